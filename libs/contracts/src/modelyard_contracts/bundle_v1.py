@@ -1,0 +1,102 @@
+"""The bundle's manifest and its signature: what a training run hands over.
+
+The SHA-256 of the manifest's canonical JSON is the version's identity; the manifest holds the SHA-256 of every
+other file, so that one digest stands for every byte.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from modelyard_contracts.base import UtcTime, View
+from modelyard_contracts.refs import DigestText, ModelName
+
+__all__ = [
+    "MANIFEST_FILE",
+    "BundleFile",
+    "BundleManifest",
+    "Column",
+    "Lineage",
+    "Signature",
+    "SliceMetrics",
+]
+
+MANIFEST_FILE = "modelyard.json"
+
+
+class Column(View):
+    """A feature or an output of a model."""
+
+    name: str
+    type: Literal["number", "integer", "category", "boolean"]
+    required: bool = True
+    min: float | None = None
+    max: float | None = None
+    categories: tuple[str | int, ...] | None = None
+    """The categories seen in training; text or integers. Unseen ones are served and counted."""
+
+
+class Signature(View):
+    """What a model takes and gives."""
+
+    task: Literal["classification", "regression", "anomaly"]
+    features: tuple[Column, ...]
+    target: str
+    classes: tuple[str | int | bool, ...] = ()
+    """Labels, in the order of the probability columns; empty unless the task is classification."""
+    positive_class: str | int | bool | None = None
+
+
+class BundleFile(View):
+    """One file of a bundle."""
+
+    path: str
+    digest: DigestText
+    size_bytes: int
+
+
+class SliceMetrics(View):
+    """Metrics on some rows."""
+
+    slice: str
+    rows: int
+    metrics: dict[str, float]
+
+
+class Lineage(View):
+    """Which data, code, environment and parameters made a version."""
+
+    run: str
+    dataset: DigestText
+    """Over all rows that the run read, labelled ones included."""
+    source: DigestText | None = None
+    """The dataset version of the manifest."""
+    data_from: UtcTime | None = None
+    data_until: UtcTime | None = None
+    """The newest event time that it learned from."""
+    label_seq: int = 0
+    rows: int = 0
+    estimator: str
+    params: dict[str, str | int | float | bool | None] = {}
+    seed: int = 0
+    code: str = ""
+    """Version of the trainer, and git commit when known."""
+    environment: dict[str, str] = {}
+    """Python and the libraries that fitted the model, with their versions."""
+    training_digest: DigestText | None = None
+
+
+class BundleManifest(View):
+    """The list of what a bundle holds; written as ``modelyard.json``."""
+
+    format: Literal["modelyard.bundle/v1"] = "modelyard.bundle/v1"
+    model: ModelName
+    created: UtcTime
+    signature: Signature
+    runtimes: tuple[Literal["onnx", "sklearn", "pyfunc"], ...]
+    """In the order of preference; the ONNX twin is listed only where parity held."""
+    parity: str = ""
+    """What the comparison of the ONNX twin with the estimator found, in words."""
+    lineage: Lineage
+    metrics: tuple[SliceMetrics, ...] = ()
+    files: tuple[BundleFile, ...]

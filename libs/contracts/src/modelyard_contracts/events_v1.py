@@ -1,0 +1,62 @@
+"""Prediction events: what inference logs of each row it answers, and how batches of them travel to drift.
+
+The envelope is a CloudEvents 1.0 batch in spirit, made compact: one JSON object with the common attributes and
+an array of rows, since at full speed the envelope of each row would outweigh the row.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from modelyard_contracts.base import Request, UtcTime, View
+from modelyard_contracts.refs import DigestText, ModelName
+
+__all__ = ["EventBatch", "EventReceipt", "FeatureValue", "PredictionEvent"]
+
+FeatureValue = float | int | str | bool | None
+
+
+class PredictionEvent(Request):
+    """One row of one response (or of one shadow copy)."""
+
+    id: str
+    """``<modelyard-prediction-id>/<row>``; for a shadow copy the same id: (id, role) is unique."""
+    model: ModelName
+    revision: int
+    """Of the routing table that was in force."""
+    champion: DigestText
+    """The champion of that revision, whoever answered."""
+    version: DigestText
+    """Who answered."""
+    role: Literal["champion", "candidate", "shadow"]
+    routing_key: str = ""
+    event_time: UtcTime
+    arrival: UtcTime
+    features: dict[str, FeatureValue] = {}
+    """Empty when the answer was an error, or when payloads are not sampled."""
+    sampled: bool = True
+    prediction: FeatureValue = None
+    score: float | None = None
+    """Probability of the positive class, where there is one."""
+    latency_ms: float = Field(ge=0)
+    error: str | None = None
+    """A candidate's failure that the champion answered for; counted against the candidate."""
+
+
+class EventBatch(Request):
+    """``POST /v1/events``. A 2xx means that all of it is committed; known ids are counted as duplicates."""
+
+    source: str
+    """Which inference instance sends."""
+    events: tuple[PredictionEvent, ...] = Field(max_length=5000)
+
+
+class EventReceipt(View):
+    """What became of a batch."""
+
+    accepted: int
+    duplicates: int
+    last_seq: int
+    """Of drift's durable ingest sequence."""

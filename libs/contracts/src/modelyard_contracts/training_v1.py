@@ -1,0 +1,115 @@
+"""The training service's API: dataset versions, runs, evaluations, and what a job reports."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from modelyard_contracts.base import Request, UtcTime, View
+from modelyard_contracts.bundle_v1 import Column
+from modelyard_contracts.evaluation_v1 import Evaluation
+from modelyard_contracts.refs import DigestText, ModelName
+
+__all__ = [
+    "TERMINAL_STATES",
+    "DatasetView",
+    "JobSpec",
+    "RunReport",
+    "RunState",
+    "RunTrigger",
+    "RunView",
+    "SubmitRunRequest",
+]
+
+RunState = Literal["pending", "starting", "running", "succeeded", "failed", "cancelled", "timed_out"]
+TERMINAL_STATES: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
+
+
+class DatasetView(View):
+    """A dataset version: immutable, named by the digest over all its rows."""
+
+    digest: DigestText
+    rows: int
+    size_bytes: int
+    columns: tuple[Column, ...]
+    created: UtcTime
+    name: str = ""
+
+
+class RunTrigger(Request):
+    """Why a run was asked for."""
+
+    kind: Literal["spec", "manual", "cron", "drift", "performance"]
+    reason: str = ""
+    episode: str | None = None
+    """The drift episode, for which there is at most one run."""
+
+
+class SubmitRunRequest(Request):
+    """Ask for a training run. With an ``Idempotency-Key``, or an episode, asked twice means run once."""
+
+    model: ModelName
+    trigger: RunTrigger = RunTrigger(kind="manual")
+    until_label_seq: int | None = Field(None, ge=0)
+    """Learn from labels received up to this sequence number; default: all that drift has now."""
+
+
+class RunView(View):
+    """A training run."""
+
+    id: str
+    model: ModelName
+    state: RunState
+    trigger: RunTrigger
+    stage: str = ""
+    """load, validate, split, fit, evaluate, register…"""
+    progress: float = Field(0.0, ge=0, le=1)
+    reason: str = ""
+    """Why it failed, in words a person can act on."""
+    training_digest: DigestText
+    until_label_seq: int | None = None
+    created: UtcTime
+    started: UtcTime | None = None
+    ended: UtcTime | None = None
+    version: DigestText | None = None
+    mlflow_run_id: str | None = None
+    metrics: dict[str, float] = {}
+    attempts: int = 0
+
+
+class JobSpec(View):
+    """Everything a training job needs, written by the control plane to ``job.json`` (or an environment variable).
+
+    The job reads nothing else: no shared disk, no database.
+    """
+
+    run: str
+    model: ModelName
+    spec: dict[str, Any]
+    """The manifest's ``spec``."""
+    training_digest: DigestText
+    trigger: RunTrigger
+    until_label_seq: int | None = None
+    """None: a first run, which learns from ``data.source`` alone."""
+    training_url: str
+    registry_url: str
+    drift_url: str | None = None
+    mlflow_url: str
+    token_file: str | None = None
+    timeout_s: float
+    work_dir: str
+
+
+class RunReport(Request):
+    """What a job tells the control plane: ``POST /v1/runs/{id}/reports``. Reports with an older ``seq`` are no-ops."""
+
+    seq: int = Field(ge=0)
+    stage: str
+    progress: float = Field(ge=0, le=1)
+    outcome: Literal["running", "succeeded", "failed"] = "running"
+    reason: str = ""
+    metrics: dict[str, float] = {}
+    version: DigestText | None = None
+    mlflow_run_id: str | None = None
+    evaluation: Evaluation | None = None
