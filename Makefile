@@ -1,0 +1,81 @@
+# Every job of the project is a target here; CI calls nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+# uv is taken from the PATH, else installed into a folder of our own.
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+BIN := .venv/bin
+export UV_PYTHON_DOWNLOADS ?= never
+export UV_LINK_MODE ?= copy
+export MLFLOW_DISABLE_TELEMETRY := true
+
+##@ Use
+.PHONY: run demo
+run: .venv/.ready ## Start the platform on loopback, close the loop on real data, keep serving until Ctrl-C
+	$(BIN)/modelyard demo electricity
+
+demo: .venv/.ready ## The same, finite; the last line of standard output is one JSON object
+	$(BIN)/modelyard demo electricity --exit --json
+
+##@ Test
+.PHONY: test test-fast test-slow
+test: .venv/.ready ## The whole suite: units, conformance, real processes, one full demo (under 15 minutes)
+	$(BIN)/pytest -m "not slow"
+
+test-fast: .venv/.ready ## Everything but the tests that start the whole platform
+	$(BIN)/pytest -m "not slow and not acceptance"
+
+test-slow: .venv/.ready ## What takes longer: the full demo while its services are killed
+	$(BIN)/pytest -m slow
+
+##@ Check
+.PHONY: check lint types layers generated fmt
+check: lint types layers generated ## Lint, types, layers, generated files fresh
+
+lint: .venv/.ready ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.ready ## mypy, strict, on all of src
+	$(BIN)/mypy
+
+layers: .venv/.ready ## import-linter: the map of the house, executable
+	$(BIN)/lint-imports
+
+generated: .venv/.ready ## The lock and the JSON schemas are what their sources say
+	$(UV) lock --check
+	$(BIN)/python -m modelyard_contracts.schemas --check libs/contracts/tests/goldens
+
+fmt: .venv/.ready ## Format, mend what can be mended, and write the generated files again
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python -m modelyard_contracts.schemas libs/contracts/tests/goldens
+
+##@ Measure
+.PHONY: bench bench-inference bench-drift
+bench: bench-inference bench-drift ## All benchmarks; ratios measured side by side in one run
+
+bench-inference: .venv/.ready ## Requests/s and latency of one-row inference against an empty ASGI echo
+	$(BIN)/python tools/bench_inference.py
+
+bench-drift: .venv/.ready ## Frozen-edge counters against recomputing from raw rows
+	$(BIN)/python tools/bench_drift.py
+
+##@ Set up
+.PHONY: setup clean help
+setup: .venv/.ready ## Make the virtual environment from the lock
+
+.venv/.ready: pyproject.toml uv.lock $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Modelyard needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	@if [ "$(UV)" = ".tools/bin/uv" ] && [ ! -x .tools/bin/uv ]; then \
+		$(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv; fi
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+clean: ## Remove the virtual environment, the caches and the platform's data
+	rm -rf .venv .tools .modelyard .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+help: ## This text
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
