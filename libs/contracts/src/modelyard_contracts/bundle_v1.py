@@ -6,10 +6,12 @@ other file, so that one digest stands for every byte.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 from modelyard_contracts.base import UtcTime, View
-from modelyard_contracts.refs import DigestText, ModelName
+from modelyard_contracts.refs import Digest, DigestText, ModelName
+from modelyard_contracts.specs import canonical_json
 
 __all__ = [
     "MANIFEST_FILE",
@@ -19,6 +21,7 @@ __all__ = [
     "Lineage",
     "Signature",
     "SliceMetrics",
+    "manifest_digest",
 ]
 
 MANIFEST_FILE = "modelyard.json"
@@ -100,3 +103,12 @@ class BundleManifest(View):
     lineage: Lineage
     metrics: tuple[SliceMetrics, ...] = ()
     files: tuple[BundleFile, ...]
+
+
+def manifest_digest(manifest: BundleManifest) -> Digest:
+    """Return the identity of a bundle: SHA-256 over the canonical JSON of its manifest.
+
+    Fields that hold their default are left out, so that a field added to the manifest later does not
+    change the digest of a bundle that was written without it.
+    """
+    return Digest(hashlib.sha256(canonical_json(manifest.model_dump(mode="json", exclude_defaults=True))).hexdigest())
