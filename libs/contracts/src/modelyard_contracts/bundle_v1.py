@@ -31,7 +31,8 @@ class Column(View):
     """A feature or an output of a model."""
 
     name: str
-    type: Literal["number", "integer", "category", "boolean"]
+    type: Literal["number", "integer", "category", "boolean", "time"]
+    """``time``: points in time, in UTC. Datasets have such columns; a feature is never one."""
     required: bool = True
     min: float | None = None
     max: float | None = None

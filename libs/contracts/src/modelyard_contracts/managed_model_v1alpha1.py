@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from pydantic.alias_generators import to_camel
 
 from modelyard_contracts.base import Wire
+from modelyard_contracts.cron import Cron
 from modelyard_contracts.durations import Duration, duration_s
 from modelyard_contracts.problem import FieldError
 from modelyard_contracts.refs import DigestText, ModelName
@@ -187,8 +188,8 @@ class Trigger(_Part):
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, value: str | None) -> str | None:
-        if value is not None and len(value.split()) != 5:
-            raise ValueError("a cron line has five fields: minute hour day-of-month month day-of-week")
+        if value is not None:
+            Cron.parse(value)
         return value
 
     @model_validator(mode="after")
