@@ -117,6 +117,8 @@ class Artifacts:
             NotFound: there is no such run.
             Invalid: the run keeps its artifacts where MLflow does not serve them.
         """
+        if ".." in artifact_path.split("/"):
+            raise Invalid("artifact_path is a path inside of the run's artifacts")
         run = self._rest.get("runs/get", {"run_id": run_id})
         uri = str(run.get("run", {}).get("info", {}).get("artifact_uri", ""))
         parts = urlsplit(uri)

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from modelyard_common.db import Database
+from modelyard_common.db import Database, WriteSession
 from modelyard_contracts.registry_v1 import RoutingTable
 from modelyard_contracts.specs import canonical_json
 from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session
 
 from modelyard_registry.adapters.encoding import model_of, rollout_values, version_values
 from modelyard_registry.adapters.reader import SqlReader
@@ -47,8 +46,9 @@ EVENTS_KEPT = 10_000
 class SqlStore(SqlReader):
     """Implements the use cases' ``Store`` on a SQLAlchemy session that writes."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: WriteSession) -> None:
         super().__init__(session)
+        self.session = session
         self.announced = False
         """Watchers and the mirror have something to do once this is committed."""
 

@@ -8,19 +8,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from modelyard_common.db import Base as CommonBase
 from modelyard_common.db import JsonColumn, UtcDateTime
+from modelyard_common.db.idempotency import IdempotencyKeys
 from sqlalchemy import Boolean, ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text, UniqueConstraint, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DIGEST = 71
 NAME = 63
 
 
-class Base(CommonBase):
+class Base(DeclarativeBase):
     """The registry's own metadata."""
-
-    __abstract__ = True
 
 
 class ModelRow(Base):
@@ -57,13 +55,13 @@ class VersionRow(Base):
     digest: Mapped[str] = mapped_column(String(DIGEST), primary_key=True)
     number: Mapped[int] = mapped_column(Integer)
     state: Mapped[str] = mapped_column(String(16))
-    run: Mapped[str] = mapped_column(String(200))
+    run: Mapped[str] = mapped_column(Text)
     registered: Mapped[datetime] = mapped_column(UtcDateTime)
     manifest: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
     evaluation: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn, nullable=True)
     verdict: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn, nullable=True)
-    mlflow_run_id: Mapped[str] = mapped_column(String(64))
-    artifact_path: Mapped[str] = mapped_column(String(500))
+    mlflow_run_id: Mapped[str] = mapped_column(Text)
+    artifact_path: Mapped[str] = mapped_column(Text)
     mlflow_version: Mapped[str | None] = mapped_column(String(32), nullable=True)
     mirrored_state: Mapped[str] = mapped_column(String(16))
 
@@ -162,10 +160,10 @@ class LedgerRow(Base):
 
     seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     at: Mapped[datetime] = mapped_column(UtcDateTime)
-    actor: Mapped[str] = mapped_column(String(200))
+    actor: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(String(64))
     model: Mapped[str] = mapped_column(String(NAME))
-    subject: Mapped[str] = mapped_column(String(200))
+    subject: Mapped[str] = mapped_column(Text)
     body: Mapped[str] = mapped_column(Text)
     """Canonical JSON, as it was hashed: a database that reorders or rounds JSON would break the chain."""
     previous: Mapped[str] = mapped_column(String(64))
@@ -189,7 +187,7 @@ class ReportRow(Base):
     __tablename__ = "runtime_reports"
 
     model: Mapped[str] = mapped_column(String(NAME), ForeignKey("models.name"), primary_key=True)
-    instance: Mapped[str] = mapped_column(String(200), primary_key=True)
+    instance: Mapped[str] = mapped_column(Text, primary_key=True)
     digest: Mapped[str] = mapped_column(String(DIGEST))
     revision: Mapped[int] = mapped_column(Integer)
     outcome: Mapped[str] = mapped_column(String(16))
@@ -210,12 +208,7 @@ class MirrorRow(Base):
     error: Mapped[str] = mapped_column(Text)
 
 
-class ReplayedResponseRow(Base):
-    """Answers to requests that carried an Idempotency-Key."""
+class IdempotencyRow(IdempotencyKeys, Base):
+    """Answers to commands that carried an Idempotency-Key."""
 
     __tablename__ = "idempotency"
-
-    key: Mapped[str] = mapped_column(String(200), primary_key=True)
-    request: Mapped[str] = mapped_column(String(64))
-    response: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
-    at: Mapped[datetime] = mapped_column(UtcDateTime)

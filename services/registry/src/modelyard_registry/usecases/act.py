@@ -22,7 +22,7 @@ class Act:
     actor: str
     now: datetime
 
-    def record(self, kind: str, model: str, subject: str, **body: Any) -> None:
+    def record(self, kind: str, model: str, subject: str, /, **body: Any) -> None:
         """Append to the ledger, in the same transaction as the change."""
         self.store.record(at=self.now, actor=self.actor, kind=kind, model=model, subject=subject, body=body)
 

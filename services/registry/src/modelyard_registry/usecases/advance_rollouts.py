@@ -32,7 +32,7 @@ class AdvanceRollouts:
     clock: Clock
 
     def __call__(self) -> int:
-        """Look at every rollout under way once; return how many of them changed."""
+        """Look at every rollout under way once; return how many took a step or ended."""
         with self.transactions.read() as reader:
             rollouts = [rollout for rollout in reader.active_rollouts() if rollout.state == "running"]
         return sum(self._look(rollout) for rollout in rollouts)
@@ -68,7 +68,8 @@ def _act_on(act: Act, seen: Rollout, decision: Decision) -> bool:
         decision = replace(decision, action="wait", reason="the model to be unpaused (spec.paused)")
     if decision.action == "wait":
         act.store.save_rollout(replace(rollout, waiting_for=decision.reason))
-    elif decision.action == "advance":
+        return False
+    if decision.action == "advance":
         conduct.advance(act, model, rollout, decision)
     elif decision.action == "complete":
         conduct.finish(act, model, rollout, decision)

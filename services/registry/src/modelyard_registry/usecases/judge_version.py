@@ -6,7 +6,7 @@ import uuid
 from dataclasses import replace
 
 from modelyard_contracts.evaluation_v1 import Evaluation
-from modelyard_contracts.registry_v1 import RuleVerdict, Verdict
+from modelyard_contracts.registry_v1 import RuleVerdict, Verdict, VersionState
 
 from modelyard_registry.domain.contention import Judgement, decide
 from modelyard_registry.domain.gates import Contestant, Evidence
@@ -68,7 +68,7 @@ def _begin(act: Act, model: Model, judgement: Judgement) -> None:
     conduct.start(act, model, chosen, kind="predecessor" if by_rival else "new", reason=judgement.reason)
 
 
-def _state(judgement: Judgement, version: Version) -> str:
+def _state(judgement: Judgement, version: Version) -> VersionState:
     """Return the state of the judged version itself; a rollout moves it on."""
     return "registered" if judgement.chosen == version.digest else "refused"
 

@@ -1,0 +1,25 @@
+"""Starts the registry: migrates its database, then serves. Reads nothing but the environment."""
+
+from __future__ import annotations
+
+from modelyard_common.app import serve
+from modelyard_common.db import Database
+from modelyard_common.db.migrate import upgrade
+
+from modelyard_registry.settings import RegistrySettings
+from modelyard_registry.wiring import build
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = RegistrySettings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database("registry"))
+    upgrade(database, "modelyard_registry")
+    serve(build(settings, database), settings)
+
+
+if __name__ == "__main__":
+    main()
