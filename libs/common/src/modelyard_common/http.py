@@ -1,0 +1,227 @@
+"""Outgoing HTTP: every call has a deadline, retries are bounded, a peer that is down is left alone for a while.
+
+Only what is safe to repeat is repeated: GET, HEAD, PUT, DELETE, and a POST that carries an idempotency key.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from modelyard_contracts.problem import Problem
+
+from modelyard_common import context
+from modelyard_common.errors import ModelyardError, Unavailable
+from modelyard_common.problems import error_from
+from modelyard_common.tracing import child_of
+
+__all__ = ["CircuitBreaker", "HttpClient"]
+
+_SAFE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+_RETRYABLE = frozenset({429, 502, 503, 504})
+
+
+class CircuitBreaker:
+    """Stops calling a peer after several failures in a row, and tries one call again after a while.
+
+    Args:
+        failures: how many in a row open the breaker.
+        open_s: seconds, monotonic, that it stays open.
+    """
+
+    def __init__(self, failures: int = 8, open_s: float = 1.0) -> None:
+        self._limit = failures
+        self._open_s = open_s
+        self._failures = 0
+        self._open_until = 0.0
+        self._lock = threading.Lock()
+
+    def allows(self) -> bool:
+        """Return whether a call may be made now."""
+        with self._lock:
+            return self._failures < self._limit or time.monotonic() >= self._open_until
+
+    def succeeded(self) -> None:
+        """Count an answer, of whatever status."""
+        with self._lock:
+            self._failures = 0
+
+    def failed(self) -> None:
+        """Count a call that got no answer."""
+        with self._lock:
+            self._failures += 1
+            if self._failures >= self._limit:
+                self._open_until = time.monotonic() + self._open_s
+
+
+class HttpClient:
+    """Calls one peer.
+
+    Args:
+        base_url: of the peer, without a trailing slash.
+        service: the peer's name, for messages.
+        token_file: holds the bearer token; read for each call, so that a rotated one is taken.
+        timeout_s: the deadline of one call, retries included.
+        retries: how often a call may be repeated.
+        transport: for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        service: str,
+        token_file: Path | None = None,
+        timeout_s: float = 10.0,
+        retries: int = 2,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._service = service
+        self._token_file = token_file
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._breaker = CircuitBreaker()
+        self._client = httpx.Client(
+            base_url=base_url.rstrip("/"),
+            timeout=timeout_s,
+            transport=transport,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+        )
+
+    @property
+    def base_url(self) -> str:
+        """Where the peer is."""
+        return str(self._client.base_url).rstrip("/")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        content: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        timeout_s: float | None = None,
+    ) -> httpx.Response:
+        """Make a call and return its 2xx or 304 answer.
+
+        Raises:
+            Unavailable: no answer within the deadline, or the breaker is open.
+            ModelyardError: the class that stands for the answer's status.
+        """
+        deadline = time.monotonic() + (timeout_s or self._timeout_s)
+        repeatable = (method in _SAFE or idempotency_key is not None) and not isinstance(content, Iterator)
+        attempts = 1 + (self._retries if repeatable else 0)
+        sent = self._headers(headers, idempotency_key)
+        query = {key: value for key, value in (params or {}).items() if value is not None}
+        for attempt in range(attempts):
+            last = attempt == attempts - 1
+            try:
+                response = self._once(method, path, query, json, content, sent, deadline)
+            except Unavailable:
+                if last or not self._pause(attempt, deadline):
+                    raise
+                continue
+            if response.is_success or response.status_code == 304:
+                return response
+            if response.status_code in _RETRYABLE and not last and self._pause(attempt, deadline):
+                continue
+            raise _error(response)
+        raise Unavailable(f"{self._service} did not answer")
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[httpx.Response]:
+        """Open a streamed answer; timeout_s bounds the wait for each piece, not the whole.
+
+        Raises:
+            Unavailable: no connection, or it broke.
+            ModelyardError: the class that stands for the answer's status.
+        """
+        query = {key: value for key, value in (params or {}).items() if value is not None}
+        try:
+            with self._client.stream(
+                method, path, params=query, headers=self._headers(headers, None), timeout=timeout_s or self._timeout_s
+            ) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _error(response)
+                yield response
+        except httpx.HTTPError as exc:
+            raise self._unavailable(exc) from exc
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any],
+        json: Any,
+        content: bytes | Iterator[bytes] | None,
+        headers: Mapping[str, str],
+        deadline: float,
+    ) -> httpx.Response:
+        if not self._breaker.allows():
+            raise Unavailable(f"{self._service} at {self.base_url} has not answered for a while", retry_after_s=1.0)
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise Unavailable(f"{self._service} at {self.base_url} did not answer within the deadline")
+        try:
+            response = self._client.request(
+                method, path, params=params, json=json, content=content, headers=headers, timeout=left_s
+            )
+        except httpx.HTTPError as exc:
+            self._breaker.failed()
+            raise self._unavailable(exc) from exc
+        self._breaker.succeeded()
+        return response
+
+    def _unavailable(self, exc: httpx.HTTPError) -> Unavailable:
+        return Unavailable(f"{self._service} at {self.base_url} cannot be reached ({type(exc).__name__})")
+
+    def _headers(self, extra: Mapping[str, str] | None, idempotency_key: str | None) -> dict[str, str]:
+        headers = {"traceparent": child_of(context.traceparent.get())}
+        if (request := context.request_id.get()) is not None:
+            headers["x-request-id"] = request
+        if self._token_file is not None:
+            headers["authorization"] = f"Bearer {self._token_file.read_text().strip()}"
+        if idempotency_key is not None:
+            headers["idempotency-key"] = idempotency_key
+        return headers | dict(extra or {})
+
+    @staticmethod
+    def _pause(attempt: int, deadline: float) -> bool:
+        """Wait before the next attempt (full jitter); return False when the deadline leaves no time."""
+        pause_s = random.uniform(0.02, 0.1 * 2**attempt)
+        if time.monotonic() + pause_s >= deadline:
+            return False
+        time.sleep(pause_s)
+        return True
+
+
+def _error(response: httpx.Response) -> ModelyardError:
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValueError:
+        problem = Problem(title=response.reason_phrase or "error", status=response.status_code)
+    retry_after = response.headers.get("retry-after", "")
+    return error_from(problem, retry_after_s=float(retry_after) if retry_after.isdigit() else None)

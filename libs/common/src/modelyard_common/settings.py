@@ -1,0 +1,71 @@
+"""Settings that every service has. Each comes from one environment variable, ``MODELYARD_<SERVICE>_<FIELD>``.
+
+A service subclasses ``ServiceSettings`` with its own prefix; nothing else reads the environment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["ServiceSettings", "is_loopback"]
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class ServiceSettings(BaseSettings):
+    """What every service can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELYARD_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    """The address to listen on. Beyond loopback only with ``auth=token``."""
+    port: int = Field(0, ge=0, le=65535)
+    """0: any free port, printed in the log."""
+    auth: Literal["none", "token"] = "none"
+    tokens_file: Path | None = None
+    """The accepted tokens, hashed: one ``name role sha256-hex`` a line. Read again when it changes."""
+    token_file: Path | None = None
+    """This service's own token for what it asks of others."""
+    data_dir: Path = Path(".modelyard")
+    """Where state that must survive a restart is kept."""
+    database_url: str | None = None
+    """Default: an SQLite file in ``data_dir``."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    drain_s: float = Field(0.5, ge=0, le=600)
+    """Seconds to keep serving after SIGTERM while load balancers notice that we are not ready."""
+    grace_s: float = Field(20.0, ge=0, le=3600)
+    """Seconds that requests in flight may take to finish after that."""
+    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    registry_url: str = "http://127.0.0.1:8081"
+    training_url: str = "http://127.0.0.1:8082"
+    drift_url: str = "http://127.0.0.1:8083"
+    inference_url: str = "http://127.0.0.1:8080"
+    mlflow_url: str = "http://127.0.0.1:8085"
+
+    @model_validator(mode="after")
+    def _safe_to_listen(self) -> Self:
+        if self.auth == "none" and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} is beyond loopback and auth is none: set auth=token and tokens_file, "
+                "or listen on 127.0.0.1"
+            )
+        if self.auth == "token" and self.tokens_file is None:
+            raise ValueError("auth is token: set tokens_file to the file with the accepted tokens")
+        return self
+
+    def database(self, service: str) -> str:
+        """Return the database URL: the one that is set, or an SQLite file of the service."""
+        return self.database_url or f"sqlite:///{(self.data_dir / f'{service}.db').absolute()}"
