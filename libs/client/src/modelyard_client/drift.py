@@ -1,0 +1,84 @@
+"""Drift's client: events, labels, labelled rows, windows, episodes, decisions, comparisons, reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from modelyard_contracts.drift_v1 import (
+    Comparison,
+    DecisionView,
+    DriftStatus,
+    EpisodeView,
+    LabelBatch,
+    LabelReceipt,
+    WindowView,
+)
+from modelyard_contracts.events_v1 import EventBatch, EventReceipt
+from modelyard_contracts.pages import Page
+
+from modelyard_client.base import ApiClient, write_whole
+
+__all__ = ["DriftClient"]
+
+
+class DriftClient(ApiClient):
+    """Calls drift. Every method raises NotFound, Invalid, Conflict, Denied or Unavailable as the case is."""
+
+    service = "drift"
+
+    def send_events(self, batch: EventBatch) -> EventReceipt:
+        """Hand over prediction events; repeated ones are counted as duplicates."""
+        return self._send(EventReceipt, "POST", "/v1/events", batch)
+
+    def send_labels(self, model: str, batch: LabelBatch) -> LabelReceipt:
+        """Hand over labels; repeated ones change nothing."""
+        return self._send(LabelReceipt, "POST", f"/v1/models/{model}/labels", batch)
+
+    def labelled(self, model: str, until: int | None, into: Path) -> Path:
+        """Write the labelled rows, with labels received up to a sequence number, to a Parquet file."""
+        params = {"until": until}
+        with self._http.stream("GET", f"/v1/models/{model}/labelled", params=params, timeout_s=60.0) as response:
+            return write_whole(into, response.iter_bytes(1 << 20))
+
+    def status(self, model: str) -> DriftStatus:
+        """Return where drift stands."""
+        return self._get(DriftStatus, f"/v1/models/{model}/status")
+
+    def windows(self, model: str) -> list[WindowView]:
+        """Return closed windows, newest first."""
+        return self._pages(WindowView, f"/v1/models/{model}/windows")
+
+    def episodes(self, model: str) -> list[EpisodeView]:
+        """Return episodes, newest first."""
+        return self._pages(EpisodeView, f"/v1/models/{model}/episodes")
+
+    def decisions(self, model: str) -> list[DecisionView]:
+        """Return decisions, newest first."""
+        return self._pages(DecisionView, f"/v1/models/{model}/decisions")
+
+    def comparison(self, model: str, revision: int) -> Comparison:
+        """Return candidate and champion within one routing revision."""
+        return self._get(Comparison, f"/v1/models/{model}/comparison", revision=revision)
+
+    def report(self, model: str, window: str) -> dict[str, Any]:
+        """Return the report on a window."""
+        report: dict[str, Any] = self._http.request("GET", f"/v1/models/{model}/reports/{window}").json()
+        return report
+
+    def report_html(self, model: str, window: str) -> str:
+        """Return the report on a window as a page that needs nothing else."""
+        params = {"format": "html"}
+        return self._http.request("GET", f"/v1/models/{model}/reports/{window}", params=params).text
+
+    def prediction_ids(self, model: str) -> list[str]:
+        """Return the ids of all answers in the log (never shadow copies), in the order of ingest."""
+        ids: list[str] = []
+        cursor: str | None = None
+        while True:
+            response = self._http.request("GET", f"/v1/models/{model}/predictions", params={"cursor": cursor})
+            page = Page[str].model_validate_json(response.content)
+            ids.extend(page.items)
+            if page.next_cursor is None:
+                return ids
+            cursor = page.next_cursor

@@ -1,0 +1,129 @@
+"""Inference's client: rows in, predictions out, over the Open Inference Protocol V2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from modelyard_common.errors import Invalid, ModelyardError
+from modelyard_contracts.open_inference import InferResponse, ModelMetadata
+
+from modelyard_client.base import ApiClient
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["InferenceClient", "Prediction", "tensors"]
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer to one request."""
+
+    id: str
+    """Row i of the answer is ``<id>/<i>``: what a label refers to."""
+    model: str
+    version: str
+    predictions: list[Any]
+    """One a row."""
+    probabilities: list[list[float]] | None
+    """One list a row, in the order of the model's classes; None unless it is a classifier."""
+
+
+def tensors(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return rows as V2 input tensors, one a feature, shape [n].
+
+    Raises:
+        Invalid: there are no rows, or they have different features.
+    """
+    if not rows:
+        raise Invalid("there are no rows to predict")
+    names = list(rows[0])
+    for number, row in enumerate(rows):
+        if set(row) != set(names):
+            raise Invalid(f"row {number} has other features than row 0")
+    return [_tensor(name, [row[name] for row in rows]) for name in names]
+
+
+def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
+    values = [None if isinstance(value, float) and value != value else value for value in values]
+    known = [value for value in values if value is not None]
+    if known and all(isinstance(value, bool) for value in known):
+        datatype = "BOOL"
+    elif known and all(isinstance(value, str) for value in known):
+        datatype = "BYTES"
+    elif known and all(isinstance(value, int) and not isinstance(value, bool) for value in known):
+        datatype = "INT64"
+    else:
+        datatype = "FP64"
+    return {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
+
+
+class InferenceClient(ApiClient):
+    """Calls inference. Every method raises NotFound, Invalid, Overloaded or Unavailable as the case is."""
+
+    service = "inference"
+
+    def infer(
+        self,
+        model: str,
+        rows: Sequence[Row] | pd.DataFrame,
+        *,
+        version: str | int | None = None,
+        event_time: datetime | None = None,
+        routing_key: str | None = None,
+    ) -> Prediction:
+        """Predict rows.
+
+        Args:
+            model: its name.
+            rows: dicts of feature to value, or a DataFrame.
+            version: a number or digest; the champion or the candidate by the split when left out.
+            event_time: when it happened; now when left out.
+            routing_key: requests with one key go to one version during a rollout.
+        """
+        records = rows if isinstance(rows, Sequence) else rows.to_dict(orient="records")
+        parameters: dict[str, Any] = {}
+        if event_time is not None:
+            parameters["event_time"] = event_time.isoformat()
+        if routing_key is not None:
+            parameters["routing_key"] = routing_key
+        path = f"/v2/models/{model}" + (f"/versions/{version}" if version is not None else "") + "/infer"
+        body: dict[str, Any] = {"inputs": tensors([_plain(record) for record in records])}
+        if parameters:
+            body["parameters"] = parameters
+        response = self._http.request("POST", path, json=body)
+        answer = InferResponse.model_validate_json(response.content)
+        outputs = {tensor.name: tensor for tensor in answer.outputs}
+        probabilities = None
+        if (proba := outputs.get("predict_proba")) is not None:
+            width = proba.shape[-1]
+            probabilities = [proba.data[i : i + width] for i in range(0, len(proba.data), width)]
+        return Prediction(
+            id=response.headers.get("modelyard-prediction-id", answer.id),
+            model=answer.model_name,
+            version=answer.model_version,
+            predictions=list(outputs["predict"].data),
+            probabilities=probabilities,
+        )
+
+    def ready(self, model: str) -> bool:
+        """Return whether the model can be asked now."""
+        try:
+            self._http.request("GET", f"/v2/models/{model}/ready", timeout_s=3.0)
+        except ModelyardError:
+            return False
+        return True
+
+    def metadata(self, model: str) -> ModelMetadata:
+        """Return what the model takes and gives."""
+        return self._get(ModelMetadata, f"/v2/models/{model}")
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """Return a row with Python's own numbers instead of numpy's."""
+    return {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}
