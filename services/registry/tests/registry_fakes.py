@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import httpx
+from modelyard_common.db import Database
 from modelyard_common.errors import NotFound, Unavailable
+from modelyard_common.testing import FakeClock, running
 from modelyard_contracts.bundle_v1 import (
     MANIFEST_FILE,
     BundleFile,
@@ -21,6 +26,10 @@ from modelyard_contracts.bundle_v1 import (
     manifest_digest,
 )
 from modelyard_registry.domain.signals import Comparison, Side
+from modelyard_registry.settings import RegistrySettings
+from modelyard_registry.usecases.advance_rollouts import AdvanceRollouts
+from modelyard_registry.usecases.mirror_models import MirrorModels
+from modelyard_registry.wiring import build
 
 SPEC: dict[str, Any] = {
     "task": "classification",
@@ -216,3 +225,74 @@ class FakeEvidence:
         if self.unknown:
             raise NotFound("no such model")
         return self.sides.get(revision, Comparison(revision))
+
+
+@dataclass
+class Platform:
+    """A registry with its surroundings, whose background work happens when a test says so."""
+
+    http: httpx.Client
+    mlflow: FakeMlflow
+    evidence: FakeEvidence
+    clock: FakeClock
+    advance: AdvanceRollouts
+    mirror: MirrorModels
+    settings: RegistrySettings
+
+    def apply(self, name: str = "m", **changes: Any) -> dict[str, Any]:
+        answer = self.http.put(f"/v1/models/{name}", json=document(name, **changes))
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    def register(self, bundle: FakeBundle, judged: dict[str, Any] | None = None, name: str = "m") -> dict[str, Any]:
+        body = {"digest": bundle.digest, "mlflow_run_id": self.mlflow.add_run(bundle), "run": "r", "evaluation": judged}
+        answer = self.http.post(f"/v1/models/{name}/versions", json=body)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    def champion(self, weight: str = "w1") -> FakeBundle:
+        """Make a first champion."""
+        bundle = make_bundle(weight=weight)
+        view = self.register(bundle, evaluation("test", **{role("candidate", bundle): 0.7}))
+        assert view["state"] == "champion", view
+        return bundle
+
+    def better(self, champion: FakeBundle, weight: str = "w2", by: float = 0.05, **others: float) -> FakeBundle:
+        """Register a version that beats the champion on fresh rows."""
+        bundle = make_bundle(weight=weight)
+        scores = {role("candidate", bundle): 0.7 + by, role("champion", champion): 0.7, **others}
+        self.register(bundle, evaluation(**scores))
+        return bundle
+
+    def model(self, name: str = "m") -> dict[str, Any]:
+        return self.http.get(f"/v1/models/{name}").json()
+
+    def routing(self, name: str = "m") -> dict[str, Any]:
+        return self.http.get(f"/v1/models/{name}/routing").json()
+
+    def kinds(self) -> list[str]:
+        return [entry["kind"] for entry in self.http.get("/v1/ledger?limit=500").json()["items"]]
+
+    def roll_out(self) -> None:
+        """Give every step good evidence until the rollout is over."""
+        while (self.model()["rollout"] or {}).get("state") == "running":
+            self.evidence.good(self.routing()["revision"])
+            assert self.advance() == 1
+
+
+@contextmanager
+def serving(database: Database, folder: Path, mlflow: FakeMlflow, evidence: FakeEvidence) -> Iterator[Platform]:
+    """Serve a registry on a real socket; its background work is left to the test."""
+    settings = RegistrySettings(data_dir=folder, watch_poll_s=0.02, watch_heartbeat_s=0.1, drain_s=0)
+    clock = FakeClock()
+    app = build(settings, database, clock=clock, http=mlflow.client(), evidence=evidence, background=False)
+    with running(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=20) as http:
+        yield Platform(
+            http=http,
+            mlflow=mlflow,
+            evidence=evidence,
+            clock=clock,
+            advance=app.state.advance,
+            mirror=app.state.mirror,
+            settings=settings,
+        )

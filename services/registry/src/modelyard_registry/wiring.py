@@ -54,6 +54,7 @@ def build(
     clock: Clock | None = None,
     http: httpx.Client | None = None,
     evidence: EvidenceSource | None = None,
+    background: bool = True,
 ) -> FastAPI:
     """Return the application, with its tables in place; whoever serves it starts and stops its tasks.
 
@@ -63,6 +64,7 @@ def build(
         clock: another one, for tests.
         http: another way to MLflow than the network, for tests.
         evidence: another source of rollout evidence than the drift service, for tests.
+        background: False leaves rollouts and mirror to whoever calls ``state.advance`` and ``state.mirror``.
     """
     clock = clock or SystemClock()
     quick = http or mlflow.client(settings.mlflow_url, connect_s=1.0, read_s=2.0)
@@ -104,9 +106,9 @@ def build(
         settings=settings,
         routers=[models.router, versions.router, promotions.router, routing.router, proxy.router],
         health=_health(database, MlflowRest(quick)),
-        tasks=[rollouts, bell.mirror],
+        tasks=[rollouts, bell.mirror] if background else [],
         on_close=[bell.watchers.close, http.close, quick.close, drift.close, database.close],
-        state={"registry": state, "database": database},
+        state={"registry": state, "advance": advance, "mirror": mirror},
     )
 
 
