@@ -125,7 +125,10 @@ class FakeMlflow:
         return run_id
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url="http://mlflow.test", transport=httpx.MockTransport(self._handle))
+        return httpx.Client(base_url="http://mlflow.test", transport=httpx.MockTransport(self._answer))
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        return as_streamed(self._handle(request))
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         with self.lock:
@@ -198,6 +201,11 @@ class FakeMlflow:
                 raise httpx.ReadTimeout("lost", request=request)
             return httpx.Response(200, json={"model_version": version})
         return httpx.Response(200, json={})
+
+
+def as_streamed(response: httpx.Response) -> httpx.Response:
+    """Return the response as it comes off a wire: its body is still to be read."""
+    return httpx.Response(response.status_code, headers=response.headers, stream=httpx.ByteStream(response.content))
 
 
 def _refuse(status: int, code: str) -> httpx.Response:

@@ -150,9 +150,11 @@ class SqlReader:
 
     def chain(self) -> Iterator[Entry]:
         """Yield all entries from the first."""
-        query = select(LedgerRow).order_by(LedgerRow.seq).execution_options(yield_per=500)
-        for row in self._session.scalars(query):
-            yield _entry(row)
+        # By pages instead of a server-side cursor: whoever reads may stop at the first broken link.
+        after = 0
+        while page := self.ledger(model=None, after=after, limit=500):
+            yield from page
+            after = page[-1].seq
 
     def events(self, after: int, limit: int = 100) -> Sequence[WatchEvent]:
         """Return watch events after a sequence number."""
