@@ -1,4 +1,4 @@
-"""What the clients share: one connection pool, typed decoding, walking through pages, files made whole or not at all."""
+"""What the clients share: one connection pool, typed decoding, walks through pages, files made whole or not at all."""
 
 from __future__ import annotations
 

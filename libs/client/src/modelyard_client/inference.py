@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -50,7 +51,7 @@ def tensors(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
-    values = [None if isinstance(value, float) and value != value else value for value in values]
+    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     known = [value for value in values if value is not None]
     if known and all(isinstance(value, bool) for value in known):
         datatype = "BOOL"
@@ -124,6 +125,6 @@ class InferenceClient(ApiClient):
         return self._get(ModelMetadata, f"/v2/models/{model}")
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row with Python's own numbers instead of numpy's."""
     return {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""The base of every wire shape: frozen, strict about unknown fields where a person writes, lenient where a service reads.
+"""The base of every wire shape: frozen, strict about unknown fields where people write, lenient where we read.
 
 Requests refuse unknown fields, so that a typing mistake is an error and not a silence. Responses ignore
 them, so that an older reader survives a newer writer: shapes are additive within a version.
