@@ -19,6 +19,7 @@ __all__ = [
     "RunState",
     "RunTrigger",
     "RunView",
+    "ScheduleView",
     "SubmitRunRequest",
 ]
 
@@ -113,3 +114,15 @@ class RunReport(Request):
     version: DigestText | None = None
     mlflow_run_id: str | None = None
     evaluation: Evaluation | None = None
+
+
+class ScheduleView(View):
+    """A cron trigger of a model and what became of it: ``GET /v1/schedules``."""
+
+    model: ModelName
+    cron: str
+    next_due: UtcTime
+    last_due: UtcTime | None = None
+    last_run: str | None = None
+    note: str = ""
+    """What became of the last due time, in words."""

@@ -1,0 +1,123 @@
+"""What to do next about a run, given what its launcher sees: one pure function, called again and again.
+
+It decides from state and never from the event that woke anybody, so that a restarted service, two replicas, or a
+signal that got lost all end in the same place. It refuses to launch an attempt twice: an attempt whose process was
+seen, and is gone, is either over or followed by a new attempt with a higher number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from modelyard_training.domain.runs import Run, State
+
+__all__ = ["Do", "Policy", "Presence", "Sighting", "Step", "next_step"]
+
+
+class Presence(StrEnum):
+    """How a launcher finds an attempt."""
+
+    ABSENT = "absent"
+    """It was never launched."""
+    ALIVE = "alive"
+    ENDED = "ended"
+    """It ended by itself, with an exit code."""
+    KILLED = "killed"
+    """It is gone without a result of its own: killed, out of memory, the machine restarted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a launcher sees of one attempt."""
+
+    presence: Presence
+    exit_code: int | None = None
+    """Set with ``ENDED``."""
+    detail: str = ""
+    """More about the end, for people: ``signal 9``."""
+
+
+class Do(StrEnum):
+    """What is to be done."""
+
+    NOTHING = "nothing"
+    LAUNCH = "launch"
+    """Launch this attempt; doing so again is harmless."""
+    LAUNCH_AGAIN = "launch_again"
+    """Begin another attempt."""
+    NOTE_RUNNING = "note_running"
+    TIME_OUT = "time_out"
+    TERMINATE = "terminate"
+    """Ask the process to end."""
+    KILL = "kill"
+    FINISH = "finish"
+    SETTLE = "settle"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do, and the state and reason when it is ``FINISH``."""
+
+    do: Do
+    state: State | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Bounds of supervision."""
+
+    grace_s: float = 10.0
+    """Between asking a process to end and killing it."""
+    max_attempts: int = 2
+    """A killed process is launched again until this many attempts were made."""
+
+
+def next_step(run: Run, seen: Sighting, *, now: datetime, policy: Policy) -> Step:
+    """Return what to do about a run that has begun (``attempts >= 1``)."""
+    if run.over:
+        return _after_the_end(run, seen, now, policy)
+    if seen.presence is Presence.ALIVE:
+        return _while_alive(run, now, policy)
+    if run.stopping is not None:
+        # An attempt that was never launched must not be launched late either: the launcher seals it.
+        return Step(Do.KILL) if seen.presence is Presence.ABSENT else Step(Do.FINISH, run.stopping, run.reason)
+    if seen.presence is Presence.ABSENT:
+        return Step(Do.LAUNCH)
+    if seen.presence is Presence.ENDED:
+        return Step(Do.FINISH, State.FAILED, _ended_silently(seen))
+    if run.attempts < policy.max_attempts and not run.overdue(now):
+        return Step(Do.LAUNCH_AGAIN)
+    return Step(Do.FINISH, State.FAILED, _killed(run, seen))
+
+
+def _while_alive(run: Run, now: datetime, policy: Policy) -> Step:
+    if run.stopping is not None and run.stopping_since is not None:
+        patience = run.stopping_since + timedelta(seconds=policy.grace_s)
+        return Step(Do.KILL if now >= patience else Do.TERMINATE)
+    if run.overdue(now):
+        return Step(Do.TIME_OUT, State.TIMED_OUT, f"took longer than its timeout of {run.timeout_s:g} s")
+    return Step(Do.NOTE_RUNNING) if run.state is State.STARTING else Step(Do.NOTHING)
+
+
+def _after_the_end(run: Run, seen: Sighting, now: datetime, policy: Policy) -> Step:
+    if run.settled:
+        return Step(Do.NOTHING)
+    if seen.presence is not Presence.ALIVE:
+        return Step(Do.SETTLE)
+    # After its last report a job tidies up and leaves; one that stays is not waited for.
+    if run.ended is not None and now >= run.ended + timedelta(seconds=policy.grace_s):
+        return Step(Do.KILL)
+    return Step(Do.NOTHING)
+
+
+def _ended_silently(seen: Sighting) -> str:
+    return f"the training process ended with {seen.detail or f'exit code {seen.exit_code}'} and reported no result"
+
+
+def _killed(run: Run, seen: Sighting) -> str:
+    more = f" ({seen.detail})" if seen.detail else ""
+    attempts = f" in each of {run.attempts} attempts" if run.attempts > 1 else ""
+    return f"the training process ended without a result (killed?){more}{attempts}"

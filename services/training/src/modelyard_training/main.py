@@ -1,0 +1,27 @@
+"""Starts the training service: migrates its database, then serves. Reads nothing but the environment."""
+
+from __future__ import annotations
+
+from modelyard_common.app import serve
+from modelyard_common.db import Database
+from modelyard_common.db.migrate import upgrade
+from modelyard_common.logs import configure_logging
+
+from modelyard_training.settings import TrainingSettings
+from modelyard_training.wiring import build
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = TrainingSettings()
+    configure_logging("training", settings.log_level)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database("training"))
+    upgrade(database, "modelyard_training")
+    serve(build(settings, database), settings)
+
+
+if __name__ == "__main__":
+    main()
