@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import httpx
 from fastapi import FastAPI
+from modelyard_client.drift import DriftClient
 from modelyard_common.app import create_app
 from modelyard_common.clock import Clock, SystemClock
 from modelyard_common.db import Database
 from modelyard_common.errors import ModelyardError
 from modelyard_common.health import Health
-from modelyard_common.http import HttpClient
 from modelyard_common.tasks import StopSignal, Task
 
 from modelyard_registry.adapters import metrics, mlflow
@@ -71,13 +71,7 @@ def build(
     http = http or mlflow.client(
         settings.mlflow_url, connect_s=settings.mlflow_connect_s, read_s=settings.mlflow_read_s
     )
-    drift = HttpClient(
-        settings.drift_url,
-        service="drift",
-        token_file=settings.token_file,
-        timeout_s=settings.evidence_timeout_s,
-        retries=0,
-    )
+    drift = DriftClient(settings.drift_url, token_file=settings.token_file, timeout_s=settings.evidence_timeout_s)
     rest = MlflowRest(http)
     bundles = BundleCache(
         settings.data_dir / "cache",

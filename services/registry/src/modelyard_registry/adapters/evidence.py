@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard_common.http import HttpClient
+from modelyard_client.drift import DriftClient
 from modelyard_contracts import drift_v1 as wire
 
 from modelyard_registry.domain.signals import Comparison, Side
@@ -13,13 +13,12 @@ __all__ = ["DriftEvidence"]
 class DriftEvidence:
     """Implements the use cases' ``EvidenceSource`` on drift's comparison."""
 
-    def __init__(self, drift: HttpClient) -> None:
+    def __init__(self, drift: DriftClient) -> None:
         self._drift = drift
 
     def comparison(self, model: str, revision: int) -> Comparison:
         """Return candidate and champion within one routing revision."""
-        answer = self._drift.request("GET", f"/v1/models/{model}/comparison", params={"revision": revision})
-        found = wire.Comparison.model_validate_json(answer.content)
+        found = self._drift.comparison(model, revision)
         return Comparison(
             revision=found.revision,
             champion=_side(found.champion),

@@ -108,20 +108,21 @@ class SqlReader:
         query = select(RolloutRow).where(RolloutRow.state.in_(ACTIVE)).order_by(RolloutRow.started)
         return [rollout_of(row) for row in self._session.scalars(query)]
 
-    def rollouts(self, model: str, limit: int = 50) -> Sequence[Rollout]:
+    def rollouts(self, model: str, *, offset: int = 0, limit: int = 100) -> Sequence[Rollout]:
         """Return rollouts, newest first."""
-        query = select(RolloutRow).where(RolloutRow.model == model).order_by(RolloutRow.seq.desc()).limit(limit)
-        return [rollout_of(row) for row in self._session.scalars(query)]
+        query = select(RolloutRow).where(RolloutRow.model == model).order_by(RolloutRow.seq.desc())
+        return [rollout_of(row) for row in self._session.scalars(query.offset(offset).limit(limit))]
 
     def promotion(self, promotion_id: str) -> Promotion | None:
         """Return a promotion, as the database has it now."""
         row = self._session.get(PromotionRow, promotion_id, populate_existing=True)
         return promotion_of(row) if row else None
 
-    def promotions(self, model: str, limit: int = 50) -> Sequence[Promotion]:
+    def promotions(self, model: str, *, offset: int = 0, limit: int = 100) -> Sequence[Promotion]:
         """Return promotions, newest first."""
-        query = select(PromotionRow).where(PromotionRow.model == model).order_by(PromotionRow.created.desc())
-        return [promotion_of(row) for row in self._session.scalars(query.limit(limit))]
+        query = select(PromotionRow).where(PromotionRow.model == model)
+        newest = query.order_by(PromotionRow.created.desc(), PromotionRow.id)
+        return [promotion_of(row) for row in self._session.scalars(newest.offset(offset).limit(limit))]
 
     def routing(self, model: str) -> RoutingTable | None:
         """Return the routing table in force."""

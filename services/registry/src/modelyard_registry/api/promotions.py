@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from modelyard_common.pagination import encode_cursor
 from modelyard_contracts.pages import Page
 from modelyard_contracts.refs import ModelName
 from modelyard_contracts.registry_v1 import (
@@ -18,7 +19,7 @@ from modelyard_contracts.registry_v1 import (
 
 from modelyard_registry.api.access import Reading, Writing
 from modelyard_registry.api.idempotency import IdempotencyKey, once
-from modelyard_registry.api.services import Registry
+from modelyard_registry.api.services import Registry, page_limit, position
 from modelyard_registry.usecases import command_rollout
 from modelyard_registry.usecases import promote as promoting
 from modelyard_registry.usecases.act import find_model
@@ -49,11 +50,16 @@ def promote(
 
 
 @router.get("/models/{name}/promotions")
-def promotions(name: Name, registry: Registry, _: Reading) -> Page[PromotionView]:
+def promotions(
+    name: Name, registry: Registry, _: Reading, cursor: str | None = None, limit: int = 100
+) -> Page[PromotionView]:
     """List promotions, newest first."""
+    count, offset = page_limit(limit), position(cursor) or 0
     with registry.transactions.read() as reader:
         find_model(reader, name)
-        return Page(items=tuple(promotion_view(promotion) for promotion in reader.promotions(name)))
+        found = reader.promotions(name, offset=offset, limit=count + 1)
+    items = tuple(promotion_view(promotion) for promotion in found[:count])
+    return Page(items=items, next_cursor=encode_cursor(offset + count) if len(found) > count else None)
 
 
 @router.post("/promotions/{promotion}/approve")
@@ -71,11 +77,16 @@ def reject(promotion: str, registry: Registry, actor: Writing) -> PromotionView:
 
 
 @router.get("/models/{name}/rollouts")
-def rollouts(name: Name, registry: Registry, _: Reading) -> Page[RolloutView]:
+def rollouts(
+    name: Name, registry: Registry, _: Reading, cursor: str | None = None, limit: int = 100
+) -> Page[RolloutView]:
     """List rollouts, newest first."""
+    count, offset = page_limit(limit), position(cursor) or 0
     with registry.transactions.read() as reader:
         find_model(reader, name)
-        return Page(items=tuple(rollout_view(rollout) for rollout in reader.rollouts(name)))
+        found = reader.rollouts(name, offset=offset, limit=count + 1)
+    items = tuple(rollout_view(rollout) for rollout in found[:count])
+    return Page(items=items, next_cursor=encode_cursor(offset + count) if len(found) > count else None)
 
 
 @router.post("/models/{name}/rollout/pause")

@@ -10,6 +10,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from modelyard_common.clock import Clock
 from modelyard_common.db import WriteSession
+from modelyard_common.errors import Invalid
+from modelyard_common.pagination import MAX_PAGE, decode_cursor
 
 from modelyard_registry.adapters.bundles import BundleCache
 from modelyard_registry.adapters.mlflow_proxy import MlflowProxy
@@ -18,7 +20,7 @@ from modelyard_registry.adapters.watchers import Watchers
 from modelyard_registry.usecases.act import Act
 from modelyard_registry.usecases.register_version import RegisterVersion
 
-__all__ = ["Registry", "RegistryState", "page_limit"]
+__all__ = ["Registry", "RegistryState", "page_limit", "position"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,14 @@ def _state(request: Request) -> RegistryState:
 Registry = Annotated[RegistryState, Depends(_state)]
 
 
+def position(cursor: str | None) -> int | None:
+    """Return the number in a cursor; raise Invalid when it is a cursor of another list."""
+    value = decode_cursor(cursor)
+    if value is None or isinstance(value, int):
+        return value
+    raise Invalid("the cursor is not one of this list")
+
+
 def page_limit(limit: int) -> int:
     """Return how many items a page has."""
-    return max(1, min(limit, 500))
+    return max(1, min(limit, MAX_PAGE))

@@ -6,15 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Response
 from fastapi.responses import StreamingResponse
-from modelyard_common.errors import Invalid
-from modelyard_common.pagination import decode_cursor, encode_cursor
+from modelyard_common.pagination import encode_cursor
 from modelyard_contracts.pages import Page
 from modelyard_contracts.refs import ModelName
 from modelyard_contracts.registry_v1 import RegisterVersionRequest, VersionSummary, VersionView
 
 from modelyard_registry.adapters.metrics import REGISTER_SECONDS, VERDICTS
 from modelyard_registry.api.access import Reading, Writing
-from modelyard_registry.api.services import Registry, page_limit
+from modelyard_registry.api.services import Registry, page_limit, position
 from modelyard_registry.usecases.act import find_model, find_version
 from modelyard_registry.usecases.browse import version_summary, version_view
 
@@ -45,7 +44,7 @@ def browse(
 ) -> Page[VersionSummary]:
     """List a model's versions, newest first."""
     count = page_limit(limit)
-    before = _number(cursor) if cursor else None
+    before = position(cursor)
     with registry.transactions.read() as reader:
         find_model(reader, name)
         found = reader.versions(name, before=before, limit=count + 1)
@@ -80,10 +79,3 @@ def file(
         return Response(status_code=304, headers=headers)
     headers |= {"Content-Length": str(found.size_bytes), "X-Content-Type-Options": "nosniff"}
     return StreamingResponse(found.chunks(), media_type="application/octet-stream", headers=headers)
-
-
-def _number(cursor: str) -> int:
-    value = decode_cursor(cursor)
-    if not isinstance(value, int):
-        raise Invalid("the cursor is not one of this list")
-    return value

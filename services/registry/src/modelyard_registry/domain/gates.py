@@ -14,10 +14,9 @@ from enum import StrEnum
 from typing import Literal
 
 from modelyard_contracts.managed_model_v1alpha1 import GateRule
+from modelyard_contracts.metrics_v1 import HIGHER_IS_BETTER
 
 __all__ = ["Contestant", "Evidence", "Outcome", "RuleResult", "gain", "judge", "measure", "passed", "sentence"]
-
-LOWER_IS_BETTER = frozenset({"log_loss", "rmse", "mae"})
 
 TOLERANCE = 1e-9
 """Rounding of a difference of two decimals; far below what any metric resolves."""
@@ -66,7 +65,7 @@ class RuleResult:
 
 def gain(metric: str, value: float, reference: float) -> float:
     """Return by how much value is better than reference; errors and losses are better when lower."""
-    return reference - value if metric in LOWER_IS_BETTER else value - reference
+    return value - reference if HIGHER_IS_BETTER[metric] else reference - value
 
 
 def sentence(rule: GateRule) -> str:

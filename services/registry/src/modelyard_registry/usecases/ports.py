@@ -57,13 +57,13 @@ class Reader(Protocol):
     def active_rollouts(self) -> Sequence[Rollout]:
         """Return all of them."""
 
-    def rollouts(self, model: str, limit: int = 50) -> Sequence[Rollout]:
+    def rollouts(self, model: str, *, offset: int = 0, limit: int = 100) -> Sequence[Rollout]:
         """Return rollouts, newest first."""
 
     def promotion(self, promotion_id: str) -> Promotion | None:
         """Return a promotion."""
 
-    def promotions(self, model: str, limit: int = 50) -> Sequence[Promotion]:
+    def promotions(self, model: str, *, offset: int = 0, limit: int = 100) -> Sequence[Promotion]:
         """Return promotions, newest first."""
 
     def routing(self, model: str) -> RoutingTable | None:
