@@ -49,7 +49,7 @@ def canonicalise(source: Path, draft: Path, *, format: Format) -> Canonical:
     opened = _open_parquet(source) if format == "parquet" else _open_csv(source)
     if errors := wrong_names(opened.schema.names):
         raise Invalid("the columns cannot be used", errors=errors)
-    fields = _fields(opened.schema)
+    fields = _fields(opened.schema, format)
     readers = [ColumnReader(field, empty_is_missing=format == "csv") for field in fields]
     rows = 0
     try:
@@ -103,13 +103,15 @@ def _open_csv(source: Path) -> _Source:
     return _Source(table.schema, table.to_batches(max_chunksize=_GROUP_ROWS))
 
 
-def _fields(schema: Any) -> list[Any]:
+def _fields(schema: Any, format: Format) -> list[Any]:
     errors: list[FieldError] = []
     fields = []
     for index, field in enumerate(schema):
         canonical = canonical_field(field)
         if canonical is None:
             message = f"{field.name!r} has the type {field.type}, which no model learns from; leave it out"
+            if format == "csv" and pa.types.is_binary(field.type):
+                message = f"{field.name!r} is not text in UTF-8"
             errors.append(FieldError(path=f"columns[{index}]", message=message))
         else:
             fields.append(canonical)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from modelyard_common.db import JsonColumn, UtcDateTime
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 __all__ = ["Base", "ClaimRow", "DatasetRow", "LockRow", "ModelRow", "RunRow", "ScheduleRow"]
@@ -45,9 +45,9 @@ class RunRow(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(JsonColumn)
     training_digest: Mapped[str] = mapped_column(String(71))
     until_label_seq: Mapped[int | None] = mapped_column(BigInteger)
-    timeout_s: Mapped[float]
+    timeout_s: Mapped[float] = mapped_column(Double)
     stage: Mapped[str] = mapped_column(Text, default="")
-    progress: Mapped[float] = mapped_column(default=0.0)
+    progress: Mapped[float] = mapped_column(Double, default=0.0)
     reason: Mapped[str] = mapped_column(Text, default="")
     created: Mapped[datetime] = mapped_column(UtcDateTime)
     started: Mapped[datetime | None] = mapped_column(UtcDateTime)
