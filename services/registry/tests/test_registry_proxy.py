@@ -81,6 +81,21 @@ def test_read_is_passed_on_with_its_answer(platform: Platform) -> None:
     assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
+def test_governed_files_come_verified_out_of_the_cache_whatever_mlflow_has(platform: Platform) -> None:
+    platform.apply()
+    bundle = platform.champion()
+    folder = "/api/2.0/mlflow-artifacts/artifacts/1/run0/artifacts"
+    platform.mlflow.runs["run0"] |= {"bundle/model.onnx": b"tampered", "bundle/smuggled.py": b"x", "notes.txt": b"n"}
+    assert platform.http.get(f"{folder}/bundle/model.onnx").content == bundle.files["model.onnx"]
+    assert platform.http.get(f"{folder}/bundle/modelyard.json").content == bundle.files["modelyard.json"]
+    smuggled = platform.http.get(f"{folder}/bundle/smuggled.py")
+    assert (smuggled.status_code, smuggled.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert platform.http.get(f"{folder}/notes.txt").content == b"n"
+    platform.mlflow.down = True
+    assert platform.http.get(f"{folder}/bundle/model.onnx").is_success
+    assert platform.http.get(f"{folder}/notes.txt").status_code == 503
+
+
 def test_mlflow_that_is_down_is_said_at_once_with_a_short_retry(platform: Platform) -> None:
     platform.mlflow.down = True
     answer = platform.http.get("/api/2.0/mlflow/registered-models/get", params={"name": "m"})

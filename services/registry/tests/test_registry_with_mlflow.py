@@ -79,7 +79,8 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
         assert process.poll() is None, (folder / "log").read_text()[-3000:]
         yield server
     finally:
-        os.killpg(process.pid, 9)
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
         process.wait(20)
 
 
@@ -140,4 +141,7 @@ def test_unmodified_client_reads_through_the_registry_and_changes_nothing(
         assert (away.status_code, away.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
         assert time.monotonic() - began < 5
         assert http.get("/v1/models/real/versions/1/files/MLmodel").is_success
+        waited = python("mlflow_waiter.py", MLFLOW_TRACKING_URI=url, MLFLOW_REGISTRY_URI=url)
+        assert "503" in waited["error"]
+        assert waited["seconds"] < 30, "a stock client with its own retries waits 245 s without Retry-After"
         assert "cannot be reached" in http.get("/health/ready").json()["checks"]["mlflow"]

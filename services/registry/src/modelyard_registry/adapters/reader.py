@@ -69,6 +69,11 @@ class SqlReader:
         rows = self._session.scalars(query.order_by(VersionRow.number.desc()).limit(limit))
         return [version_of(row) for row in rows]
 
+    def versions_of_run(self, mlflow_run_id: str) -> Sequence[Version]:
+        """Return the versions whose bundle lies in an MLflow run; usually one."""
+        query = select(VersionRow).where(VersionRow.mlflow_run_id == mlflow_run_id).limit(100)
+        return [version_of(row) for row in self._session.scalars(query)]
+
     def champion(self, model: str) -> Version | None:
         """Return the champion."""
         query = select(VersionRow).where(VersionRow.model == model, VersionRow.state == "champion")

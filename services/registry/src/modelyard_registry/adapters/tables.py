@@ -42,6 +42,7 @@ class VersionRow(Base):
     __tablename__ = "versions"
     __table_args__ = (
         UniqueConstraint("model", "number", name="uq_versions_number"),
+        Index("ix_versions_run", "mlflow_run_id"),
         Index(
             "uq_versions_one_champion",
             "model",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from modelyard_common.errors import TooLarge, Unavailable
+from modelyard_common.errors import Invalid, NotFound, TooLarge, Unavailable
 from starlette.concurrency import run_in_threadpool
 
 from modelyard_registry.adapters.metrics import PROXIED, PROXY_SECONDS
 from modelyard_registry.api.access import Reading
-from modelyard_registry.api.services import Registry
-from modelyard_registry.domain.mlflow_routes import allowed, refusal
+from modelyard_registry.api.services import Registry, RegistryState
+from modelyard_registry.domain.mlflow_routes import allowed, refusal, run_artifact
+from modelyard_registry.usecases.find_governed_file import find_governed_file
 
 __all__ = ["router"]
 
@@ -34,6 +35,9 @@ async def pass_on(request: Request, registry: Registry, _: Reading) -> Response:
     if not allowed(request.method, path):
         PROXIED.labels("refused").inc()
         return _error(403, "PERMISSION_DENIED", refusal(request.method, path))
+    governed = await run_in_threadpool(_governed, registry, path) if request.method == "GET" else None
+    if governed is not None:
+        return governed
     body = await request.body()
     if len(body) > MAX_QUERY_BYTES:
         return _error(413, "INVALID_PARAMETER_VALUE", f"a search takes at most {MAX_QUERY_BYTES} bytes")
@@ -50,6 +54,34 @@ async def pass_on(request: Request, registry: Registry, _: Reading) -> Response:
         return _error(502, "INTERNAL_ERROR", str(exc))
     PROXIED.labels("passed").inc()
     return StreamingResponse(answer.body, status_code=answer.status, headers=dict(answer.headers))
+
+
+def _governed(registry: RegistryState, path: str) -> Response | None:
+    """Return a governed bundle's file out of the verified cache; None when the path is not of one.
+
+    Somebody who can write to the artifact store may change what MLflow would answer, never what we do.
+    """
+    asked = run_artifact(path)
+    if asked is None:
+        return None
+    with registry.transactions.read() as reader:
+        found = find_governed_file(reader, *asked)
+    if found is None:
+        return None
+    try:
+        file = registry.bundles.open(*found)
+    except NotFound as exc:
+        PROXIED.labels("refused").inc()
+        return _error(404, "RESOURCE_DOES_NOT_EXIST", f"{exc}; what its manifest does not list is not served")
+    except Unavailable as exc:
+        PROXIED.labels("unavailable").inc()
+        return _error(503, "TEMPORARILY_UNAVAILABLE", str(exc), {"Retry-After": "1"})
+    except Invalid as exc:
+        PROXIED.labels("refused").inc()
+        return _error(400, "INVALID_STATE", f"the artifacts in MLflow are not those of {found[0].name}: {exc}")
+    PROXIED.labels("governed").inc()
+    headers = {"ETag": f'"{file.digest}"', "Content-Length": str(file.size_bytes), "X-Content-Type-Options": "nosniff"}
+    return StreamingResponse(file.chunks(), media_type="application/octet-stream", headers=headers)
 
 
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["allowed", "refusal"]
+__all__ = ["allowed", "refusal", "run_artifact"]
 
 _SEGMENT = r"[A-Za-z0-9_.:-]{1,250}"
 
@@ -33,6 +33,8 @@ _READS = {
 }
 _ALLOWED = {method: re.compile("|".join(f"(?:{path})" for path in paths)) for method, paths in _READS.items()}
 
+_DOWNLOAD = re.compile(rf"/api/2\.0/mlflow-artifacts/artifacts/[^/]+/(?P<run>{_SEGMENT})/artifacts/(?P<artifact>.+)")
+
 _HINTS = (
     (
         ("/registered-models", "/model-versions"),
@@ -53,6 +55,12 @@ def allowed(method: str, path: str) -> bool:
         return False
     # A path that climbs, or hides a separator, means something else to whoever resolves it.
     return not any(part in ("..", ".") for part in path.split("/")) and not re.search(r"[\\%?#\x00-\x1f]", path)
+
+
+def run_artifact(path: str) -> tuple[str, str] | None:
+    """Return the run and the artifact that a download is about, if it is one: ``(run_id, path in the run)``."""
+    found = _DOWNLOAD.fullmatch(path)
+    return (found["run"], found["artifact"]) if found else None
 
 
 def refusal(method: str, path: str) -> str:

@@ -42,6 +42,9 @@ class Reader(Protocol):
     def versions(self, model: str, *, before: int | None = None, limit: int = 100) -> Sequence[Version]:
         """Return versions, newest first."""
 
+    def versions_of_run(self, mlflow_run_id: str) -> Sequence[Version]:
+        """Return the versions whose bundle lies in an MLflow run; usually one."""
+
     def champion(self, model: str) -> Version | None:
         """Return the champion."""
 

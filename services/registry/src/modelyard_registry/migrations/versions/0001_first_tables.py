@@ -115,6 +115,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('model', 'number', name='uq_versions_number')
     )
     with op.batch_alter_table('versions', schema=None) as batch_op:
+        batch_op.create_index('ix_versions_run', ['mlflow_run_id'], unique=False)
         batch_op.create_index('uq_versions_one_champion', ['model'], unique=True, sqlite_where=sa.text("state = 'champion'"), postgresql_where=sa.text("state = 'champion'"))
 
     op.create_table('promotions',
