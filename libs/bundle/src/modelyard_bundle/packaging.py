@@ -1,0 +1,156 @@
+"""Making a bundle: an estimator becomes a folder that our servers verify and stock MLflow tools open."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from modelyard_contracts.bundle_v1 import BundleManifest, Lineage, Signature, SliceMetrics
+from modelyard_contracts.refs import Digest
+
+from modelyard_bundle.manifest import list_files, write_manifest
+from modelyard_bundle.probe import PROBE_ROWS, write_probe
+from modelyard_bundle.runtimes.sklearn import SKOPS_FILE, SklearnRuntime
+from modelyard_bundle.signature import Columns, numeric_features, text_features
+from modelyard_bundle.twin import make_twin
+
+__all__ = ["BASELINE_FILE", "Packed", "environment", "pack"]
+
+BASELINE_FILE = "baseline.json"
+_LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnx", "onnxruntime")
+_MLFLOW_TYPES = {"number": "float", "integer": "float", "boolean": "float", "category": "string"}
+_PARITY_ROWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A finished bundle."""
+
+    folder: Path
+    digest: Digest
+    manifest: BundleManifest
+
+
+def environment() -> dict[str, str]:
+    """Return Python and the libraries that fit and run models, with their versions."""
+    found = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def pack(
+    folder: Path,
+    *,
+    model: str,
+    estimator: Any,
+    signature: Signature,
+    sample: Columns,
+    lineage: Lineage,
+    baseline_json: str,
+    metrics: Sequence[SliceMetrics],
+    created: datetime,
+) -> Packed:
+    """Write a bundle into an empty folder.
+
+    Args:
+        sample: rows of real data, checked by the signature; the twin is compared on them and the probe set is
+            taken from them.
+        baseline_json: ``modelyard_stats.baseline.Baseline.to_json()``.
+
+    Raises:
+        Invalid: the estimator cannot be stored safely.
+    """
+    import skops.io  # noqa: PLC0415  # heavy and optional
+
+    folder.mkdir(parents=True, exist_ok=True)
+    skops.io.dump(estimator, folder / SKOPS_FILE)
+    runtime = SklearnRuntime(folder, signature)  # what cannot be loaded again is not handed over
+    rows = min(_PARITY_ROWS, len(next(iter(sample.values()))))
+    head = {name: values[:rows] for name, values in sample.items()}
+    answers = runtime.predict(head)
+    parity = make_twin(folder, estimator, signature, head, answers)
+    places = np.unique(np.linspace(0, rows - 1, min(PROBE_ROWS, rows)).astype(int))
+    probe = {name: values[places] for name, values in head.items()}
+    write_probe(folder, _rows(signature, probe), runtime.predict(probe))
+    (folder / BASELINE_FILE).write_text(baseline_json)
+    (folder / "metrics.json").write_text(json.dumps([entry.model_dump() for entry in metrics], indent=1))
+    _write_mlmodel(folder, signature, created)
+    runtimes: tuple[Literal["onnx", "sklearn"], ...] = ("onnx", "sklearn") if parity.held else ("sklearn",)
+    manifest = BundleManifest(
+        model=model,
+        created=created,
+        signature=signature,
+        runtimes=runtimes,
+        parity=parity.sentence,
+        lineage=lineage,
+        metrics=tuple(metrics),
+        files=list_files(folder),
+    )
+    return Packed(folder, write_manifest(folder, manifest), manifest)
+
+
+def _rows(signature: Signature, columns: Columns) -> list[dict[str, Any]]:
+    names = [column.name for column in signature.features]
+    lists = {name: columns[name].tolist() for name in names}
+    texts = set(text_features(signature))
+
+    def value(name: str, item: Any) -> Any:
+        missing = item == "" if name in texts else item != item  # noqa: PLR0124  # NaN
+        return None if missing else item
+
+    return [{name: value(name, lists[name][i]) for name in names} for i in range(len(lists[names[0]]))]
+
+
+def _write_mlmodel(folder: Path, signature: Signature, created: datetime) -> None:
+    """Write MLflow's own description of the folder, so that ``mlflow.pyfunc.load_model`` opens it.
+
+    See https://mlflow.org/docs/latest/ml/model/ (MLmodel file); JSON is YAML.
+    """
+    libraries = environment()
+    required: Mapping[str, bool] = {column.name: column.required for column in signature.features}
+    types = {column.name: _MLFLOW_TYPES[column.type] for column in signature.features}
+    order = [*numeric_features(signature), *text_features(signature)]
+    inputs = [{"type": types[name], "name": name, "required": required[name]} for name in order]
+    document = {
+        "flavors": {
+            "python_function": {
+                "env": {"virtualenv": "python_env.yaml"},
+                "loader_module": "mlflow.sklearn",
+                "model_path": SKOPS_FILE,
+                "predict_fn": "predict",
+                "python_version": libraries["python"],
+            },
+            "sklearn": {
+                "code": None,
+                "pickled_model": SKOPS_FILE,
+                "serialization_format": "skops",
+                "sklearn_version": libraries["scikit-learn"],
+                "skops_trusted_types": _trusted(folder / SKOPS_FILE),
+            },
+        },
+        "signature": {"inputs": json.dumps(inputs), "outputs": None, "params": None},
+        "utc_time_created": created.strftime("%Y-%m-%d %H:%M:%S.%f"),
+    }
+    (folder / "MLmodel").write_text(json.dumps(document, indent=1))
+    pins = [f"{name}=={libraries[name]}" for name in _LIBRARIES if name in libraries and name != "python"]
+    (folder / "requirements.txt").write_text("\n".join(["mlflow-skinny", *pins]) + "\n")
+    (folder / "python_env.yaml").write_text(
+        json.dumps({"python": libraries["python"], "dependencies": ["-r requirements.txt"]})
+    )
+
+
+def _trusted(path: Path) -> list[str]:
+    import skops.io  # noqa: PLC0415
+
+    return sorted(skops.io.get_untrusted_types(file=path))

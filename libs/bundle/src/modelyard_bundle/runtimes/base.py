@@ -1,0 +1,48 @@
+"""The port of a runtime, and what every runtime answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from modelyard_contracts.bundle_v1 import Signature
+
+from modelyard_bundle.signature import Columns
+
+__all__ = ["Predicted", "Runtime", "positive_scores"]
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Answers for n rows.
+
+    Attributes:
+        labels: labels or values, shape (n,).
+        probabilities: shape (n, classes), float32; None unless the task is classification. For anomaly detection
+            shape (n, 1): the anomaly score, higher is more anomalous.
+    """
+
+    labels: npt.NDArray[Any]
+    probabilities: npt.NDArray[np.float32] | None
+
+
+class Runtime(Protocol):
+    """Runs one model. Thread safe."""
+
+    name: str
+    blocking: bool
+    """Whether a prediction may take long enough to keep an event loop from its other work."""
+
+    def predict(self, columns: Columns) -> Predicted:
+        """Return answers for columns that the signature has checked."""
+
+
+def positive_scores(signature: Signature, predicted: Predicted) -> npt.NDArray[np.float32] | None:
+    """Return the score that is watched, shape (n,): of the positive class, else of the last; None for values."""
+    if predicted.probabilities is None:
+        return None
+    if signature.positive_class in signature.classes:
+        return predicted.probabilities[:, signature.classes.index(signature.positive_class)]
+    return predicted.probabilities[:, -1]

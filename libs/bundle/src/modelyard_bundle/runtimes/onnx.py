@@ -1,0 +1,55 @@
+"""ONNX Runtime: one thread a session, since the server runs many requests side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from modelyard_common.errors import Invalid
+from modelyard_contracts.bundle_v1 import Signature
+
+from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.signature import Columns, numeric_features, text_features
+
+__all__ = ["ONNX_FILE", "OnnxRuntime"]
+
+ONNX_FILE = "model.onnx"
+NUMBERS_INPUT = "numbers"
+"""All numeric features in one matrix [n, k]; each category is an input of its own, ``text_<position>``, [n, 1]."""
+
+
+class OnnxRuntime:
+    """Runs the ONNX twin."""
+
+    name = "onnx"
+    blocking = False
+
+    def __init__(self, folder: Path, signature: Signature) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                (folder / ONNX_FILE).read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as exc:  # onnxruntime has no common base of its errors
+            raise Invalid(f"{ONNX_FILE}: ONNX Runtime does not load it ({type(exc).__name__})") from exc
+        self._signature = signature
+        self._numbers = numeric_features(signature)
+        self._texts = text_features(signature)
+
+    def predict(self, columns: Columns) -> Predicted:
+        """Return answers for columns that the signature has checked."""
+        feed: dict[str, Any] = {}
+        if self._numbers:
+            feed[NUMBERS_INPUT] = np.stack([columns[name] for name in self._numbers], axis=1)
+        for position, name in enumerate(self._texts):
+            feed[f"text_{position}"] = columns[name].reshape(-1, 1)
+        outputs = self._session.run(None, feed)
+        task = self._signature.task
+        if task == "classification":
+            return Predicted(np.asarray(outputs[0]), np.asarray(outputs[1], dtype=np.float32))
+        return Predicted(np.asarray(outputs[0], dtype=np.float64).reshape(-1), None)

@@ -1,0 +1,145 @@
+"""scikit-learn by skops: types come from our own list, never from the file, and trees are checked before they run.
+
+A skops file holds no code, but native memory: a tree whose child indices lead out of its arrays crashes the
+process in ``predict``. So every tree's indices are compared with its bounds at load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from modelyard_common.errors import Invalid
+from modelyard_contracts.bundle_v1 import Signature
+
+from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.signature import Columns, numeric_features, text_features
+
+__all__ = ["SKOPS_FILE", "TRUSTED_TYPES", "SklearnRuntime", "load_estimator"]
+
+SKOPS_FILE = "model.skops"
+
+TRUSTED_TYPES = frozenset(
+    {
+        "sklearn.tree._tree.Tree",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn._loss.link.IdentityLink",
+        "sklearn._loss.link.Interval",
+        "sklearn._loss.link.LogitLink",
+        "sklearn._loss.link.MultinomialLogit",
+        "sklearn._loss.loss.HalfBinomialLoss",
+        "sklearn._loss.loss.HalfMultinomialLoss",
+        "sklearn._loss.loss.HalfSquaredError",
+        "sklearn._loss.loss.ExponentialLoss",
+        "sklearn.compose._column_transformer._RemainderColsList",
+    }
+)
+"""What skops does not trust by itself and our recipes need. Trees are allowed because they are checked below."""
+
+
+def load_estimator(path: Path) -> Any:
+    """Return the estimator of a skops file.
+
+    Raises:
+        Invalid: a type that is not on our list, a damaged file, or a tree that leads out of its bounds.
+    """
+    import skops.io  # noqa: PLC0415  # heavy and optional: an ONNX-only server has no scikit-learn
+
+    try:
+        wanted = set(skops.io.get_untrusted_types(file=path))
+        if foreign := wanted - TRUSTED_TYPES:
+            raise Invalid(f"{path.name}: holds the type {min(foreign)}, which is not on the list of trusted types")
+        estimator = skops.io.load(path, trusted=sorted(wanted))
+    except Invalid:
+        raise
+    except Exception as exc:  # skops and zipfile raise many kinds
+        raise Invalid(f"{path.name}: cannot be read ({type(exc).__name__})") from exc
+    for tree in _trees(estimator, set()):
+        _check(path, tree)
+    return estimator
+
+
+def _trees(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield every native tree reachable from an estimator."""
+    if id(value) in seen or isinstance(value, str | bytes | int | float | bool | type(None)):
+        return
+    seen.add(id(value))
+    kind = type(value).__name__
+    if kind in {"Tree", "TreePredictor"}:
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _trees(item, seen)
+    elif isinstance(value, list | tuple | set) or (isinstance(value, np.ndarray) and value.dtype == object):
+        for item in value.ravel() if isinstance(value, np.ndarray) else value:
+            yield from _trees(item, seen)
+    elif hasattr(value, "__dict__"):
+        yield from _trees(vars(value), seen)
+
+
+def _check(path: Path, tree: Any) -> None:
+    if type(tree).__name__ == "Tree":
+        nodes, left, right = tree.node_count, tree.children_left, tree.children_right
+        inner = left != -1
+        features, width = tree.feature, tree.n_features
+        whole = left.size == right.size == features.size == nodes and tree.value.shape[0] == nodes
+        # A child has a higher number than its parent: so there is no cycle, and every walk ends.
+        places = np.arange(nodes)
+        sound = whole and bool(
+            np.all((left[inner] > places[inner]) & (left[inner] < nodes))
+            and np.all((right[inner] > places[inner]) & (right[inner] < nodes))
+            and np.all(right[~inner] == -1)
+            and np.all((features[inner] >= 0) & (features[inner] < width))
+        )
+    else:
+        table = tree.nodes
+        size = table.shape[0]
+        inner = table["is_leaf"] == 0
+        places = np.arange(size)
+        left, right = table["left"].astype(np.int64), table["right"].astype(np.int64)
+        features = table["feature_idx"].astype(np.int64)
+        categories = table["bitset_idx"][inner & (table["is_categorical"] != 0)].astype(np.int64)
+        sound = bool(
+            np.all((left[inner] > places[inner]) & (left[inner] < size))
+            and np.all((right[inner] > places[inner]) & (right[inner] < size))
+            and np.all((features[inner] >= 0) & (features[inner] < 100_000))
+            and np.all(categories < max(1, tree.raw_left_cat_bitsets.shape[0]))
+        )
+    if not sound:
+        raise Invalid(f"{path.name}: a tree in it leads out of its own bounds; the file is damaged or forged")
+
+
+class SklearnRuntime:
+    """Runs the estimator itself."""
+
+    name = "sklearn"
+    blocking = True
+
+    def __init__(self, folder: Path, signature: Signature) -> None:
+        self._estimator = load_estimator(folder / SKOPS_FILE)
+        width = getattr(self._estimator, "n_features_in_", len(signature.features))
+        if width != len(signature.features):
+            raise Invalid(f"{SKOPS_FILE}: takes {width} features, and the signature has {len(signature.features)}")
+        self._signature = signature
+
+    def predict(self, columns: Columns) -> Predicted:
+        """Return answers for columns that the signature has checked."""
+        frame = as_frame(self._signature, columns)
+        if self._signature.task == "anomaly":
+            labels = (np.asarray(self._estimator.predict(frame)) == -1).astype(np.int64)
+            scores = -np.asarray(self._estimator.score_samples(frame), dtype=np.float32)
+            return Predicted(labels, scores.reshape(-1, 1))
+        if self._signature.task == "regression":
+            return Predicted(np.asarray(self._estimator.predict(frame), dtype=np.float64).reshape(-1), None)
+        probabilities = np.asarray(self._estimator.predict_proba(frame), dtype=np.float32)
+        return Predicted(np.asarray(self._estimator.predict(frame)), probabilities)
+
+
+def as_frame(signature: Signature, columns: Columns) -> Any:
+    """Return columns as the data frame that our pipelines take: numbers first, then categories."""
+    import pandas as pd  # noqa: PLC0415  # optional, as above
+
+    order = [*numeric_features(signature), *text_features(signature)]
+    return pd.DataFrame({name: columns[name] for name in order})

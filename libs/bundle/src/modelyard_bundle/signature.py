@@ -1,0 +1,144 @@
+"""From what people send to what a model takes: every value is checked against the signature, by name.
+
+A wrong value is reported with its path and what is allowed, never with the value itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from modelyard_common.errors import Invalid
+from modelyard_contracts.bundle_v1 import Column, Signature
+from modelyard_contracts.problem import FieldError
+
+__all__ = ["Columns", "columns_from_rows", "columns_from_values", "numeric_features", "text_features"]
+
+Columns = dict[str, npt.NDArray[Any]]
+"""Feature name to values, shape (rows,): float32 for numbers and booleans (NaN is missing), object for categories."""
+
+_MOST_ERRORS = 20
+
+
+def numeric_features(signature: Signature) -> list[str]:
+    """Return the features that a model takes as numbers, in the signature's order."""
+    return [column.name for column in signature.features if column.type != "category"]
+
+
+def text_features(signature: Signature) -> list[str]:
+    """Return the features that a model takes as text, in the signature's order."""
+    return [column.name for column in signature.features if column.type == "category"]
+
+
+def columns_from_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> Columns:
+    """Return rows of feature to value as columns.
+
+    Raises:
+        Invalid: no rows, unknown or missing features, wrong types; names each field, at most twenty.
+    """
+    if not rows:
+        raise Invalid("there are no rows", errors=(FieldError(path="rows", message="must not be empty"),))
+    names = {column.name for column in signature.features}
+    errors: list[FieldError] = []
+    for number, row in enumerate(rows):
+        for name in row:
+            if name not in names:
+                errors.append(FieldError(path=f"[{number}].{name}", message=_unknown(names)))
+        if len(errors) >= _MOST_ERRORS:
+            break
+    values = {column.name: [row.get(column.name) for row in rows] for column in signature.features}
+    return _columns(signature, values, errors)
+
+
+def columns_from_values(signature: Signature, values: Mapping[str, Sequence[Any]]) -> Columns:
+    """Return feature to values (all of one length) as columns. Raise Invalid as ``columns_from_rows`` does."""
+    names = {column.name for column in signature.features}
+    errors = [FieldError(path=name, message=_unknown(names)) for name in values if name not in names]
+    lengths = {len(column) for name, column in values.items() if name in names}
+    if len(lengths) > 1:
+        raise Invalid("the inputs have different numbers of rows")
+    rows = lengths.pop() if lengths else 0
+    if rows == 0 and not errors:
+        raise Invalid("there are no rows", errors=(FieldError(path="inputs", message="must not be empty"),))
+    whole = {column.name: values.get(column.name, [None] * rows) for column in signature.features}
+    return _columns(signature, whole, errors)
+
+
+def _unknown(names: set[str]) -> str:
+    return f"is not a feature of this model; its features are {', '.join(sorted(names))}"
+
+
+def _columns(signature: Signature, values: Mapping[str, Sequence[Any]], errors: list[FieldError]) -> Columns:
+    columns: Columns = {}
+    for column in signature.features:
+        raw = values[column.name]
+        columns[column.name] = (
+            _texts(column, raw, errors) if column.type == "category" else _numbers(column, raw, errors)
+        )
+    if errors:
+        first = errors[0]
+        raise Invalid(f"{first.path}: {first.message}", errors=tuple(errors[:_MOST_ERRORS]))
+    return columns
+
+
+def _numbers(column: Column, raw: Sequence[Any], errors: list[FieldError]) -> npt.NDArray[np.float32]:
+    boolean = column.type == "boolean"
+    numbers: list[float] = []
+    for number, value in enumerate(raw):
+        kind = type(value)
+        if kind is float:
+            if math.isfinite(value) and not boolean:
+                numbers.append(value)
+                continue
+            if math.isnan(value) and not column.required:
+                numbers.append(math.nan)
+                continue
+            wanted = "a boolean" if boolean else "a finite number"
+        elif kind is int or (isinstance(value, int) and not isinstance(value, bool)):
+            if not boolean or value in (0, 1):
+                numbers.append(float(value))
+                continue
+            wanted = "a boolean"
+        elif value is None:
+            if not column.required:
+                numbers.append(math.nan)
+                continue
+            wanted = None
+        elif kind is bool:
+            if boolean:
+                numbers.append(float(value))
+                continue
+            wanted = "a number"
+        elif isinstance(value, np.number) and not boolean and math.isfinite(float(value)):
+            numbers.append(float(value))
+            continue
+        else:
+            wanted = "a boolean" if boolean else "a number"
+        errors.append(_wrong(column, number, wanted))
+        numbers.append(math.nan)
+    return np.asarray(numbers, dtype=np.float32)
+
+
+def _texts(column: Column, raw: Sequence[Any], errors: list[FieldError]) -> npt.NDArray[Any]:
+    texts: list[str] = []
+    for number, value in enumerate(raw):
+        if isinstance(value, str):
+            texts.append(value)
+        elif value is None and not column.required:
+            texts.append("")
+        elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+            texts.append(str(value))
+        else:
+            errors.append(_wrong(column, number, None if value is None else "a category (text or an integer)"))
+            texts.append("")
+    result = np.empty(len(texts), dtype=object)
+    result[:] = texts
+    return result
+
+
+def _wrong(column: Column, number: int, wanted: str | None) -> FieldError:
+    message = "is required" if wanted is None else f"must be {wanted}"
+    return FieldError(path=f"[{number}].{column.name}", message=message)

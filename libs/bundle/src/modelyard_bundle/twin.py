@@ -1,0 +1,76 @@
+"""The ONNX twin of an estimator: made once, at training, and used only where it agrees with the estimator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from modelyard_contracts.bundle_v1 import Signature
+
+from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.runtimes.onnx import NUMBERS_INPUT, ONNX_FILE, OnnxRuntime
+from modelyard_bundle.signature import Columns, numeric_features, text_features
+
+__all__ = ["Parity", "make_twin"]
+
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """What the comparison found."""
+
+    held: bool
+    sentence: str
+
+
+def make_twin(folder: Path, estimator: Any, signature: Signature, columns: Columns, answers: Predicted) -> Parity:
+    """Write ``model.onnx`` if the estimator can be converted and answers the same; else leave no file.
+
+    Args:
+        columns: rows to compare on.
+        answers: the estimator's own.
+    """
+    if signature.task == "anomaly":
+        return Parity(False, "no twin: anomaly detectors are served by scikit-learn")
+    try:
+        (folder / ONNX_FILE).write_bytes(_convert(estimator, signature))
+        twin = OnnxRuntime(folder, signature).predict(columns)
+    except Exception as exc:  # converters raise whatever they like; without a twin the estimator serves
+        (folder / ONNX_FILE).unlink(missing_ok=True)
+        return Parity(False, f"no twin: the conversion failed ({type(exc).__name__})")
+    parity = _compare(signature, answers, twin)
+    if not parity.held:
+        (folder / ONNX_FILE).unlink()
+    return parity
+
+
+def _convert(estimator: Any, signature: Signature) -> bytes:
+    from skl2onnx import convert_sklearn  # noqa: PLC0415  # heavy, and only where models are made
+    from skl2onnx.common.data_types import FloatTensorType, StringTensorType  # noqa: PLC0415
+
+    inputs: list[tuple[str, Any]] = []
+    if numbers := numeric_features(signature):
+        inputs.append((NUMBERS_INPUT, FloatTensorType([None, len(numbers)])))
+    inputs += [(f"text_{i}", StringTensorType([None, 1])) for i, _ in enumerate(text_features(signature))]
+    options = {id(estimator): {"zipmap": False}} if signature.task == "classification" else None
+    converted = convert_sklearn(estimator, initial_types=inputs, options=options)
+    content: bytes = converted.SerializeToString()
+    return content
+
+
+def _compare(signature: Signature, answers: Predicted, twin: Predicted) -> Parity:
+    rows = len(answers.labels)
+    if signature.task == "regression":
+        a, b = answers.labels.astype(float), twin.labels.astype(float)
+        worst = float(np.max(np.abs(a - b) / np.maximum(1.0, np.abs(a))))
+        held = worst <= _TOLERANCE
+        return Parity(held, f"largest relative difference {worst:.1e} in {rows} rows")
+    flips = int((answers.labels.astype(str) != twin.labels.astype(str)).sum())
+    assert answers.probabilities is not None and twin.probabilities is not None  # noqa: S101
+    worst = float(np.max(np.abs(answers.probabilities - twin.probabilities)))
+    return Parity(
+        flips == 0 and worst <= _TOLERANCE, f"{flips} labels differ, largest difference {worst:.1e} in {rows} rows"
+    )

@@ -1,0 +1,126 @@
+"""What every step of a run holds: the job, the policy, the doors, and the voice that reports progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from modelyard_client import DriftClient, RegistryClient, TrainingClient
+from modelyard_common.clock import Clock
+from modelyard_common.errors import Conflict, ModelyardError, NotFound, Overloaded, Unavailable
+from modelyard_common.logs import get_logger
+from modelyard_contracts.bundle_v1 import BundleManifest
+from modelyard_contracts.evaluation_v1 import Evaluation
+from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
+from modelyard_contracts.training_v1 import JobSpec, RunReport
+
+__all__ = ["Reporter", "RunContext", "Tracker", "patiently"]
+
+_log = get_logger(__name__)
+_PROGRESS_TIMEOUT_S = 2.0
+_FINAL_PATIENCE_S = 600.0
+T = TypeVar("T")
+
+
+def patiently(what: str, act: Callable[[], T], *, for_s: float) -> T:
+    """Do something that may be unavailable for a while; give up after for_s seconds with the last error."""
+    deadline = time.monotonic() + for_s
+    pause_s = 0.2
+    while True:
+        try:
+            return act()
+        except (Unavailable, Overloaded) as exc:
+            if time.monotonic() + pause_s > deadline:
+                raise
+            _log.warning("run.waiting", what=what, reason=exc.message, again_in_s=pause_s)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 5.0)
+
+
+class Tracker(Protocol):
+    """Keeps the experiment: parameters, metrics and the bundle's bytes. MLflow, or a folder in tests."""
+
+    def track(self, folder: Path, manifest: BundleManifest, metrics: dict[str, float]) -> str:
+        """Record a run and its bundle; return the tracker's id of the run."""
+
+
+class Reporter:
+    """Tells the control plane how the run goes.
+
+    Progress is told once, without patience; the outcome is told until it is heard, and left behind in a file
+    when nobody listens for ten minutes.
+    """
+
+    def __init__(self, client: TrainingClient, run: str, exit_file: Path) -> None:
+        self._client = client
+        self._run = run
+        self._exit_file = exit_file
+        self._seq = 0
+        self._stage = "start"
+        self._progress = 0.0
+
+    def stage(self, stage: str, progress: float) -> None:
+        """Say which stage begins, and how much of the run is behind it (0 to 1)."""
+        self._stage, self._progress = stage, progress
+        _log.info("run.stage", stage=stage, progress=progress)
+        try:
+            self._client.report(self._run, self._next(), timeout_s=_PROGRESS_TIMEOUT_S)
+        except ModelyardError as exc:
+            _log.warning("run.report_lost", stage=stage, reason=exc.message)
+
+    def succeeded(self, *, version: str, tracker_run: str, metrics: dict[str, float], evaluation: Evaluation) -> None:
+        """Tell the outcome of a run that made a version."""
+        self._stage, self._progress = "done", 1.0
+        self._final(
+            self._next().model_copy(
+                update={
+                    "outcome": "succeeded",
+                    "version": version,
+                    "mlflow_run_id": tracker_run,
+                    "metrics": metrics,
+                    "evaluation": evaluation,
+                }
+            )
+        )
+
+    def failed(self, reason: str) -> None:
+        """Tell the outcome of a run that did not."""
+        self._final(self._next().model_copy(update={"outcome": "failed", "reason": reason}))
+
+    def _next(self) -> RunReport:
+        self._seq += 1
+        return RunReport(seq=self._seq, stage=self._stage, progress=self._progress)
+
+    def _final(self, report: RunReport) -> None:
+        part = self._exit_file.with_suffix(".part")
+        part.write_text(report.model_dump_json())
+        part.replace(self._exit_file)
+        # A fresh model, so that every field counts as set and travels.
+        whole = RunReport.model_validate(report.model_dump())
+        try:
+            patiently("final report", lambda: self._client.report(self._run, whole), for_s=_FINAL_PATIENCE_S)
+        except (Conflict, NotFound) as exc:
+            _log.warning("run.report_refused", reason=exc.message)
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What every step holds."""
+
+    job: JobSpec
+    spec: ManagedModelSpec
+    work_dir: Path
+    training: TrainingClient
+    registry: RegistryClient
+    drift: DriftClient | None
+    tracker: Tracker
+    reporter: Reporter
+    clock: Clock
+
+    @property
+    def is_retraining(self) -> bool:
+        """Whether labelled rows are asked for: a first run learns from the source alone."""
+        return self.job.until_label_seq is not None

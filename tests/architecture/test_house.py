@@ -1,0 +1,42 @@
+"""The house keeps its shape: only settings read the environment, and files stay small enough to hold one idea."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(
+    path for pattern in ("libs/*/src/**/*.py", "services/*/src/**/*.py", "cli/src/**/*.py") for path in ROOT.glob(pattern)
+)
+
+
+def test_there_are_sources_to_look_at() -> None:
+    assert len(SOURCES) > 100
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_says_why_it_exists(source: Path) -> None:
+    tree = ast.parse(source.read_text())
+
+    assert not tree.body or ast.get_docstring(tree)
+
+
+def test_no_module_has_a_name_that_means_nothing() -> None:
+    meaningless = {"utils.py", "util.py", "helpers.py", "manager.py", "misc.py", "logging.py"}
+
+    assert [path for path in SOURCES if path.name in meaningless] == []
+
+
+def test_services_read_the_environment_only_in_settings() -> None:
+    offenders = []
+    for source in SOURCES:
+        if "services" not in source.parts or source.name in {"settings.py", "main.py"}:
+            continue
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
+                offenders.append(f"{source.relative_to(ROOT)}:{node.lineno}")
+
+    assert offenders == []
