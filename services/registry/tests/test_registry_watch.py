@@ -8,7 +8,7 @@ import httpx
 import pytest
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import upgrade
-from modelyard_registry.adapters.watchers import Watchers
+from modelyard_registry.api.watchers import Watchers
 from registry_fakes import FakeEvidence, FakeMlflow, Platform, serving
 
 

@@ -21,9 +21,10 @@ from modelyard_registry.adapters.mlflow import Artifacts, MlflowRest
 from modelyard_registry.adapters.mlflow_proxy import MlflowProxy
 from modelyard_registry.adapters.model_mirror import MlflowMirror
 from modelyard_registry.adapters.store import SqlTransactions
-from modelyard_registry.adapters.watchers import Watchers
 from modelyard_registry.api import models, promotions, proxy, routing, versions
+from modelyard_registry.api.metrics import WATCHERS
 from modelyard_registry.api.services import RegistryState
+from modelyard_registry.api.watchers import Watchers
 from modelyard_registry.settings import RegistrySettings
 from modelyard_registry.usecases.advance_rollouts import AdvanceRollouts
 from modelyard_registry.usecases.mirror_models import MirrorModels
@@ -79,7 +80,7 @@ def build(
         max_bytes=settings.max_bundle_bytes,
         fetched=metrics.BUNDLE_BYTES.inc,
     )
-    bell = _Bell(Watchers(settings.max_watchers, metrics.WATCHERS.set))
+    bell = _Bell(Watchers(settings.max_watchers, WATCHERS.set))
     transactions = SqlTransactions(database, bell.ring)
     advance = AdvanceRollouts(transactions, evidence or DriftEvidence(drift), clock)
     mirror = MirrorModels(transactions, MlflowMirror(rest), clock)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import httpx
 from modelyard_common.errors import TooLarge, Unavailable
 
-__all__ = ["MlflowProxy", "Passed"]
+from modelyard_registry.usecases.ports import Passed
+
+__all__ = ["MlflowProxy"]
 
 REQUEST_HEADERS: Final = ("accept", "content-type", "range", "if-none-match", "if-modified-since", "if-range")
 """What MLflow may know of a request; credentials, cookies and forwarding headers stay here."""
@@ -28,15 +29,6 @@ RESPONSE_HEADERS: Final = (
     "last-modified",
     "cache-control",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """MLflow's answer, on its way."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: Iterator[bytes]
 
 
 class MlflowProxy:

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zlib import crc32
 
 from modelyard_common.db import Database, WriteSession
+from modelyard_common.db.idempotency import recall, remember
 from modelyard_contracts.registry_v1 import RoutingTable
 from modelyard_contracts.specs import canonical_json
 from sqlalchemy import delete, func, select
@@ -23,6 +25,7 @@ from modelyard_registry.adapters.reader import SqlReader
 from modelyard_registry.adapters.tables import (
     EventRow,
     HeadRow,
+    IdempotencyRow,
     LedgerRow,
     MirrorRow,
     ModelRow,
@@ -48,7 +51,7 @@ class SqlStore(SqlReader):
 
     def __init__(self, session: WriteSession) -> None:
         super().__init__(session)
-        self.session = session
+        self._writer = session
         self.announced = False
         """Watchers and the mirror have something to do once this is committed."""
 
@@ -56,10 +59,15 @@ class SqlStore(SqlReader):
         """Return the model and keep every other writer of it out until the transaction ends."""
         row = self._locked_model(name)
         if row is None:
-            # There is no row to lock yet: two first writers exclude each other by the heads instead.
-            self._heads()
+            # There is no row to lock yet: two first writers exclude each other by the name instead.
+            self._lock_name(name)
             row = self._locked_model(name)
         return model_of(row) if row else None
+
+    def _lock_name(self, name: str) -> None:
+        """Wait for other first writers of a name; SQLite has one writer anyway."""
+        if self._writer.get_bind().dialect.name == "postgresql":
+            self._writer.execute(select(func.pg_advisory_xact_lock(crc32(name.encode()))))
 
     def _locked_model(self, name: str) -> ModelRow | None:
         query = select(ModelRow).where(ModelRow.name == name).with_for_update()
@@ -165,6 +173,14 @@ class SqlStore(SqlReader):
             self._session.add(row)
         row.wanted += 1
         self._session.flush()
+
+    def recall(self, key: str, request: str) -> dict[str, Any] | None:
+        """Return the first answer to an idempotency key; raise Conflict when it was used for another request."""
+        return recall(self._writer, IdempotencyRow, key, request)
+
+    def remember(self, key: str, request: str, answer: dict[str, Any], now: datetime) -> None:
+        """Keep the answer to an idempotency key."""
+        remember(self._writer, IdempotencyRow, key=key, digest=request, response=answer, now=now)
 
     def mirror_done(self, task: MirrorTask) -> None:
         """Note that the mirror has seen a change."""

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from fastapi import Header
-from modelyard_common.db.idempotency import recall, remember, request_digest
+from modelyard_common.db.idempotency import request_digest
 from modelyard_contracts.base import View
 from pydantic import BaseModel
 
-from modelyard_registry.adapters.tables import IdempotencyRow
 from modelyard_registry.api.services import RegistryState
 
 __all__ = ["IdempotencyKey", "once"]
@@ -45,11 +44,10 @@ def once(
         if key is None:
             return command(act)
         act.store.lock_model(operation[1])
-        session = registry.session_of(act)
         digest = request_digest("/".join(operation), request.model_dump(mode="json"))
-        known = recall(session, IdempotencyRow, key, digest)
+        known = act.store.recall(key, digest)
         if known is not None:
             return answer.model_validate(known)
         done = command(act)
-        remember(session, IdempotencyRow, key=key, digest=digest, response=done.model_dump(mode="json"), now=act.now)
+        act.store.remember(key, digest, done.model_dump(mode="json"), act.now)
         return done

@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from modelyard_common.errors import Invalid, NotFound, TooLarge, Unavailable
 from starlette.concurrency import run_in_threadpool
 
-from modelyard_registry.adapters.metrics import PROXIED, PROXY_SECONDS
 from modelyard_registry.api.access import Reading
+from modelyard_registry.api.metrics import PROXIED, PROXY_SECONDS
 from modelyard_registry.api.services import Registry, RegistryState
 from modelyard_registry.domain.mlflow_routes import allowed, refusal, run_artifact
 from modelyard_registry.usecases.find_governed_file import find_governed_file

@@ -9,15 +9,12 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from modelyard_common.clock import Clock
-from modelyard_common.db import WriteSession
 from modelyard_common.errors import Invalid
 from modelyard_common.pagination import MAX_PAGE, decode_cursor
 
-from modelyard_registry.adapters.bundles import BundleCache
-from modelyard_registry.adapters.mlflow_proxy import MlflowProxy
-from modelyard_registry.adapters.store import SqlStore, SqlTransactions
-from modelyard_registry.adapters.watchers import Watchers
+from modelyard_registry.api.watchers import Watchers
 from modelyard_registry.usecases.act import Act
+from modelyard_registry.usecases.ports import Bundles, MlflowReads, Transactions
 from modelyard_registry.usecases.register_version import RegisterVersion
 
 __all__ = ["Registry", "RegistryState", "page_limit", "position"]
@@ -27,12 +24,12 @@ __all__ = ["Registry", "RegistryState", "page_limit", "position"]
 class RegistryState:
     """The registry's parts, for endpoints."""
 
-    transactions: SqlTransactions
+    transactions: Transactions
     clock: Clock
     register_version: RegisterVersion
-    bundles: BundleCache
+    bundles: Bundles
     watchers: Watchers
-    proxy: MlflowProxy
+    proxy: MlflowReads
     heartbeat_s: float
     poll_s: float
 
@@ -41,10 +38,6 @@ class RegistryState:
         """Open the transaction of one change; it is committed before the answer is built."""
         with self.transactions.write() as store:
             yield Act(store, actor, self.clock.now())
-
-    def session_of(self, act: Act) -> WriteSession:
-        """Return the session of an act's transaction."""
-        return cast("SqlStore", act.store).session
 
 
 def _state(request: Request) -> RegistryState:

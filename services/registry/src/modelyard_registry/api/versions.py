@@ -11,8 +11,8 @@ from modelyard_contracts.pages import Page
 from modelyard_contracts.refs import ModelName
 from modelyard_contracts.registry_v1 import RegisterVersionRequest, VersionSummary, VersionView
 
-from modelyard_registry.adapters.metrics import REGISTER_SECONDS, VERDICTS
 from modelyard_registry.api.access import Reading, Writing
+from modelyard_registry.api.metrics import REGISTER_SECONDS, VERDICTS
 from modelyard_registry.api.services import Registry, page_limit, position
 from modelyard_registry.usecases.act import find_model, find_version
 from modelyard_registry.usecases.browse import version_summary, version_view

@@ -21,7 +21,18 @@ from modelyard_registry.domain.rollout import Rollout
 from modelyard_registry.domain.signals import Comparison
 from modelyard_registry.usecases.records import MirrorTask, Model, Promotion, Reign, Report, Version
 
-__all__ = ["Bundles", "EvidenceSource", "MirroredModel", "ModelMirror", "Reader", "Store", "Transactions"]
+__all__ = [
+    "BundleBytes",
+    "Bundles",
+    "EvidenceSource",
+    "MirroredModel",
+    "MlflowReads",
+    "ModelMirror",
+    "Passed",
+    "Reader",
+    "Store",
+    "Transactions",
+]
 
 
 class Reader(Protocol):
@@ -139,6 +150,12 @@ class Store(Reader, Protocol):
     def want_mirror(self, model: str, at: datetime) -> None:
         """Note that the mirror of a model is behind."""
 
+    def recall(self, key: str, request: str) -> dict[str, Any] | None:
+        """Return the first answer to an idempotency key; raise Conflict when it was used for another request."""
+
+    def remember(self, key: str, request: str, answer: dict[str, Any], now: datetime) -> None:
+        """Keep the answer to an idempotency key."""
+
     def mirror_done(self, task: MirrorTask) -> None:
         """Note that the mirror has seen a change."""
 
@@ -156,6 +173,21 @@ class Transactions(Protocol):
         """Open a transaction that may change things."""
 
 
+class BundleBytes(Protocol):
+    """One file of a bundle, verified."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many there are."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield them."""
+
+
 class Bundles(Protocol):
     """The verified content-addressed cache of bundles, filled from MLflow."""
 
@@ -167,8 +199,37 @@ class Bundles(Protocol):
             Unavailable: when MLflow is away and the cache does not hold it.
         """
 
+    def open(self, version: Version, path: str) -> BundleBytes:
+        """Return one file of a version, verified; a bundle that was lost or damaged is fetched again.
+
+        Raises:
+            NotFound: the bundle has no such file.
+            Unavailable: the cache lost it and MLflow is away.
+        """
+
     def drop(self, digest: str) -> None:
         """Forget a bundle's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """MLflow's answer to a read, on its way."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Iterator[bytes]
+
+
+class MlflowReads(Protocol):
+    """Passes reads on to MLflow; whoever asks has checked that they may pass."""
+
+    def forward(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Passed:
+        """Send a request on and return the answer, whose body is still to be read.
+
+        Raises:
+            Unavailable: MLflow does not answer.
+            TooLarge: it announces more than the bound.
+        """
 
 
 class EvidenceSource(Protocol):
