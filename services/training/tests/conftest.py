@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import upgrade
@@ -32,6 +37,8 @@ from modelyard_training.usecases.tick import Tick
 
 DIGEST = "sha256:" + "d" * 64
 """Of a dataset version that the fixtures know."""
+
+_NUMBERS = itertools.count(1)
 
 
 def spec_document(**changes: Any) -> dict[str, Any]:
@@ -163,13 +170,12 @@ class Yard:
     max_queued: int = 5
 
     def __post_init__(self) -> None:
-        numbers = itertools.count(1)
         self.submit = Submit(
             self.transactions,
             self.models,
             self.labels,
             self.clock,
-            lambda _: f"run-{next(numbers):04d}",
+            lambda _: f"run-{next(_NUMBERS):06d}",
             self.max_queued,
             lambda: None,
         )
@@ -233,6 +239,20 @@ def make_spec() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def make_launcher() -> Callable[[], FakeLauncher]:
     return FakeLauncher
+
+
+def end_jobs_in(root: Path) -> None:
+    """Kill the process groups of all jobs under a local launcher's root; nobody else's, whatever a record says."""
+    for record in root.glob("*/attempt-*/process.json"):
+        document = json.loads(record.read_text())
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if document["pid"] > 1 and psutil.Process(document["pid"]).create_time() == document["create_time"]:
+                os.killpg(document["pid"], signal.SIGKILL)
+
+
+@pytest.fixture
+def end_jobs() -> Callable[[Path], None]:
+    return end_jobs_in
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ import contextlib
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,8 @@ __all__ = ["Attempt", "take", "write_durably"]
 
 def write_durably(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON file all or nothing, and return when it is on the disk."""
-    draft = path.with_suffix(".draft")
+    # Several services may write the same file at the same time; each its own draft.
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     with draft.open("w", encoding="utf-8") as handle:
         json.dump(document, handle)
         handle.flush()

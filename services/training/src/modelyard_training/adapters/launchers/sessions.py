@@ -24,6 +24,8 @@ def members(leader: int, created: float, *, ours: bool) -> Iterator[psutil.Proce
         created: when the leader was created, in seconds since 1970.
         ours: it is known (by the attempt's lock) that a process of ours is in it.
     """
+    if leader <= 1:
+        return
     if not ours and psutil.pid_exists(leader):
         # Whoever has the number now leads a session of its own.
         return
