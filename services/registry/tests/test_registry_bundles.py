@@ -139,3 +139,12 @@ def test_digest_does_not_change_when_the_manifest_gains_a_field_with_a_default()
         licence: str = ""
 
     assert manifest_digest(Wider.model_validate(manifest.model_dump())) == manifest_digest(manifest)
+
+
+def test_cache_that_cannot_be_written_is_unavailable_and_registers_nothing(platform: Platform) -> None:
+    platform.apply()
+    (platform.settings.data_dir / "cache").write_text("in the way")
+    answer = offer(platform, make_bundle())
+    assert answer.status_code == 503
+    assert "the bundle cache cannot be written" in answer.json()["detail"]
+    assert platform.http.get("/v1/models/m/versions").json()["items"] == []
