@@ -1,0 +1,174 @@
+"""Sends the spool to drift: at least once, in the order of writing, at once while drift is there, for ever while not.
+
+A batch that drift will never take is halved until the records that are wrong are found; they go to a file of their
+own and are counted. One bad record does not hold up those behind it.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge
+from modelyard_common.logs import get_logger
+from modelyard_common.tasks import StopSignal
+from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
+from pydantic import ValidationError
+
+from modelyard_inference.adapters import metrics
+from modelyard_inference.adapters.payload_spool import Batch, PayloadSpool
+
+__all__ = ["DeadLetters", "EventSender", "EventTaker"]
+
+_log = get_logger(__name__)
+_BATCH = 500
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+_LOOK_S = 0.25
+
+
+class EventTaker(Protocol):
+    """Takes batches: drift's client."""
+
+    def send_events(self, batch: EventBatch) -> EventReceipt:
+        """Hand over prediction events."""
+
+
+class DeadLetters:
+    """The file of what drift refused; bounded, then only counted."""
+
+    def __init__(self, path: Path, max_bytes: int = 16 * 1024**2) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+
+    def put(self, payload: bytes, reason: str) -> None:
+        """Set one record aside."""
+        metrics.EVENTS_REFUSED.inc()
+        _log.error("event.refused", reason=reason)
+        try:
+            if not self._path.exists() or self._path.stat().st_size + len(payload) < self._max_bytes:
+                with self._path.open("ab") as handle:
+                    handle.write(payload + b"\n")
+        except OSError as exc:
+            _log.error("dead_letters.not_written", kind=type(exc).__name__)
+
+
+class EventSender:
+    """Empties the spool.
+
+    Args:
+        source: the name of this server.
+        linger_s: how long to gather before sending.
+        flush_s: how long to send on after the stop.
+    """
+
+    def __init__(
+        self,
+        spool: PayloadSpool,
+        drift: EventTaker,
+        dead: DeadLetters,
+        *,
+        source: str,
+        linger_s: float = 0.02,
+        flush_s: float = 3.0,
+    ) -> None:
+        self._spool = spool
+        self._drift = drift
+        self._dead = dead
+        self._source = source
+        self._linger_s = linger_s
+        self._flush_s = flush_s
+        self._woken = threading.Event()
+        self._problem: str | None = None
+
+    def wake(self) -> None:
+        """Say that something was written."""
+        if not self._woken.is_set():
+            self._woken.set()
+
+    def check(self) -> str | None:
+        """Return what is wrong: a health check."""
+        return self._problem
+
+    def run(self, stop: StopSignal) -> None:
+        """Send until told to stop, and a little longer."""
+        pause_s = _FIRST_PAUSE_S
+        self._woken.set()
+        while not stop.is_set():
+            if not self._woken.wait(_LOOK_S):
+                continue
+            stop.wait(self._linger_s)
+            self._woken.clear()
+            try:
+                while not stop.is_set() and self.send_once():
+                    pause_s = _FIRST_PAUSE_S
+            except ModelyardError as exc:
+                self._away(exc)
+                self._woken.set()
+                stop.wait(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        self._flush()
+
+    def send_once(self) -> bool:
+        """Send one batch; return whether there was one.
+
+        Raises:
+            ModelyardError: drift cannot take it now; it stays in the spool.
+        """
+        batch = self._spool.read(_BATCH)
+        if batch is None:
+            return False
+        self._send(batch)
+        self._spool.sent(batch.after)
+        if self._problem is not None:
+            _log.info("drift.back")
+            self._problem = None
+        return True
+
+    def _send(self, batch: Batch) -> None:
+        events: list[PredictionEvent] = []
+        payloads: list[bytes] = []
+        for payload in batch.payloads:
+            try:
+                events.append(PredictionEvent.model_validate_json(payload))
+                payloads.append(payload)
+            except ValidationError as exc:
+                self._dead.put(payload, f"{exc.error_count()} fields are not as the contract has them")
+        self._hand_over(events, payloads)
+
+    def _hand_over(self, events: list[PredictionEvent], payloads: list[bytes]) -> None:
+        if not events:
+            return
+        try:
+            receipt = self._drift.send_events(EventBatch(source=self._source, events=tuple(events)))
+        except (Invalid, TooLarge, Conflict) as exc:
+            if len(events) == 1:
+                self._dead.put(payloads[0], exc.message)
+                return
+            half = len(events) // 2
+            self._hand_over(events[:half], payloads[:half])
+            self._hand_over(events[half:], payloads[half:])
+            return
+        metrics.EVENTS_SENT.inc(receipt.accepted + receipt.duplicates)
+        if receipt.refused:
+            metrics.EVENTS_REFUSED.inc(receipt.refused)
+            _log.warning("events.refused_by_drift", count=receipt.refused)
+
+    def _away(self, error: ModelyardError) -> None:
+        if self._problem is None:
+            _log.warning("drift.away", reason=error.message)
+        self._problem = f"events wait on disk: {error.message}"
+
+    def _flush(self) -> None:
+        out_of_time = threading.Event()
+        timer = threading.Timer(self._flush_s, out_of_time.set)
+        timer.daemon = True
+        timer.start()
+        try:
+            while not out_of_time.is_set() and self.send_once():
+                pass
+        except ModelyardError as exc:
+            self._away(exc)
+        finally:
+            timer.cancel()

@@ -1,0 +1,119 @@
+"""Threads with a deadline. Whoever waits stops waiting at the deadline, whatever the work does.
+
+A thread whose work is late is replaced, since Python cannot end it; so one input on which a model hangs does not
+close the lane. The number of replacements in being is bounded: after that, work waits and is late itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from modelyard_common.errors import Overloaded
+from modelyard_common.logs import get_logger
+
+from modelyard_inference.domain.requests import Late
+
+__all__ = ["ThreadLane"]
+
+T = TypeVar("T")
+
+_log = get_logger(__name__)
+_MOST_LOST = 8
+"""Threads that may hang at once; each holds a stack and whatever its model holds. More would only hang as well."""
+
+
+class _Job:
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.future: Future[Any] = Future()
+        self.lost = False
+
+
+class ThreadLane:
+    """A bounded queue and its threads. They are daemons: a model that hangs does not keep the process.
+
+    Args:
+        threads: how many work at once.
+        depth: how many jobs may wait.
+    """
+
+    def __init__(self, name: str, *, threads: int, depth: int = 1024) -> None:
+        self._name = name
+        self._depth = depth
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = threads
+        self._lost = 0
+        for _ in range(threads):
+            self._begin()
+
+    async def run(self, work: Callable[[], T], timeout_s: float) -> T:
+        """Return what work returns. Raise Late after timeout_s, Overloaded when too much waits."""
+        job = self._put(work)
+        try:
+            async with asyncio.timeout(timeout_s):
+                result: T = await asyncio.wrap_future(job.future)
+                return result
+        except TimeoutError as exc:
+            self._give_up(job)
+            raise Late("the model did not answer within the deadline") from exc
+
+    def call(self, work: Callable[[], T], timeout_s: float) -> T:
+        """Return the same to a thread."""
+        job = self._put(work)
+        try:
+            result: T = job.future.result(timeout_s)
+            return result
+        except TimeoutError as exc:
+            self._give_up(job)
+            raise Late("the model did not answer within the deadline") from exc
+
+    def close(self) -> None:
+        """Let the threads end once they have nothing to do."""
+        for _ in range(self._threads + self._lost):
+            self._jobs.put(None)
+
+    def _put(self, work: Callable[[], T]) -> _Job:
+        if self._jobs.qsize() >= self._depth:
+            raise Overloaded(f"{self._depth} requests wait for a thread already", retry_after_s=1)
+        job = _Job(work)
+        self._jobs.put(job)
+        return job
+
+    def _give_up(self, job: _Job) -> None:
+        """Stop waiting for a job: one that has not begun never will, one that runs has its thread replaced."""
+        if job.future.cancel():
+            return
+        with self._lock:
+            if job.future.done() or job.lost or self._lost >= _MOST_LOST:
+                return
+            job.lost = True
+            self._lost += 1
+        _log.warning("lane.thread_lost", lane=self._name, lost=self._lost)
+        self._begin()
+
+    def _begin(self) -> None:
+        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if not job.future.set_running_or_notify_cancel():
+                continue
+            try:
+                outcome, error = job.work(), None
+            except BaseException as exc:  # it belongs to whoever waits
+                outcome, error = None, exc
+            with self._lock:
+                if error is None:
+                    job.future.set_result(outcome)
+                else:
+                    job.future.set_exception(error)
+                if job.lost:
+                    self._lost -= 1
+                    return
+            del job, outcome, error

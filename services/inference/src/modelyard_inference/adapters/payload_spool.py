@@ -1,0 +1,273 @@
+"""The spool: records of what was answered, in append-only files, until drift has them.
+
+``append`` returns after ``write(2)``: what it took survives this process, though not yet a power failure; ``sync``
+sees to that within a second. It never raises. What finds no room, or meets a disk that refuses, is dropped and
+counted, and the prediction is answered all the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from modelyard_common.errors import Conflict
+from modelyard_common.logs import get_logger
+
+from modelyard_inference.adapters import metrics
+from modelyard_inference.adapters.spool_records import frame, read_records, sound_bytes
+from modelyard_inference.domain.records import PredictionRecord
+
+__all__ = ["Batch", "PayloadSpool", "Position", "SpoolState"]
+
+_log = get_logger(__name__)
+_SUFFIX = ".events"
+_POSITION = "sent.json"
+
+
+class Position(msgspec.Struct, frozen=True, order=True):
+    """A place in the spool: everything before it was sent."""
+
+    segment: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records to send, and the place after them."""
+
+    payloads: list[bytes]
+    after: Position
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """The spool in numbers."""
+
+    pending_bytes: int
+    size_bytes: int
+    dropped: int
+    problem: str | None
+
+
+class PayloadSpool:
+    """One process writes, and sends.
+
+    Args:
+        max_bytes: what unsent records may take on disk; holds at least two segments.
+        segment_bytes: size after which a new file begins.
+        appended: called after each append, to wake the sender.
+        write: ``os.write``, for tests with a disk that fails.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_bytes: int,
+        segment_bytes: int,
+        appended: Callable[[], None] = lambda: None,
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        self._root = root
+        self._max_bytes = max_bytes - segment_bytes
+        self._segment_bytes = segment_bytes
+        self.appended = appended
+        self._write = write
+        self._encode = msgspec.json.Encoder().encode
+        self._lock = threading.Lock()
+        self._problem: str | None = None
+        self._dropped = 0
+        self._dirty: set[int] = set()
+        self._retired: list[int] = []
+        root.mkdir(parents=True, exist_ok=True)
+        self._owner = _own(root)
+        self._sent = _read_position(root / _POSITION)
+        self._sizes = self._mend()
+        self._current = max([*self._sizes, self._sent.segment]) + 1
+        self._fd: int | None = None
+
+    @property
+    def state(self) -> SpoolState:
+        """How full it is."""
+        with self._lock:
+            return SpoolState(self._pending(), sum(self._sizes.values()), self._dropped, self._problem)
+
+    def check(self) -> str | None:
+        """Return what is wrong: a health check."""
+        return self._problem
+
+    def append(self, records: Sequence[PredictionRecord]) -> None:
+        """Write records, or drop and count them."""
+        block = frame([self._encode(record) for record in records])
+        with self._lock:
+            if self._pending() + len(block) > self._max_bytes:
+                self._drop(len(records), "full", "the spool is full: events are dropped until drift takes some")
+                return
+            try:
+                self._put(block)
+            except OSError as exc:
+                reason = exc.strerror or type(exc).__name__
+                self._drop(len(records), "disk", f"the spool cannot be written: {reason}")
+                return
+            if self._problem is not None:
+                _log.info("spool.recovered", dropped=self._dropped)
+                self._problem = None
+        self.appended()
+
+    def read(self, most: int = 500) -> Batch | None:
+        """Return the next records that were not sent, or None when there are none. Only the sender reads."""
+        while True:
+            with self._lock:
+                position, current = self._sent, self._current
+                sizes = dict(self._sizes)
+            later = [number for number in sizes if number > position.segment]
+            size = sizes.get(position.segment, 0)
+            if position.offset < size:
+                payloads, offset = self._read_from(position, size, most)
+                if payloads:
+                    return Batch(payloads, Position(position.segment, offset))
+                metrics.SPOOL_DAMAGED.inc(size - position.offset)
+                _log.error("spool.damaged", segment=position.segment, lost_bytes=size - position.offset)
+                self.sent(Position(position.segment, size))
+                continue
+            if not later or position.segment == current:
+                return None
+            self.sent(Position(min(later), 0))
+
+    def sent(self, position: Position) -> None:
+        """Remember that everything before a position was sent, and delete the files that are done."""
+        with self._lock:
+            self._sent = position
+            done = [number for number in self._sizes if number < position.segment]
+            for number in done:
+                del self._sizes[number]
+        part = self._root / f"{_POSITION}.part"
+        try:
+            part.write_bytes(msgspec.json.encode(position))
+            part.replace(self._root / _POSITION)
+        except OSError as exc:
+            # Then what was sent is sent again after a restart, and drift knows it.
+            _log.warning("spool.position_not_written", kind=type(exc).__name__)
+        for number in done:
+            with suppress(OSError):
+                self._path(number).unlink()
+
+    def sync(self) -> None:
+        """Bring what was written to the disk itself."""
+        with self._lock:
+            dirty, self._dirty = self._dirty, set()
+            retired, self._retired = self._retired, []
+        try:
+            for fd in dirty:
+                os.fdatasync(fd)
+        finally:
+            for fd in retired:
+                os.close(fd)
+
+    def close(self) -> None:
+        """Sync and let go of the files."""
+        with self._lock:
+            if self._fd is not None:
+                self._retired.append(self._fd)
+                self._fd = None
+        self.sync()
+        os.close(self._owner)
+
+    def _put(self, block: bytes) -> None:
+        fd = self._open()
+        size = self._sizes[self._current]
+        try:
+            written = self._write(fd, block)
+            if written != len(block):
+                raise OSError("it was written in part")
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, size)  # no torn record between whole ones
+            raise
+        self._dirty.add(fd)
+        self._sizes[self._current] = size + len(block)
+
+    def _open(self) -> int:
+        if self._fd is not None and self._sizes[self._current] < self._segment_bytes:
+            return self._fd
+        number = self._current if self._fd is None else self._current + 1
+        fd = os.open(self._path(number), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        if self._fd is not None:
+            self._retired.append(self._fd)
+        self._fd, self._current = fd, number
+        self._sizes.setdefault(number, 0)
+        return fd
+
+    def _read_from(self, position: Position, size: int, most: int) -> tuple[list[bytes], int]:
+        try:
+            fd = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return [], position.offset
+        try:
+            return read_records(fd, position.offset, size, most=most)
+        finally:
+            os.close(fd)
+
+    def _mend(self) -> dict[int, int]:
+        """Return the sizes of the files that are there, the newest cut at its last whole record."""
+        files = {int(path.stem): path for path in self._root.glob(f"*{_SUFFIX}") if path.stem.isdigit()}
+        sizes = {}
+        for number, path in sorted(files.items()):
+            if number < self._sent.segment:
+                path.unlink(missing_ok=True)
+                continue
+            sizes[number] = path.stat().st_size
+        if sizes:
+            newest = max(sizes)
+            fd = os.open(files[newest], os.O_RDWR | os.O_CLOEXEC)
+            try:
+                whole = sound_bytes(fd, sizes[newest])
+                if whole < sizes[newest]:
+                    _log.warning("spool.torn_end", segment=newest, lost_bytes=sizes[newest] - whole)
+                    metrics.SPOOL_DAMAGED.inc(sizes[newest] - whole)
+                    os.ftruncate(fd, whole)
+                    sizes[newest] = whole
+            finally:
+                os.close(fd)
+        return sizes
+
+    def _pending(self) -> int:
+        sent = self._sent
+        return sum(self._sizes.values()) - min(sent.offset, self._sizes.get(sent.segment, 0))
+
+    def _drop(self, count: int, reason: str, problem: str) -> None:
+        metrics.EVENTS_DROPPED.labels(reason).inc(count)
+        self._dropped += count
+        if self._problem != problem:
+            _log.error("spool.dropping", reason=problem)
+        self._problem = problem
+
+    def _path(self, number: int) -> Path:
+        return self._root / f"{number:012d}{_SUFFIX}"
+
+
+def _own(root: Path) -> int:
+    """Return the descriptor that holds the lock. Raise Conflict when another process has it."""
+    fd = os.open(root / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(fd)
+        raise Conflict(f"another process uses the spool in {root}; give each server its own data_dir") from exc
+    return fd
+
+
+def _read_position(path: Path) -> Position:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Position)
+    except FileNotFoundError:
+        return Position()
+    except (OSError, msgspec.DecodeError) as exc:
+        _log.error("spool.position_unreadable", kind=type(exc).__name__)
+        return Position()

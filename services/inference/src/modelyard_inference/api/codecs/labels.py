@@ -1,0 +1,58 @@
+"""What comes with the rows: when they happened and which key routes them, from parameters or headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from modelyard_inference.domain.requests import invalid
+
+__all__ = ["event_times_from", "routing_key_from", "times_from_header"]
+
+_LONGEST_KEY = 512
+
+
+def event_times_from(value: Any, path: str = "event_time") -> tuple[datetime, ...]:
+    """Return event times: one for all rows or one a row; RFC 3339 text or seconds since 1970. Raise Invalid."""
+    if value is None:
+        return ()
+    if isinstance(value, list):
+        return tuple(_time(item, f"{path}[{row}]") for row, item in enumerate(value))
+    return (_time(value, path),)
+
+
+def times_from_header(text: str) -> tuple[datetime, ...]:
+    """Return the event times of a header: one, or several with commas between them."""
+    parts = [part.strip() for part in text.split(",")]
+    return event_times_from(parts if len(parts) > 1 else parts[0], "modelyard-event-time")
+
+
+def routing_key_from(parameters: Mapping[str, Any], header: str | None) -> str | None:
+    """Return the routing key: the parameter, else the header. Raise Invalid."""
+    key = parameters.get("routing_key", header)
+    if key is None:
+        return None
+    if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
+        raise invalid("routing_key", f"must be a text of 1 to {_LONGEST_KEY} characters")
+    return key
+
+
+def _time(value: Any, path: str) -> datetime:
+    try:
+        if isinstance(value, str):
+            if _is_number(value):
+                return datetime.fromtimestamp(float(value), UTC)
+            time = datetime.fromisoformat(value)
+            if time.tzinfo is None:
+                raise invalid(path, "needs an offset, for example 2026-01-31T12:00:00Z")
+            return time.astimezone(UTC)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError) as exc:
+        raise invalid(path, "is no time: write RFC 3339 text or seconds since 1970") from exc
+    raise invalid(path, "must be RFC 3339 text or seconds since 1970")
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal() and "-" not in text and len(text) > 8

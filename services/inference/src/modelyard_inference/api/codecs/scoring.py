@@ -1,0 +1,156 @@
+"""MLflow's scoring protocol: four JSON forms and CSV as rows, predictions as a list."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from modelyard_inference.domain.requests import Answer, Rows, invalid
+
+__all__ = ["ScoringCall", "decode_csv", "decode_json", "encode"]
+
+_FORMS = "dataframe_split, dataframe_records, instances and inputs"
+_PARAMS = frozenset({"event_time", "routing_key"})
+
+
+class _Split(msgspec.Struct, forbid_unknown_fields=True):
+    data: list[list[Any]]
+    columns: list[str] | None = None
+    index: list[Any] | None = None
+
+
+class _Request(msgspec.Struct, forbid_unknown_fields=True):
+    dataframe_split: _Split | None = None
+    dataframe_records: list[dict[str, Any]] | None = None
+    instances: list[Any] | dict[str, Any] | None = None
+    inputs: list[Any] | dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
+
+
+_DECODE = msgspec.json.Decoder(_Request).decode
+_ENCODE = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringCall:
+    """A decoded request."""
+
+    rows: Rows
+    parameters: Mapping[str, Any]
+
+
+def decode_json(body: bytes) -> ScoringCall:
+    """Return what a JSON request asks. Raise Invalid, naming the field and never a value."""
+    try:
+        request = _DECODE(body)
+    except msgspec.ValidationError as exc:
+        raise invalid("body", f"{exc}; send one of {_FORMS}") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise invalid("body", "is not JSON") from exc
+    params = request.params or {}
+    if unknown := params.keys() - _PARAMS:
+        raise invalid("params", f"{min(unknown)[:64]!r} is not known; there is event_time and routing_key")
+    given = [request.dataframe_split, request.dataframe_records, request.instances, request.inputs]
+    if sum(form is not None for form in given) != 1:
+        raise invalid("body", f"must hold exactly one of {_FORMS}")
+    if request.dataframe_split is not None:
+        rows = _split(request.dataframe_split)
+    elif request.dataframe_records is not None:
+        rows = _records(request.dataframe_records, "dataframe_records")
+    elif request.instances is not None:
+        rows = _loose(request.instances, "instances")
+    else:
+        rows = _loose(request.inputs, "inputs")
+    return ScoringCall(rows, params)
+
+
+def decode_csv(body: bytes) -> ScoringCall:
+    """Return what a CSV request asks: a header of features, then rows; an empty field is missing."""
+    try:
+        lines = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if row]
+    except UnicodeDecodeError as exc:
+        raise invalid("body", "is not UTF-8") from exc
+    except csv.Error as exc:
+        raise invalid("body", "is not CSV") from exc
+    if len(lines) < 2:
+        raise invalid("body", "must have a header and at least one row")
+    return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True), {})
+
+
+def encode(answer: Answer) -> bytes:
+    """Return the response."""
+    return _ENCODE({"predictions": answer.answers.labels})
+
+
+def _split(split: _Split) -> Rows:
+    if split.columns is None:
+        return _matrix(split.data, "dataframe_split.data")
+    return _table(split.columns, split.data, "dataframe_split.data")
+
+
+def _table(names: Sequence[str], data: Sequence[Sequence[Any]], path: str, *, untyped: bool = False) -> Rows:
+    if len(set(names)) != len(names):
+        raise invalid(path, "has two columns of one name")
+    if not data:
+        raise invalid(path, "has no rows")
+    for row, values in enumerate(data):
+        if len(values) != len(names):
+            raise invalid(f"{path}[{row}]", f"has {len(values)} values for {len(names)} columns")
+    return Rows(count=len(data), named=dict(zip(names, zip(*data, strict=True), strict=True)), untyped=untyped)
+
+
+def _records(records: Sequence[Mapping[str, Any]], path: str) -> Rows:
+    if not records:
+        raise invalid(path, "has no rows")
+    names = dict.fromkeys(name for record in records for name in record)
+    if not names:
+        raise invalid(path, "names no features")
+    return Rows(count=len(records), named={name: [record.get(name) for record in records] for name in names})
+
+
+def _matrix(data: Sequence[Any], path: str) -> Rows:
+    if not data:
+        raise invalid(path, "has no rows")
+    width = len(data[0]) if isinstance(data[0], list) else 0
+    for row, values in enumerate(data):
+        if not isinstance(values, list) or len(values) != width or not width:
+            raise invalid(f"{path}[{row}]", "must be a list as long as the first")
+    return Rows(count=len(data), named={}, positional=tuple(zip(*data, strict=True)), source=path)
+
+
+def _loose(given: list[Any] | dict[str, Any] | None, path: str) -> Rows:
+    """Return TensorFlow Serving's forms: rows as dicts or lists, or columns by name."""
+    if isinstance(given, dict):
+        return _columns(given, path)
+    given = given or []
+    if given and all(isinstance(item, dict) for item in given):
+        return _records(given, path)
+    if given and not any(isinstance(item, list | dict) for item in given):
+        return _matrix([[item] for item in given], path)
+    return _matrix(given, path)
+
+
+def _columns(given: Mapping[str, Any], path: str) -> Rows:
+    named = {name: _flat(column, f"{path}.{name[:64]}") for name, column in given.items()}
+    lengths = {len(column) for column in named.values()}
+    if not named or 0 in lengths:
+        raise invalid(path, "has no rows")
+    if len(lengths) > 1:
+        raise invalid(path, "has columns of different lengths")
+    return Rows(count=lengths.pop(), named=named)
+
+
+def _flat(column: Any, path: str) -> list[Any]:
+    """Return a column; numpy writes one of shape [n, 1] as lists of one."""
+    if not isinstance(column, list):
+        return [column]
+    if all(isinstance(item, list) and len(item) == 1 for item in column):
+        return [item[0] for item in column]
+    if any(isinstance(item, list | dict) for item in column):
+        raise invalid(path, "must be a list of values")
+    return column

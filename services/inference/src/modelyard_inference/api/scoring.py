@@ -1,0 +1,25 @@
+"""What MLflow's scoring server answers beside invocations: ``/ping`` and ``/version``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+
+from modelyard_inference.api.services import Services
+from modelyard_inference.api.v2 import VERSION
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["mlflow scoring"])
+
+
+@router.get("/ping")
+def ping(services: Services) -> Response:
+    """Tell whether the server can do its job."""
+    return PlainTextResponse("\n", status_code=200 if services.health.report().ready else 503)
+
+
+@router.get("/version", response_class=PlainTextResponse)
+def version() -> str:
+    """Show the version of the server."""
+    return VERSION

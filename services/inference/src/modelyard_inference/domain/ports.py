@@ -1,0 +1,75 @@
+"""What the use cases need of the outside: a place for records, threads with a deadline, bundles, somebody to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+from modelyard_contracts.bundle_v1 import BundleManifest
+
+from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.domain.requests import Role
+from modelyard_inference.domain.routing import Routing
+
+__all__ = ["Bundles", "Lane", "Observer", "PayloadSink", "Reports", "Shelf", "VersionOutcome"]
+
+T = TypeVar("T")
+
+VersionOutcome = Literal["serving", "refused", "tripped"]
+
+
+class PayloadSink(Protocol):
+    """Keeps records until drift has them. Never raises: a prediction does not fail because its record is lost."""
+
+    def append(self, records: Sequence[PredictionRecord]) -> None:
+        """Write records so that they survive this process; drop and count what finds no room."""
+
+
+class Lane(Protocol):
+    """A few threads that work for the event loop and for other threads."""
+
+    def run(self, work: Callable[[], T], timeout_s: float) -> Awaitable[T]:
+        """Return what work returns. Raise Late after timeout_s, Overloaded when too much waits."""
+
+    def call(self, work: Callable[[], T], timeout_s: float) -> T:
+        """Return the same to a thread."""
+
+
+class Bundles(Protocol):
+    """Where verified bundles come from."""
+
+    def open(self, model: str, digest: str) -> tuple[Path, BundleManifest]:
+        """Return a folder in which every byte is what the digest stands for.
+
+        Raises:
+            Invalid: the bytes that can be had are not those.
+            Unavailable: they cannot be had now.
+        """
+
+
+class Reports(Protocol):
+    """Tells the registry what became of versions here. Returns at once; delivers when it can."""
+
+    def tell(self, model: str, digest: str, revision: int, outcome: VersionOutcome, reason: str = "") -> None:
+        """Tell one outcome; telling the same again does nothing."""
+
+
+class Shelf(Protocol):
+    """Keeps the routing that is in force for the time after a restart."""
+
+    def save(self, routings: Sequence[Routing]) -> None:
+        """Replace what is kept."""
+
+
+class Observer(Protocol):
+    """Counts."""
+
+    def answered(self, model: str, version: int, role: Role, rows: int, took_s: float) -> None:
+        """Count an answer."""
+
+    def failed(self, model: str, version: int, role: Role, reason: str) -> None:
+        """Count a version's failure; reason: ``late``, ``refused``, ``failed`` or ``overloaded``."""
+
+    def shadow_dropped(self, model: str, rows: int) -> None:
+        """Count shadow copies that found no room."""

@@ -1,0 +1,33 @@
+"""What is written of each row that is answered. Field by field the wire's ``PredictionEvent``, built a lot faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from modelyard_inference.domain.requests import Role
+
+__all__ = ["PredictionRecord"]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRecord:
+    """One row of one response, or of one shadow copy."""
+
+    id: str
+    model: str
+    revision: int
+    champion: str
+    version: str
+    role: Role
+    event_time: datetime
+    arrival: datetime
+    latency_ms: float
+    routing_key: str = ""
+    features: Mapping[str, Any] = field(default_factory=dict)
+    sampled: bool = True
+    prediction: Any = None
+    score: float | None = None
+    error: str | None = None

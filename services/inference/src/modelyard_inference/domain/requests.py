@@ -1,0 +1,87 @@
+"""What the engine is asked and what it answers, whichever protocol carried it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from modelyard_common.errors import Invalid, Unavailable
+from modelyard_contracts.bundle_v1 import Signature
+from modelyard_contracts.problem import FieldError
+
+from modelyard_inference.domain.answers import Answers
+
+__all__ = ["Answer", "Late", "Query", "Role", "Rows", "invalid"]
+
+Role = Literal["champion", "candidate", "shadow"]
+
+
+class Late(Unavailable):
+    """It was not answered within its deadline."""
+
+
+def invalid(path: str, message: str) -> Invalid:
+    """Return the error about one wrong field."""
+    return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Values that somebody sent, before a signature has checked them.
+
+    Attributes:
+        count: number of rows.
+        named: feature to its values, each of length count.
+        positional: values by position, each of length count; their names come from the signature.
+        scope: what the positions mean: all ``numeric`` features in the signature's order, or ``all`` features.
+        source: what the positional values are called in the request, for messages.
+        untyped: every value came as text (CSV); the signature says what it means.
+    """
+
+    count: int
+    named: Mapping[str, Sequence[Any]]
+    positional: tuple[Sequence[Any], ...] = ()
+    scope: Literal["numeric", "all"] = "all"
+    source: str = ""
+    untyped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request to one model.
+
+    Attributes:
+        version: a number, a digest, ``@champion`` or ``@candidate``; None leaves the choice to the routing table.
+        event_times: when each row happened; one for all rows, or one a row; empty means on arrival.
+        routing_key: requests with one key go to one version; None means the prediction id.
+        arrival: wall time.
+        deadline: seconds, monotonic.
+    """
+
+    model: str
+    rows: Rows
+    arrival: datetime
+    deadline: float
+    version: str | None = None
+    event_times: tuple[datetime, ...] = ()
+    routing_key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse more or fewer event times than rows."""
+        if len(self.event_times) not in (0, 1, self.rows.count):
+            raise invalid("event_time", f"has {len(self.event_times)} times for {self.rows.count} rows")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one version said, and who it was."""
+
+    prediction_id: str
+    model: str
+    number: int
+    digest: str
+    role: Role
+    signature: Signature
+    answers: Answers = field(repr=False)

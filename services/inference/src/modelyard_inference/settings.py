@@ -1,0 +1,74 @@
+"""The inference service's settings: the only place that reads the environment (``MODELYARD_INFERENCE_*``)."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Self
+
+from modelyard_common.settings import ServiceSettings
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+__all__ = ["InferenceSettings"]
+
+
+class InferenceSettings(ServiceSettings):
+    """What may be set, with its unit, default and reason."""
+
+    model_config = SettingsConfigDict(env_prefix="MODELYARD_INFERENCE_", frozen=True, extra="ignore")
+
+    port: int = Field(8080, ge=0, le=65535)
+    max_body_bytes: int = Field(16 * 1024**2, ge=1024)
+    """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
+    max_rows: int = Field(10_000, ge=1)
+    """Rows in one request."""
+    max_concurrent: int = Field(256, ge=1)
+    """Requests being answered at once; more get 429. Far above what two cores keep busy."""
+    timeout_s: float = Field(10.0, gt=0)
+    """The deadline of a request, which the header ``modelyard-timeout-ms`` may lower."""
+    candidate_share: float = Field(0.5, gt=0, lt=1)
+    """Part of the time left that a candidate may take, so that the champion still answers in time."""
+    breaker_failures: int = Field(3, ge=1)
+    """Failures in a row after which a candidate gets no more requests here."""
+    inline_rows: int = Field(32, ge=0)
+    """Requests up to this many rows run on the event loop when the runtime is quick: a thread costs more."""
+    workers: int = Field(4, ge=1)
+    """Threads for champions whose runtime blocks, and for large requests."""
+    candidate_workers: int = Field(2, ge=1)
+    """Threads for candidates, apart, so that one that hangs leaves the champion its own."""
+    poll_s: float = Field(1.0, gt=0)
+    """Between two looks at the registry while its watch cannot be had."""
+    resync_s: float = Field(30.0, gt=0)
+    """Between two comparisons with the registry while the watch is open: a missed event is mended by then."""
+    stale_after_s: float = Field(30.0, gt=0)
+    """Routing older than this shows in ``/health/ready``; it is served all the same."""
+    kept_versions: int = Field(1, ge=0)
+    """Former champions that stay loaded, for a quick rollback."""
+    cached_bundles: int = Field(8, ge=1)
+    """Bundles kept on disk beside those in use."""
+    shadow_rows: int = Field(2_000, ge=1)
+    """Rows that wait for a shadow candidate; more are dropped and counted."""
+    spool_max_bytes: int = Field(512 * 1024**2, ge=2048)
+    """Disk that unsent events may take; a full spool drops and counts, and predictions go on."""
+    spool_segment_bytes: int = Field(8 * 1024**2, ge=1024)
+    """Size of one file of the spool; a file is deleted when all of it is sent."""
+    spool_linger_s: float = Field(0.02, ge=0, le=1)
+    """How long the sender gathers events before it sends: less is more requests, more is later news."""
+    spool_sync_s: float = Field(0.5, gt=0, le=1)
+    """Between two fsyncs of the spool: what a power failure may lose."""
+    flush_s: float = Field(3.0, ge=0)
+    """How long to send on after SIGTERM; the rest stays on disk."""
+    instance: str = Field(default_factory=socket.gethostname)
+    """The name of this server in reports and event batches."""
+
+    @model_validator(mode="after")
+    def _room_to_rotate(self) -> Self:
+        if self.spool_max_bytes < 2 * self.spool_segment_bytes:
+            raise ValueError("spool_max_bytes must hold at least two segments of spool_segment_bytes")
+        return self
+
+    @property
+    def home(self) -> Path:
+        """Where this service keeps its spool, its bundles and its last routing."""
+        return self.data_dir / "inference"

@@ -1,0 +1,229 @@
+"""Bring models to what the registry's routing says: fetch, verify, load, ask the probe set, and only then swap.
+
+What is in force stays in force until everything new is loaded. A champion that cannot be loaded never replaces one
+that serves; a candidate that is refused leaves the champion alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modelyard_bundle.loading import load
+from modelyard_bundle.probe import replay
+from modelyard_common.clock import Clock
+from modelyard_common.errors import Invalid, ModelyardError
+from modelyard_common.logs import get_logger
+
+from modelyard_inference.domain.binding import Binder
+from modelyard_inference.domain.ports import Bundles, Reports, Shelf
+from modelyard_inference.domain.routing import Routing, Version
+from modelyard_inference.usecases.serving import Guard, LoadedVersion, ServedModels, Serving
+
+__all__ = ["Lifecycle"]
+
+_log = get_logger(__name__)
+_FIRST_RETRY_S = 0.5
+_LONGEST_RETRY_S = 30.0
+
+
+@dataclass(slots=True)
+class _Wish:
+    """The routing that a model should have, and how often it could not be had."""
+
+    routing: Routing
+    failures: int = 0
+    retry_at: float = 0.0
+    refused: str | None = None
+    """The candidate that was refused: it is not tried again within this rollout."""
+
+    def failed(self, now: float) -> None:
+        self.retry_at = now + min(_FIRST_RETRY_S * 2.0**self.failures, _LONGEST_RETRY_S)
+        self.failures += 1
+
+
+class Lifecycle:
+    """Owns what is served. ``wish`` may come from any thread; ``reconcile`` runs in one.
+
+    Args:
+        kept: former champions that stay loaded.
+        breaker_failures: failures in a row that trip a candidate.
+    """
+
+    def __init__(
+        self,
+        *,
+        served: ServedModels,
+        bundles: Bundles,
+        reports: Reports,
+        shelf: Shelf,
+        clock: Clock,
+        kept: int = 1,
+        breaker_failures: int = 3,
+    ) -> None:
+        self._served = served
+        self._bundles = bundles
+        self._reports = reports
+        self._shelf = shelf
+        self._clock = clock
+        self._kept = kept
+        self._breaker_failures = breaker_failures
+        self._wishes: dict[str, _Wish] = {}
+        self._lock = threading.Lock()
+        self._complete = False
+        self._settled = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether all models of a complete list were looked at once: this server can do its job."""
+        return self._settled
+
+    def revision(self, model: str) -> int | None:
+        """Return the revision that is wished for."""
+        wish = self._wishes.get(model)
+        return wish.routing.revision if wish else None
+
+    def wish(self, routing: Routing, *, older: bool = False) -> None:
+        """Ask for a routing. One that is older than the last is ignored unless ``older``."""
+        with self._lock:
+            last = self._wishes.get(routing.model)
+            if last is not None and (
+                last.routing == routing or (routing.revision <= last.routing.revision and not older)
+            ):
+                return
+            refused = last.refused if last is not None else None
+            same = routing.candidate is not None and routing.candidate.version.digest == refused
+            self._wishes[routing.model] = _Wish(routing, refused=refused if same else None)
+
+    def forget(self, model: str) -> None:
+        """Stop serving a model."""
+        with self._lock:
+            self._wishes.pop(model, None)
+
+    def complete(self, models: Iterable[str]) -> None:
+        """Say that these are all models there are: any other is forgotten."""
+        names = set(models)
+        with self._lock:
+            self._wishes = {name: wish for name, wish in self._wishes.items() if name in names}
+            self._complete = True
+
+    def reconcile(self) -> None:
+        """Make what is served what is wished for, as far as it can be had now."""
+        with self._lock:
+            wishes, complete = dict(self._wishes), self._complete
+        served = {serving.routing.model: serving for serving in self._served.all()}
+        changed = bool(served.keys() - wishes.keys())
+        self._served.keep_only(wishes)
+        for name, wish in sorted(wishes.items()):
+            current = served.get(name)
+            if wish.retry_at <= self._clock.monotonic() and not _fulfilled(wish, current):
+                changed |= self._fulfil(wish, current)
+        if changed:
+            self._shelf.save([serving.routing for serving in self._served.all()])
+        if complete:
+            self._served.known()
+            self._settled = True
+
+    def _fulfil(self, wish: _Wish, current: Serving | None) -> bool:
+        """Load and swap; return whether something else is in force now."""
+        routing = wish.routing
+        if routing.champion is None:
+            self._served.wait(routing.model, "it has no champion yet")
+            return False
+        try:
+            champion = self._obtain(routing, routing.champion, current)
+        except ModelyardError as exc:
+            self._champion_failed(wish, routing.champion, exc)
+            return False
+        candidate = None
+        if routing.candidate is not None and routing.candidate.version.digest != wish.refused:
+            try:
+                candidate = self._obtain(routing, routing.candidate.version, current)
+            except Invalid as exc:
+                wish.refused = routing.candidate.version.digest
+                self._refuse(routing, routing.candidate.version, exc.message)
+            except ModelyardError as exc:
+                wish.failed(self._clock.monotonic())
+                _log.warning("candidate.not_loaded", model=routing.model, reason=exc.message)
+                if current is not None and current.champion.version.digest == champion.version.digest:
+                    return False
+        self._swap(wish, current, champion, candidate)
+        return True
+
+    def _swap(
+        self, wish: _Wish, current: Serving | None, champion: LoadedVersion, candidate: LoadedVersion | None
+    ) -> None:
+        routing = wish.routing
+        in_use = {loaded.version.digest for loaded in (champion, candidate) if loaded is not None}
+        former = () if current is None else (current.champion, *current.kept)
+        kept = tuple(loaded for loaded in former if loaded.version.digest not in in_use)[: self._kept]
+        self._served.serve(Serving(routing, champion, candidate, self._guard(candidate, current), kept))
+        _log.info(
+            "routing.in_force",
+            model=routing.model,
+            revision=routing.revision,
+            champion=champion.version.number,
+            candidate=candidate.version.number if candidate else None,
+        )
+        for loaded in (champion, candidate):
+            if loaded is not None:
+                self._reports.tell(routing.model, loaded.version.digest, routing.revision, "serving")
+
+    def _guard(self, candidate: LoadedVersion | None, current: Serving | None) -> Guard | None:
+        """Return the candidate's breaker: the old one as long as its rollout goes on."""
+        if candidate is None:
+            return None
+        former = current.candidate if current is not None else None
+        goes_on = former is not None and former.version.digest == candidate.version.digest
+        if current is not None and current.guard is not None and goes_on:
+            return current.guard
+        return Guard(self._breaker_failures)
+
+    def _champion_failed(self, wish: _Wish, champion: Version, error: ModelyardError) -> None:
+        routing = wish.routing
+        wish.failed(self._clock.monotonic())
+        self._served.wait(routing.model, "its champion cannot be loaded here yet")
+        if isinstance(error, Invalid):
+            self._refuse(routing, champion, error.message)
+        else:
+            _log.warning("champion.not_loaded", model=routing.model, reason=error.message)
+
+    def _refuse(self, routing: Routing, version: Version, reason: str) -> None:
+        _log.warning("version.refused", model=routing.model, version=version.number, reason=reason)
+        self._reports.tell(routing.model, version.digest, routing.revision, "refused", reason)
+
+    def _obtain(self, routing: Routing, version: Version, current: Serving | None) -> LoadedVersion:
+        for loaded in current.loaded if current is not None else ():
+            if loaded.version == version:
+                return loaded
+        return self._load(routing.model, version)
+
+    def _load(self, model: str, version: Version) -> LoadedVersion:
+        """Return a version, by the first of its runtimes that answers the probe set as recorded.
+
+        Raises:
+            Invalid: the bundle is not what its digest says, or no runtime answers as recorded.
+            Unavailable: the bundle cannot be had now.
+        """
+        folder, manifest = self._bundles.open(model, version.digest)
+        problem = Invalid("the bundle names no runtime")
+        for name in manifest.runtimes:
+            try:
+                runtime = load(folder, manifest, prefer=name)
+                replay(runtime, manifest.signature, folder)
+            except Invalid as exc:
+                problem = exc
+            except Exception as exc:  # a missing library, or whatever a damaged model raises
+                problem = Invalid(f"the {name} runtime does not run it ({type(exc).__name__})")
+            else:
+                return LoadedVersion(version, manifest.signature, runtime, Binder(manifest.signature))
+            _log.warning("runtime.refused", model=model, version=version.number, runtime=name, reason=str(problem))
+        raise problem
+
+
+def _fulfilled(wish: _Wish, current: Serving | None) -> bool:
+    if current is None or current.routing != wish.routing:
+        return False
+    candidate = wish.routing.candidate
+    return candidate is None or current.candidate is not None or candidate.version.digest == wish.refused

@@ -1,0 +1,177 @@
+"""Predict: choose who answers, check the rows against that version's signature, answer in time, write it down.
+
+It is a coroutine because most requests are answered right on the event loop: for one row a thread would cost more
+than the model. Whatever may take long, and every candidate, runs in a lane of threads with a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from modelyard_common.clock import Clock
+from modelyard_common.errors import Invalid, ModelyardError, Overloaded
+from modelyard_common.logs import get_logger
+
+from modelyard_inference.domain.answers import Answers
+from modelyard_inference.domain.binding import Values
+from modelyard_inference.domain.ports import Lane, Observer, PayloadSink
+from modelyard_inference.domain.requests import Answer, Late, Query, Role, invalid
+from modelyard_inference.domain.routing import MAX_AHEAD, is_too_far_ahead
+from modelyard_inference.usecases.judge_candidate import JudgeCandidate
+from modelyard_inference.usecases.record import Ask, answer_records
+from modelyard_inference.usecases.serving import LoadedVersion, ServedModels, Serving
+from modelyard_inference.usecases.shadow import Shadow
+
+__all__ = ["Failed", "Predict"]
+
+_log = get_logger(__name__)
+
+
+class Failed(ModelyardError):
+    """The model failed on this request; the log has it under this request id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predict:
+    """Answers requests.
+
+    Attributes:
+        lane: threads for champions.
+        candidate_lane: threads for candidates.
+        inline_rows: how many rows a quick runtime answers without a thread.
+        candidate_share: part of the time left that a candidate may take.
+    """
+
+    served: ServedModels
+    sink: PayloadSink
+    shadow: Shadow
+    judge: JudgeCandidate
+    observer: Observer
+    clock: Clock
+    new_id: Callable[[], str]
+    lane: Lane
+    candidate_lane: Lane
+    inline_rows: int = 32
+    candidate_share: float = 0.5
+
+    async def __call__(self, query: Query) -> Answer:
+        """Return the answer; its records are written when this returns.
+
+        Raises:
+            NotFound: no such model or version here.
+            Unavailable: the model is not loaded, or the deadline has passed.
+            Overloaded: too much waits for a thread.
+            Invalid: the rows do not fit the signature, or an event time lies too far ahead.
+            Failed: the model raised.
+        """
+        serving = self.served.find(query.model)
+        _refuse_the_future(query, serving)
+        ask = Ask(query, serving, self.new_id())
+        if query.version is not None:
+            return await self._named(ask, serving.version(query.version))
+        candidate, guard = serving.candidate, serving.guard
+        if candidate is None or guard is None or guard.tripped:
+            return await self._answer(ask, serving.champion, "champion")
+        route = serving.routing
+        if route.candidate is not None and route.candidate.shadow:
+            answer = await self._answer(ask, serving.champion, "champion")
+            self.shadow.offer(ask)
+            return answer
+        if route.picks_candidate(query.routing_key or ask.prediction_id):
+            return await self._canary(ask, candidate)
+        return await self._answer(ask, serving.champion, "champion")
+
+    async def _canary(self, ask: Ask, candidate: LoadedVersion) -> Answer:
+        """Return the candidate's answer, or the champion's when the candidate fails or is late."""
+        started = self.clock.monotonic()
+        allowed_s = (ask.query.deadline - started) * self.candidate_share
+        try:
+            values, answers = await self.candidate_lane.run(lambda: candidate.answer(ask.query.rows), allowed_s)
+        except Exception as exc:  # a runtime may raise anything; the champion answers for it
+            took_s = self.clock.monotonic() - started
+            return await self._instead(ask, candidate, exc, took_s)
+        if ask.serving.guard is not None:
+            ask.serving.guard.succeeded()
+        return self._written(ask, candidate, "candidate", values, answers, started)
+
+    async def _instead(self, ask: Ask, candidate: LoadedVersion, error: Exception, took_s: float) -> Answer:
+        """Return the champion's answer and count the candidate's failure.
+
+        Rows that the champion refuses as well are the caller's fault: they are counted against nobody.
+        """
+        try:
+            answer = await self._answer(ask, ask.serving.champion, "champion")
+        except Invalid:
+            raise
+        except ModelyardError:
+            self.judge.failed(ask, candidate, "candidate", error, took_s)
+            raise
+        self.judge.failed(ask, candidate, "candidate", error, took_s)
+        return answer
+
+    async def _named(self, ask: Ask, loaded: LoadedVersion) -> Answer:
+        """Return the answer of the version that was asked for; nobody answers in its place."""
+        if loaded is ask.serving.champion:
+            return await self._answer(ask, loaded, "champion")
+        return await self._answer(ask, loaded, "candidate", logged=loaded is ask.serving.candidate)
+
+    async def _answer(self, ask: Ask, loaded: LoadedVersion, role: Role, *, logged: bool = True) -> Answer:
+        query = ask.query
+        started = self.clock.monotonic()
+        try:
+            left_s = query.deadline - started
+            if left_s <= 0:
+                raise Late("the deadline of this request has passed")
+            if query.rows.count <= self.inline_rows and not loaded.runtime.blocking:
+                values, answers = loaded.answer(query.rows)
+            else:
+                values, answers = await self.lane.run(lambda: loaded.answer(query.rows), left_s)
+        except Invalid:
+            raise
+        except (Late, Overloaded) as exc:
+            self._failed(ask, loaded, role, "late" if isinstance(exc, Late) else "overloaded")
+            raise
+        except Exception as exc:
+            # Not the exception itself: its message may hold what somebody sent.
+            _log.error("predict.failed", model=query.model, version=loaded.version.number, kind=type(exc).__name__)
+            self._failed(ask, loaded, role, "failed")
+            raise Failed from exc
+        return self._written(ask, loaded, role, values, answers, started, logged=logged)
+
+    def _failed(self, ask: Ask, loaded: LoadedVersion, role: Role, reason: str) -> None:
+        self.observer.failed(ask.query.model, loaded.version.number, role, reason)
+
+    def _written(
+        self,
+        ask: Ask,
+        loaded: LoadedVersion,
+        role: Role,
+        values: Values,
+        answers: Answers,
+        started: float,
+        *,
+        logged: bool = True,
+    ) -> Answer:
+        took_s = self.clock.monotonic() - started
+        if logged:
+            self.sink.append(answer_records(ask, loaded, role, values, answers, took_s))
+        version = loaded.version
+        self.observer.answered(ask.query.model, version.number, role, ask.query.rows.count, took_s)
+        return Answer(
+            prediction_id=ask.prediction_id,
+            model=ask.query.model,
+            number=version.number,
+            digest=version.digest,
+            role=role,
+            signature=loaded.signature,
+            answers=answers,
+        )
+
+
+def _refuse_the_future(query: Query, serving: Serving) -> None:
+    for row, event_time in enumerate(query.event_times):
+        if is_too_far_ahead(serving.routing, event_time, query.arrival):
+            path = "event_time" if len(query.event_times) == 1 else f"event_time[{row}]"
+            minutes = int(MAX_AHEAD.total_seconds() // 60)
+            raise invalid(path, f"lies more than {minutes} minutes ahead of this server's clock")

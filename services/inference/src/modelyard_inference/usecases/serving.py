@@ -1,0 +1,172 @@
+"""What is served right now: for each model one immutable snapshot, exchanged by assigning one reference.
+
+A request takes the snapshot once and keeps it to its end, so that it never sees half of a swap.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from modelyard_bundle.runtimes.base import Runtime
+from modelyard_common.errors import NotFound, Unavailable
+from modelyard_contracts.bundle_v1 import Signature
+
+from modelyard_inference.domain.answers import Answers, answers_of
+from modelyard_inference.domain.binding import Binder, Values
+from modelyard_inference.domain.breaker import Breaker
+from modelyard_inference.domain.requests import Rows
+from modelyard_inference.domain.routing import Routing, Version
+
+__all__ = ["Guard", "LoadedVersion", "ServedModels", "Serving"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedVersion:
+    """A version that was verified, loaded, and has answered its probe set as recorded."""
+
+    version: Version
+    signature: Signature
+    runtime: Runtime
+    binder: Binder = field(repr=False)
+
+    @property
+    def platform(self) -> str:
+        """What runs it, as V2 metadata calls it."""
+        return f"modelyard_{self.runtime.name}"
+
+    def answer(self, rows: Rows) -> tuple[Values, Answers]:
+        """Return the values as this signature names them, and the answers.
+
+        Raises:
+            Invalid: the rows do not fit the signature.
+            Exception: whatever the runtime raises.
+        """
+        values = self.binder.values(rows)
+        predicted = self.runtime.predict(self.binder.columns(values))
+        return values, answers_of(self.signature, rows.count, predicted)
+
+
+class Guard:
+    """The breaker of one candidate, counted from several threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._breaker = Breaker(limit=limit)
+        self._lock = threading.Lock()
+
+    @property
+    def tripped(self) -> bool:
+        """Whether the candidate gets no more requests."""
+        return self._breaker.tripped
+
+    def succeeded(self) -> None:
+        """Count an answer."""
+        if self._breaker.failures:
+            with self._lock:
+                self._breaker = self._breaker.succeeded()
+
+    def failed(self) -> bool:
+        """Count a failure; return whether it is the one that trips the breaker."""
+        with self._lock:
+            before, self._breaker = self._breaker, self._breaker.failed()
+            return self._breaker.tripped and not before.tripped
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One model as it is served: a revision of its routing, with its versions loaded.
+
+    Attributes:
+        candidate: None also while the routing's candidate is refused or not loaded yet.
+        guard: of the candidate.
+        kept: former champions that are still loaded, newest first.
+    """
+
+    routing: Routing
+    champion: LoadedVersion
+    candidate: LoadedVersion | None = None
+    guard: Guard | None = None
+    kept: tuple[LoadedVersion, ...] = ()
+
+    @property
+    def loaded(self) -> tuple[LoadedVersion, ...]:
+        """All versions that can be asked for by name."""
+        first = (self.champion,) if self.candidate is None else (self.champion, self.candidate)
+        return first + self.kept
+
+    def version(self, reference: str) -> LoadedVersion:
+        """Return the version with this number, digest or alias. Raise NotFound when it is not loaded here."""
+        if reference == "@champion":
+            return self.champion
+        for loaded in self.loaded:
+            if reference in (str(loaded.version.number), loaded.version.digest):
+                return loaded
+        if reference == "@candidate" and self.candidate is not None:
+            return self.candidate
+        names = ", ".join(str(loaded.version.number) for loaded in self.loaded)
+        raise NotFound(f"model {self.routing.model!r} has no such version loaded here; there is {names}")
+
+
+class ServedModels:
+    """All models of this server. Many threads read; one, the lifecycle's, writes."""
+
+    def __init__(self) -> None:
+        self._serving: Mapping[str, Serving] = {}
+        self._waiting: Mapping[str, str] = {}
+        self._known = False
+
+    def find(self, model: str) -> Serving:
+        """Return how a model is served.
+
+        Raises:
+            NotFound: nobody has told us of it.
+            Unavailable: it has no champion that is loaded here.
+        """
+        serving = self._serving.get(model)
+        if serving is not None:
+            return serving
+        if model in self._waiting:
+            raise Unavailable(f"model {model!r} is not ready: {self._waiting[model]}", retry_after_s=1)
+        if not self._known:
+            raise Unavailable("this server does not know its models yet", retry_after_s=1)
+        raise NotFound(f"there is no model {model!r} here; there is {', '.join(self.names) or 'none'}")
+
+    @property
+    def names(self) -> list[str]:
+        """The models that are served, by name."""
+        return sorted(self._serving)
+
+    def all(self) -> list[Serving]:
+        """Return how each model is served, by name."""
+        return [self._serving[name] for name in self.names]
+
+    @property
+    def waiting(self) -> Mapping[str, str]:
+        """The models that are not served, and why."""
+        return self._waiting
+
+    def known(self) -> None:
+        """Say that the list of models is known: what is not on it does not exist."""
+        self._known = True
+
+    def serve(self, serving: Serving) -> None:
+        """Put a snapshot into force."""
+        name = serving.routing.model
+        self._serving = {**self._serving, name: serving}
+        self._waiting = _without(self._waiting, name)
+
+    def wait(self, model: str, reason: str) -> None:
+        """Say why a model is not served; one that is served stays so."""
+        if model not in self._serving:
+            self._waiting = {**self._waiting, model: reason}
+
+    def keep_only(self, models: Iterable[str]) -> None:
+        """Forget every other model."""
+        names = set(models)
+        self._serving = {name: serving for name, serving in self._serving.items() if name in names}
+        self._waiting = {name: reason for name, reason in self._waiting.items() if name in names}
+
+
+def _without(mapping: Mapping[str, str], name: str) -> Mapping[str, str]:
+    return {key: value for key, value in mapping.items() if key != name}

@@ -1,0 +1,195 @@
+"""Constructs the inference service: the only module that knows all of its parts."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from fastapi import FastAPI
+from modelyard_client import DriftClient, RegistryClient
+from modelyard_common.app import create_app
+from modelyard_common.clock import Clock, SystemClock
+from modelyard_common.health import Health
+from modelyard_common.tasks import StopSignal, Task
+
+from modelyard_inference.adapters import metrics
+from modelyard_inference.adapters.bundles import BundleCache
+from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
+from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.adapters.payload_spool import PayloadSpool
+from modelyard_inference.adapters.registry_watch import RegistryWatch
+from modelyard_inference.adapters.reports import RuntimeReports
+from modelyard_inference.adapters.routing_tables import RoutingFile
+from modelyard_inference.api import admin, scoring, v2
+from modelyard_inference.api.hot import Bounds, HotPath
+from modelyard_inference.api.services import InferenceServices, SpoolView
+from modelyard_inference.settings import InferenceSettings
+from modelyard_inference.usecases.judge_candidate import JudgeCandidate
+from modelyard_inference.usecases.lifecycle import Lifecycle
+from modelyard_inference.usecases.predict import Predict
+from modelyard_inference.usecases.serving import ServedModels
+from modelyard_inference.usecases.shadow import Shadow
+
+__all__ = ["build"]
+
+_DRIFT_TIMEOUT_S = 5.0
+"""Below the time that a task gets to end: a drift that hangs does not hold up a shutdown."""
+
+
+class _Bell:
+    """Wakes a task that is made later."""
+
+    def __init__(self) -> None:
+        self.task: Task | None = None
+
+    def ring(self) -> None:
+        """Start the task's next round now."""
+        if self.task is not None:
+            self.task.wake()
+
+
+def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI:
+    """Return the application; whoever serves it starts and stops its tasks.
+
+    Raises:
+        Conflict: another process uses the same data_dir.
+    """
+    clock = clock or SystemClock()
+    home = settings.home
+    registry = RegistryClient(settings.registry_url, token_file=settings.token_file)
+    follower = RegistryClient(settings.registry_url, token_file=settings.token_file)
+    drift = DriftClient(settings.drift_url, token_file=settings.token_file, timeout_s=_DRIFT_TIMEOUT_S)
+
+    spool = PayloadSpool(home / "spool", max_bytes=settings.spool_max_bytes, segment_bytes=settings.spool_segment_bytes)
+    sender = EventSender(
+        spool,
+        drift,
+        DeadLetters(home / "spool" / "refused.jsonl"),
+        source=settings.instance,
+        linger_s=settings.spool_linger_s,
+        flush_s=settings.flush_s,
+    )
+    spool.appended = sender.wake
+
+    report_bell, lifecycle_bell = _Bell(), _Bell()
+    reports = RuntimeReports(registry, settings.instance, report_bell.ring)
+    observer = metrics.PrometheusObserver()
+    served = ServedModels()
+    shelf = RoutingFile(home / "routing.json")
+    lifecycle = Lifecycle(
+        served=served,
+        bundles=BundleCache(home / "bundles", registry, most=settings.cached_bundles),
+        reports=reports,
+        shelf=shelf,
+        clock=clock,
+        kept=settings.kept_versions,
+        breaker_failures=settings.breaker_failures,
+    )
+    for routing in shelf.load():
+        lifecycle.wish(routing)
+    watch = RegistryWatch(
+        follower,
+        lifecycle,
+        clock=clock,
+        changed=lifecycle_bell.ring,
+        poll_s=settings.poll_s,
+        resync_s=settings.resync_s,
+    )
+
+    lane = ThreadLane("champions", threads=settings.workers, depth=settings.max_concurrent)
+    candidate_lane = ThreadLane("candidates", threads=settings.candidate_workers, depth=settings.max_concurrent)
+    judge = JudgeCandidate(spool, observer, reports)
+    shadow = Shadow(
+        lane=candidate_lane,
+        sink=spool,
+        judge=judge,
+        observer=observer,
+        clock=clock,
+        max_rows=settings.shadow_rows,
+        timeout_s=settings.timeout_s * settings.candidate_share,
+    )
+    predict = Predict(
+        served=served,
+        sink=spool,
+        shadow=shadow,
+        judge=judge,
+        observer=observer,
+        clock=clock,
+        new_id=_new_id,
+        lane=lane,
+        candidate_lane=candidate_lane,
+        inline_rows=settings.inline_rows,
+        candidate_share=settings.candidate_share,
+    )
+    hot = HotPath(predict, served, clock, Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent))
+
+    def show(stop: StopSignal) -> None:
+        del stop
+        state = spool.state
+        metrics.SPOOL_BYTES.set(state.size_bytes)
+        metrics.SPOOL_PENDING.set(state.pending_bytes)
+        metrics.SHADOW_WAITING.set(shadow.waiting_rows)
+        age_s = watch.age_s
+        metrics.ROUTING_AGE.set(-1 if age_s is None else age_s)
+
+    # Models that were in force before a restart serve at once, also while the registry is away.
+    lifecycle_bell.task = Task("lifecycle", lambda _: lifecycle.reconcile(), 0.5)
+    report_bell.task = Task("reports", reports.deliver, 2.0)
+    tasks = [
+        lifecycle_bell.task,
+        Task("registry-watch", watch.follow),
+        report_bell.task,
+        Task("shadow", shadow.work),
+        Task("spool-sync", lambda _: spool.sync(), settings.spool_sync_s),
+        Task("event-sender", sender.run),
+        Task("gauges", show, 1.0),
+    ]
+    health = Health()
+    health.add("models", lambda: _not_settled(lifecycle, served), critical=True)
+    health.add("routing", lambda: _stale(watch, settings.stale_after_s), critical=False)
+    health.add("spool", spool.check, critical=False)
+    health.add("drift", sender.check, critical=False)
+    services = InferenceServices(
+        served=served,
+        health=health,
+        spool=lambda: _spool_view(spool),
+        routing_age_s=lambda: watch.age_s,
+        shadow_rows=lambda: shadow.waiting_rows,
+    )
+    return create_app(
+        service="inference",
+        settings=settings,
+        routers=[v2.router, scoring.router, admin.router],
+        health=health,
+        tasks=tasks,
+        on_close=[lane.close, candidate_lane.close, spool.close, registry.close, follower.close, drift.close],
+        state={"inference": services},
+        raw_routes=hot.routes(),
+    )
+
+
+def _new_id() -> str:
+    """Return an id that sorts by time, which keeps drift's index narrow: milliseconds in hexadecimal, then chance."""
+    return f"{time.time_ns() // 1_000_000:011x}-{secrets.token_hex(8)}"
+
+
+def _not_settled(lifecycle: Lifecycle, served: ServedModels) -> str | None:
+    if lifecycle.settled or served.names:
+        return None
+    return "the registry has not been heard yet, and nothing is kept from before"
+
+
+def _stale(watch: RegistryWatch, after_s: float) -> str | None:
+    age_s = watch.age_s
+    if age_s is None:
+        return watch.problem
+    if age_s > after_s:
+        return f"routing is {age_s:.0f} s old: {watch.problem or 'the registry is silent'}"
+    return None
+
+
+def _spool_view(spool: PayloadSpool) -> SpoolView:
+    state = spool.state
+    return SpoolView(
+        pending_bytes=state.pending_bytes, size_bytes=state.size_bytes, dropped=state.dropped, problem=state.problem
+    )
