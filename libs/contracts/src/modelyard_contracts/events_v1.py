@@ -58,5 +58,7 @@ class EventReceipt(View):
 
     accepted: int
     duplicates: int
+    refused: int = 0
+    """Event times more than ten minutes ahead of the clock, of a model that is not in replay mode."""
     last_seq: int
     """Of drift's durable ingest sequence."""

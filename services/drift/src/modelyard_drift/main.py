@@ -1,0 +1,27 @@
+"""Starts the drift service: migrates its database, then serves. Reads nothing but the environment."""
+
+from __future__ import annotations
+
+from modelyard_common.app import serve
+from modelyard_common.db import Database
+from modelyard_common.db.migrate import upgrade
+from modelyard_common.logs import configure_logging
+
+from modelyard_drift.settings import DriftSettings
+from modelyard_drift.wiring import build
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = DriftSettings()
+    configure_logging("drift", settings.log_level)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.database("drift"))
+    upgrade(database, "modelyard_drift")
+    serve(build(settings, database), settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Fixtures of drift's tests: a world over either database."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from modelyard_common.db import Database
+from modelyard_common.db.migrate import upgrade
+from modelyard_common.testing import FakeClock
+from modelyard_common.testing.databases import *  # noqa: F403  # fixtures: both databases
+from modelyard_common.testing.server import running
+from modelyard_drift.settings import DriftSettings
+from modelyard_drift.wiring import build
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from drift_fakes import START, FakeRegistry, FakeTraining, World
+
+
+@pytest.fixture
+def make_world(any_database: Database, tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Make a world; the keyword arguments are settings."""
+    with ExitStack() as stack:
+
+        def make(**settings: Any) -> World:
+            upgrade(any_database, "modelyard_drift")
+            registry, training = FakeRegistry(), FakeTraining()
+            app = build(
+                DriftSettings(data_dir=tmp_path, **settings),
+                any_database,
+                clock=FakeClock(START),
+                registry=registry,
+                training=training,
+                background=False,
+            )
+            client = stack.enter_context(httpx.Client(base_url=stack.enter_context(running(app)), trust_env=False))
+            stop = threading.Event()
+            app.state.refresh()
+            return World(client, registry, training, lambda: app.state.turn(stop), app.state.refresh, app.state.drift)
+
+        yield make
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """A world with its defaults."""
+    return make_world()
