@@ -1,0 +1,299 @@
+"""The whole service over real sockets: real bundles, real HTTP clients, fakes of registry and drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from inference_fakes import GOOD_ROW, Platform, eventually
+from modelyard_bundle.packaging import Packed
+from modelyard_client import InferenceClient
+from modelyard_common.errors import Invalid, NotFound
+
+
+def column(name: str, value: Any, datatype: str) -> dict[str, Any]:
+    return {"name": name, "shape": [1], "datatype": datatype, "data": [value]}
+
+
+GOOD_V2 = {
+    "inputs": [column("load", 0.7, "FP64"), column("price", 0.2, "FP64"), column("day", "mon", "BYTES")],
+}
+
+
+@pytest.fixture
+def served(platform: Platform, bundles: tuple[Packed, Packed]) -> Iterator[tuple[Platform, httpx.Client]]:
+    platform.registry.add(*bundles)
+    platform.registry.route("power", str(bundles[0].digest))
+    with platform.inference() as url, httpx.Client(base_url=url, trust_env=False) as http:
+        eventually(lambda: http.get("/v2/models/power/ready").status_code == 200)
+        yield platform, http
+
+
+def test_a_row_is_answered_logged_and_delivered(
+    served: tuple[Platform, httpx.Client], bundles: tuple[Packed, Packed]
+) -> None:
+    platform, http = served
+    with InferenceClient(str(http.base_url)) as client:
+        at = datetime(2026, 1, 2, tzinfo=UTC)
+
+        answer = client.infer("power", [GOOD_ROW, GOOD_ROW | {"price": None}], event_time=at, routing_key="k")
+
+    assert answer.predictions == [1, 1]
+    assert answer.probabilities is not None
+    assert [round(sum(row), 5) for row in answer.probabilities] == [1, 1]
+    eventually(lambda: len(platform.drift.events) == 2)
+    event = platform.drift.events[f"{answer.id}/1", "champion"]
+    assert event["features"] == {"load": 0.7, "price": None, "day": "mon"}
+    assert (event["revision"], event["champion"], event["version"]) == (1, *[str(bundles[0].digest)] * 2)
+    assert (event["routing_key"], event["prediction"]) == ("k", 1)
+    assert event["event_time"] == "2026-01-02T00:00:00Z"
+    assert event["score"] == pytest.approx(answer.probabilities[1][1])
+
+
+def test_every_response_names_its_prediction_and_version(
+    served: tuple[Platform, httpx.Client], bundles: tuple[Packed, Packed]
+) -> None:
+    _, http = served
+
+    responses = [
+        http.post("/v2/models/power/infer", json=GOOD_V2 | {"id": "mine"}),
+        http.post("/models/power/invocations", json={"dataframe_records": [GOOD_ROW]}),
+    ]
+
+    assert [response.headers["modelyard-version"] for response in responses] == [str(bundles[0].digest)] * 2
+    assert len({response.headers["modelyard-prediction-id"] for response in responses}) == 2
+    assert responses[0].json()["id"] == "mine"
+    assert responses[0].json()["model_version"] == "1"
+
+
+SCORING = {
+    "split": {"dataframe_split": {"columns": ["load", "price", "day"], "data": [[0.7, 0.2, "mon"]]}},
+    "split without columns": {"dataframe_split": {"data": [[0.7, 0.2, "mon"]]}},
+    "records": {"dataframe_records": [GOOD_ROW]},
+    "instances of dicts": {"instances": [GOOD_ROW]},
+    "instances of lists": {"instances": [[0.7, 0.2, "mon"]]},
+    "inputs by column": {"inputs": {"load": [0.7], "price": [0.2], "day": ["mon"]}},
+    "inputs by column of one": {"inputs": {"load": [[0.7]], "price": [[0.2]], "day": [["mon"]]}},
+    "inputs of lists": {"inputs": [[0.7, 0.2, "mon"]]},
+}
+
+
+@pytest.mark.parametrize("body", SCORING.values(), ids=SCORING.keys())
+@pytest.mark.parametrize("path", ["/models/power/invocations", "/invocations"])
+def test_every_mlflow_form_gives_the_same_prediction(
+    served: tuple[Platform, httpx.Client], path: str, body: dict[str, Any]
+) -> None:
+    response = served[1].post(path, json=body)
+
+    assert (response.status_code, response.json()) == (200, {"predictions": [1]})
+
+
+def test_csv_is_typed_by_the_signature(served: tuple[Platform, httpx.Client]) -> None:
+    platform, http = served
+
+    response = http.post(
+        "/invocations", content="load,price,day\n0.7,0.2,mon\n0.7,,03\n", headers={"content-type": "text/csv"}
+    )
+
+    assert response.json() == {"predictions": [1, 1]}
+    eventually(lambda: len(platform.drift.events) == 2)
+    row = platform.drift.events[response.headers["modelyard-prediction-id"] + "/1", "champion"]
+    assert row["features"] == {"load": 0.7, "price": None, "day": "03"}
+
+
+def test_invocations_without_a_model_needs_exactly_one(
+    served: tuple[Platform, httpx.Client], bundles: tuple[Packed, Packed]
+) -> None:
+    platform, http = served
+    platform.registry.route("other", str(bundles[1].digest))
+    eventually(lambda: http.get("/v2/models/other/ready").status_code == 200)
+
+    response = http.post("/invocations", json={"dataframe_records": [GOOD_ROW]})
+
+    assert response.status_code == 400
+    assert response.json()["error_code"] == "BAD_REQUEST"
+    assert "other, power" in response.json()["message"]
+
+
+SECRET = "very-secret-value"
+BAD_V2 = {
+    "not json": (b"{", "is not JSON"),
+    "not utf-8": (b'{"inputs": "\xff"}', "body"),
+    "no inputs": (b"{}", "inputs"),
+    "empty inputs": ({"inputs": []}, "inputs"),
+    "missing feature": ({"inputs": [column("day", SECRET, "BYTES")]}, "load"),
+    "unknown feature": ({"inputs": [*GOOD_V2["inputs"], column("x", 1.0, "FP64")]}, "x: is not a feature"),
+    "text for a number": ({"inputs": [column("load", SECRET, "BYTES"), *GOOD_V2["inputs"][1:]]}, "[0].load"),
+    "null for a required one": ({"inputs": [column("load", None, "FP64"), *GOOD_V2["inputs"][1:]]}, "is required"),
+    "values unlike the datatype": ({"inputs": [column("load", SECRET, "FP64")]}, "are not FP64"),
+    "float for INT64": ({"inputs": [column("load", 1.5, "INT64")]}, "are not INT64"),
+    "unknown datatype": ({"inputs": [column("load", 1, "DECIMAL")]}, "datatype"),
+    "wrong shape": ({"inputs": [{"name": "load", "shape": [2], "datatype": "FP64", "data": [1]}]}, "shape"),
+    "negative shape": ({"inputs": [{"name": "load", "shape": [-1], "datatype": "FP64", "data": [1]}]}, "shape"),
+    "no rows": ({"inputs": [{"name": "load", "shape": [0], "datatype": "FP64", "data": []}]}, "no rows"),
+    "twice the same": ({"inputs": [GOOD_V2["inputs"][0], *GOOD_V2["inputs"]]}, "given twice"),
+    "unlike lengths": (
+        {"inputs": [{"name": "load", "shape": [2], "datatype": "FP64", "data": [1, 2]}, *GOOD_V2["inputs"][1:]]},
+        "rows",
+    ),
+    "huge number": ({"inputs": [column("load", 1e39, "FP64"), *GOOD_V2["inputs"][1:]]}, "must lie between"),
+    "huge integer": ({"inputs": [column("load", 10**400, "FP64"), *GOOD_V2["inputs"][1:]]}, "load"),
+    "unknown parameter": (GOOD_V2 | {"parameters": {"colour": 1}}, "colour"),
+    "time without offset": (GOOD_V2 | {"parameters": {"event_time": "2026-01-01T00:00:00"}}, "offset"),
+    "no time": (GOOD_V2 | {"parameters": {"event_time": SECRET}}, "event_time"),
+    "too many times": (GOOD_V2 | {"parameters": {"event_time": ["2026-01-01T00:00:00Z"] * 2}}, "2 times for 1 rows"),
+    "routing key of the wrong type": (GOOD_V2 | {"parameters": {"routing_key": 7}}, "routing_key"),
+    "unknown output": (GOOD_V2 | {"outputs": [{"name": "magic"}]}, "magic"),
+}
+
+
+@pytest.mark.parametrize(("body", "says"), BAD_V2.values(), ids=BAD_V2.keys())
+def test_wrong_v2_requests_are_named_without_their_values(
+    served: tuple[Platform, httpx.Client], body: Any, says: str
+) -> None:
+    http = served[1]
+    sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+
+    response = http.post("/v2/models/power/infer", **sent)
+
+    assert response.status_code == 400, response.text
+    assert says in response.json()["error"]
+    assert SECRET not in response.text
+
+
+BAD_SCORING = {
+    "not json": b"[",
+    "no form": b"{}",
+    "two forms": b'{"instances": [[1]], "inputs": [[1]]}',
+    "unknown form": b'{"rows": []}',
+    "ragged": b'{"dataframe_split": {"columns": ["load", "price", "day"], "data": [[1]]}}',
+    "no rows": b'{"dataframe_records": []}',
+    "empty records": b'{"dataframe_records": [{}]}',
+    "wrong width": b'{"instances": [[1, 2]]}',
+    "deep": b'{"inputs": {"load": [[[1]]], "price": [[[1]]], "day": [[["a"]]]}}',
+    "unlike lengths": b'{"inputs": {"load": [1], "price": [1, 2], "day": ["a"]}}',
+    "missing feature": b'{"dataframe_records": [{"price": 1}]}',
+    "unknown param": b'{"dataframe_records": [{"load": 1, "day": "a"}], "params": {"x": 1}}',
+}
+
+
+@pytest.mark.parametrize("body", BAD_SCORING.values(), ids=BAD_SCORING.keys())
+def test_wrong_scoring_requests_are_bad_requests(served: tuple[Platform, httpx.Client], body: bytes) -> None:
+    response = served[1].post("/invocations", content=body, headers={"content-type": "application/json"})
+
+    assert response.status_code == 400, response.text
+    assert response.json().keys() == {"error_code", "message"}
+
+
+def test_our_client_hears_which_field_is_wrong(served: tuple[Platform, httpx.Client]) -> None:
+    with InferenceClient(str(served[1].base_url)) as client:
+        with pytest.raises(Invalid, match="load: is required") as caught:
+            client.infer("power", [{"day": "mon", "price": 1.0}])
+        with pytest.raises(NotFound, match="there is no model 'nobody'"):
+            client.infer("nobody", [GOOD_ROW])
+
+    assert caught.value.errors[0].path == "[0].load"
+
+
+def test_an_event_time_far_ahead_is_refused_unless_the_model_replays(served: tuple[Platform, httpx.Client]) -> None:
+    platform, http = served
+    ahead = (datetime.now(UTC) + timedelta(minutes=11)).isoformat()
+    body = GOOD_V2 | {"parameters": {"event_time": ahead}}
+
+    before = http.post("/v2/models/power/infer", json=body)
+    platform.registry.publish(platform.registry.tables["power"].model_copy(update={"replay": True, "revision": 2}))
+
+    assert before.status_code == 400
+    assert "ahead" in before.json()["error"]
+    eventually(lambda: http.post("/v2/models/power/infer", json=body).status_code == 200)
+
+
+def test_headers_carry_time_and_key_for_those_who_cannot_change_the_body(
+    served: tuple[Platform, httpx.Client],
+) -> None:
+    platform, http = served
+    headers = {"modelyard-event-time": "2026-01-01T00:00:00+01:00", "modelyard-routing-key": "me"}
+
+    http.post("/invocations", json={"dataframe_records": [GOOD_ROW]}, headers=headers).raise_for_status()
+
+    (event,) = eventually(lambda: platform.drift.role("champion"))
+    assert (event["event_time"], event["routing_key"]) == ("2025-12-31T23:00:00Z", "me")
+
+
+def test_metadata_readiness_and_index_speak_v2(served: tuple[Platform, httpx.Client]) -> None:
+    http = served[1]
+
+    metadata = http.get("/v2/models/power").json()
+
+    assert metadata["versions"] == ["1"]
+    assert metadata["platform"] == "modelyard_onnx"
+    assert metadata["inputs"][2] == {"name": "day", "datatype": "BYTES", "shape": [-1]}
+    assert metadata["outputs"][1] == {"name": "predict_proba", "datatype": "FP32", "shape": [-1, 2]}
+    assert http.get("/v2/models/power/versions/1/ready").json()["ready"] is True
+    assert http.get("/v2/models/power/versions/7").status_code == 404
+    assert "error" in http.get("/v2/models/nobody").json()
+    assert http.get("/v2/health/ready").json() == {"ready": True}
+    assert http.get("/v2").json()["name"] == "modelyard-inference"
+    assert http.get("/ping").status_code == 200
+    assert http.post("/v2/repository/index").json() == [
+        {"name": "power", "version": "1", "state": "READY", "reason": ""}
+    ]
+
+
+def test_a_numeric_matrix_is_taken_by_position_beside_named_columns(served: tuple[Platform, httpx.Client]) -> None:
+    matrix = {"name": "input", "shape": [2, 2], "datatype": "FP32", "data": [[0.7, 0.2], [-3, 0.1]]}
+    days = {"name": "day", "shape": [2, 1], "datatype": "BYTES", "data": ["mon", "tue"]}
+
+    response = served[1].post(
+        "/v2/models/power/infer", json={"inputs": [matrix, days], "outputs": [{"name": "predict"}]}
+    )
+
+    assert [output["data"] for output in response.json()["outputs"]] == [[1, 0]]
+
+
+def test_a_model_without_a_champion_is_not_ready_and_says_why(served: tuple[Platform, httpx.Client]) -> None:
+    platform, http = served
+    platform.registry.route("young", None)
+    eventually(lambda: "young" in http.get("/v1/models").json()["waiting"])
+
+    response = http.post("/v2/models/young/infer", json=GOOD_V2)
+
+    assert response.status_code == 503
+    assert "no champion" in response.json()["error"]
+    assert response.headers["retry-after"] == "1"
+
+
+def test_bounds_are_kept(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
+    platform.registry.add(bundles[0])
+    platform.registry.route("power", str(bundles[0].digest))
+    with (
+        platform.inference(max_rows=2, max_body_bytes=4096) as url,
+        httpx.Client(base_url=url, trust_env=False) as http,
+    ):
+        eventually(lambda: http.get("/v2/models/power/ready").status_code == 200)
+
+        too_many = http.post("/invocations", json={"dataframe_records": [GOOD_ROW] * 3})
+        too_large = http.post("/invocations", content=b" " * 5000)
+        too_late = http.post(
+            "/invocations", json={"dataframe_records": [GOOD_ROW]}, headers={"modelyard-timeout-ms": "x"}
+        )
+
+    assert (too_many.status_code, too_large.status_code, too_late.status_code) == (413, 413, 400)
+    assert "at most 2" in too_many.json()["message"]
+
+
+def test_metrics_and_admin_show_what_happens(served: tuple[Platform, httpx.Client]) -> None:
+    platform, http = served
+    http.post("/v2/models/power/infer", json=GOOD_V2).raise_for_status()
+    eventually(lambda: platform.drift.events)
+
+    exposed = http.get("/metrics").text
+    view = eventually(lambda: (seen := http.get("/v1/models").json())["spool"]["pending_bytes"] == 0 and seen)
+
+    assert 'modelyard_inference_requests_total{model="power",outcome="answered",role="champion",version="1"}' in exposed
+    assert view["models"][0]["versions"][0]["runtime"] == "onnx"
+    assert view["routing_age_s"] == 0
+    assert view["spool"]["dropped"] == 0
