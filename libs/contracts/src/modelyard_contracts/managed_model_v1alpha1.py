@@ -6,7 +6,6 @@ platform does not build yet is known here by name and refused with a clear messa
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,6 +14,8 @@ from pydantic.alias_generators import to_camel
 from modelyard_contracts.base import Wire
 from modelyard_contracts.cron import Cron
 from modelyard_contracts.durations import Duration, duration_s
+from modelyard_contracts.field_errors import field_errors
+from modelyard_contracts.metrics_v1 import METRICS_BY_TASK
 from modelyard_contracts.problem import FieldError
 from modelyard_contracts.refs import DigestText, ModelName
 
@@ -242,6 +243,14 @@ class GateRule(_Part):
     on: FreshRule | None = None
     """Left out: the run's test rows (fresh rows when it has them)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_a_word(cls, rule: Any) -> Any:
+        """Take ``on`` back from YAML 1.1, which reads the bare key as true (kubectl: as ``"true"``)."""
+        if isinstance(rule, dict) and "on" not in rule:
+            return {"on" if key is True or key == "true" else key: value for key, value in rule.items()}
+        return rule
+
     @model_validator(mode="after")
     def _absolute_or_relative(self) -> GateRule:
         absolute = self.min is not None or self.max is not None
@@ -397,6 +406,20 @@ class ManagedModelSpec(_Part):
             raise ValueError("train.split.by: time needs data.timestamp")
         return self
 
+    @model_validator(mode="after")
+    def _metrics_fit_the_task(self) -> ManagedModelSpec:
+        named = [(f"gate[{index}].metric", rule.metric) for index, rule in enumerate(self.gate)]
+        for index, trigger in enumerate(self.train.when):
+            if trigger.performance is not None:
+                named.append((f"train.when[{index}].performance.metric", trigger.performance.metric))
+        if self.monitor.performance is not None:
+            named.append(("monitor.performance.metric", self.monitor.performance.metric))
+        known = METRICS_BY_TASK[self.task]
+        for path, metric in named:
+            if metric not in known:
+                raise ValueError(f"{path}: found {metric!r}, allowed for {self.task}: {', '.join(known)}")
+        return self
+
     @property
     def label_delay_s(self) -> float:
         """How long labels may take, in seconds of event time."""
@@ -416,12 +439,18 @@ class ManagedModelSpec(_Part):
 class ManagedModel(_Part):
     """The manifest."""
 
-    model_config = ConfigDict(extra="ignore")
-
     api_version: Literal["modelyard.dev/v1alpha1"] = API_VERSION
     kind: Literal["ManagedModel"] = KIND
     metadata: Metadata
     spec: ManagedModelSpec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _status_is_not_policy(cls, document: Any) -> Any:
+        """Leave out ``status``: an object that was read from Kubernetes can be applied as it is."""
+        if isinstance(document, dict) and "status" in document:
+            return {key: value for key, value in document.items() if key != "status"}
+        return document
 
     def to_wire(self) -> dict[str, Any]:
         """Return the manifest as it is written: camelCase, without defaults that nobody set."""
@@ -450,26 +479,6 @@ class ManifestError(ValueError):
         super().__init__("; ".join(f"{error.path}: {error.message}" for error in errors))
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else part)
-    return text or "(document)"
-
-
-def _message(kind: str, message: str, found: Any, context: dict[str, Any]) -> str:
-    shown = re.sub(r"\s+", " ", repr(found))[:80]
-    if kind == "missing":
-        return "is required"
-    if kind == "extra_forbidden":
-        return "is not a field of this object"
-    if kind == "literal_error":
-        return f"found {shown}, allowed: {context.get('expected', '')}"
-    if kind == "value_error":
-        return message.removeprefix("Value error, ")
-    return f"found {shown}: {message[0].lower()}{message[1:]}"
-
-
 def parse_manifest(document: object) -> ManagedModel:
     """Return the manifest that document (decoded YAML or JSON) is.
 
@@ -479,10 +488,4 @@ def parse_manifest(document: object) -> ManagedModel:
     try:
         return ManagedModel.model_validate(document)
     except ValidationError as exc:
-        errors = []
-        for error in exc.errors():
-            path = _path(error["loc"])
-            unbuilt = UNBUILT.get(path) if error["type"] == "extra_forbidden" else None
-            message = unbuilt or _message(error["type"], error["msg"], error.get("input"), error.get("ctx", {}))
-            errors.append(FieldError(path=path, message=message))
-        raise ManifestError(tuple(errors)) from exc
+        raise ManifestError(field_errors(exc.errors(), shape=ManagedModel, refused=UNBUILT)) from exc
