@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from modelyard_bundle.packaging import Packed
-from modelyard_common.testing import running
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from inference_fakes import FakeDrift, FakeRegistry, Platform, make_bundle
+from inference_fakes import Platform, a_platform, make_bundle
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +23,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Packed, Packed]:
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    registry, drift = FakeRegistry(), FakeDrift()
-    with running(registry.app()) as registry_url, running(drift.app()) as drift_url:
-        try:
-            yield Platform(registry, drift, registry_url, drift_url, tmp_path / "data")
-        finally:
-            registry.ended = True
+    """Give fakes of registry and drift on real sockets."""
+    with a_platform(tmp_path / "data") as made:
+        yield made

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
@@ -341,3 +342,24 @@ class Platform:
         """Serve inference; give its URL."""
         with running(build(self.settings(**changes))) as url:
             yield url
+
+
+@contextmanager
+def a_platform(data_dir: Path) -> Iterator[Platform]:
+    """Serve fakes of registry and drift."""
+    registry, drift = FakeRegistry(), FakeDrift()
+    with running(registry.app()) as registry_url, running(drift.app()) as drift_url:
+        try:
+            yield Platform(registry, drift, registry_url, drift_url, data_dir)
+        finally:
+            registry.ended = True
+
+
+@contextmanager
+def a_server(platform: Platform, bundles: tuple[Packed, ...], **changes: Any) -> Iterator[httpx.Client]:
+    """Serve the first bundle as the champion of ``power``."""
+    platform.registry.add(*bundles)
+    platform.registry.route("power", str(bundles[0].digest))
+    with platform.inference(**changes) as url, httpx.Client(base_url=url, trust_env=False) as http:
+        eventually(lambda: http.get("/v2/models/power/ready").status_code == 200)
+        yield http

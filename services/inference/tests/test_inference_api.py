@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from inference_fakes import GOOD_ROW, Platform, eventually
+from inference_fakes import GOOD_ROW, Platform, a_platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
 from modelyard_client import InferenceClient
 from modelyard_common.errors import Invalid, NotFound
@@ -25,11 +25,15 @@ GOOD_V2 = {
 
 @pytest.fixture
 def served(platform: Platform, bundles: tuple[Packed, Packed]) -> Iterator[tuple[Platform, httpx.Client]]:
-    platform.registry.add(*bundles)
-    platform.registry.route("power", str(bundles[0].digest))
-    with platform.inference() as url, httpx.Client(base_url=url, trust_env=False) as http:
-        eventually(lambda: http.get("/v2/models/power/ready").status_code == 200)
+    with a_server(platform, bundles) as http:
         yield platform, http
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, bundles: tuple[Packed, Packed]) -> Iterator[httpx.Client]:
+    """Give a server that no test changes."""
+    with a_platform(tmp_path_factory.mktemp("shared")) as platform, a_server(platform, bundles) as http:
+        yield http
 
 
 def test_a_row_is_answered_logged_and_delivered(
@@ -53,10 +57,8 @@ def test_a_row_is_answered_logged_and_delivered(
     assert event["score"] == pytest.approx(answer.probabilities[1][1])
 
 
-def test_every_response_names_its_prediction_and_version(
-    served: tuple[Platform, httpx.Client], bundles: tuple[Packed, Packed]
-) -> None:
-    _, http = served
+def test_every_response_names_its_prediction_and_version(shared: httpx.Client, bundles: tuple[Packed, Packed]) -> None:
+    http = shared
 
     responses = [
         http.post("/v2/models/power/infer", json=GOOD_V2 | {"id": "mine"}),
@@ -83,10 +85,8 @@ SCORING = {
 
 @pytest.mark.parametrize("body", SCORING.values(), ids=SCORING.keys())
 @pytest.mark.parametrize("path", ["/models/power/invocations", "/invocations"])
-def test_every_mlflow_form_gives_the_same_prediction(
-    served: tuple[Platform, httpx.Client], path: str, body: dict[str, Any]
-) -> None:
-    response = served[1].post(path, json=body)
+def test_every_mlflow_form_gives_the_same_prediction(shared: httpx.Client, path: str, body: dict[str, Any]) -> None:
+    response = shared.post(path, json=body)
 
     assert (response.status_code, response.json()) == (200, {"predictions": [1]})
 
@@ -151,10 +151,8 @@ BAD_V2 = {
 
 
 @pytest.mark.parametrize(("body", "says"), BAD_V2.values(), ids=BAD_V2.keys())
-def test_wrong_v2_requests_are_named_without_their_values(
-    served: tuple[Platform, httpx.Client], body: Any, says: str
-) -> None:
-    http = served[1]
+def test_wrong_v2_requests_are_named_without_their_values(shared: httpx.Client, body: Any, says: str) -> None:
+    http = shared
     sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
 
     response = http.post("/v2/models/power/infer", **sent)
@@ -181,15 +179,15 @@ BAD_SCORING = {
 
 
 @pytest.mark.parametrize("body", BAD_SCORING.values(), ids=BAD_SCORING.keys())
-def test_wrong_scoring_requests_are_bad_requests(served: tuple[Platform, httpx.Client], body: bytes) -> None:
-    response = served[1].post("/invocations", content=body, headers={"content-type": "application/json"})
+def test_wrong_scoring_requests_are_bad_requests(shared: httpx.Client, body: bytes) -> None:
+    response = shared.post("/invocations", content=body, headers={"content-type": "application/json"})
 
     assert response.status_code == 400, response.text
     assert response.json().keys() == {"error_code", "message"}
 
 
-def test_our_client_hears_which_field_is_wrong(served: tuple[Platform, httpx.Client]) -> None:
-    with InferenceClient(str(served[1].base_url)) as client:
+def test_our_client_hears_which_field_is_wrong(shared: httpx.Client) -> None:
+    with InferenceClient(str(shared.base_url)) as client:
         with pytest.raises(Invalid, match="load: is required") as caught:
             client.infer("power", [{"day": "mon", "price": 1.0}])
         with pytest.raises(NotFound, match="there is no model 'nobody'"):
@@ -223,8 +221,8 @@ def test_headers_carry_time_and_key_for_those_who_cannot_change_the_body(
     assert (event["event_time"], event["routing_key"]) == ("2025-12-31T23:00:00Z", "me")
 
 
-def test_metadata_readiness_and_index_speak_v2(served: tuple[Platform, httpx.Client]) -> None:
-    http = served[1]
+def test_metadata_readiness_and_index_speak_v2(shared: httpx.Client) -> None:
+    http = shared
 
     metadata = http.get("/v2/models/power").json()
 
@@ -243,13 +241,11 @@ def test_metadata_readiness_and_index_speak_v2(served: tuple[Platform, httpx.Cli
     ]
 
 
-def test_a_numeric_matrix_is_taken_by_position_beside_named_columns(served: tuple[Platform, httpx.Client]) -> None:
+def test_a_numeric_matrix_is_taken_by_position_beside_named_columns(shared: httpx.Client) -> None:
     matrix = {"name": "input", "shape": [2, 2], "datatype": "FP32", "data": [[0.7, 0.2], [-3, 0.1]]}
     days = {"name": "day", "shape": [2, 1], "datatype": "BYTES", "data": ["mon", "tue"]}
 
-    response = served[1].post(
-        "/v2/models/power/infer", json={"inputs": [matrix, days], "outputs": [{"name": "predict"}]}
-    )
+    response = shared.post("/v2/models/power/infer", json={"inputs": [matrix, days], "outputs": [{"name": "predict"}]})
 
     assert [output["data"] for output in response.json()["outputs"]] == [[1, 0]]
 
@@ -267,22 +263,14 @@ def test_a_model_without_a_champion_is_not_ready_and_says_why(served: tuple[Plat
 
 
 def test_bounds_are_kept(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
-    platform.registry.add(bundles[0])
-    platform.registry.route("power", str(bundles[0].digest))
-    with (
-        platform.inference(max_rows=2, max_body_bytes=4096) as url,
-        httpx.Client(base_url=url, trust_env=False) as http,
-    ):
-        eventually(lambda: http.get("/v2/models/power/ready").status_code == 200)
+    with a_server(platform, bundles, max_rows=2, max_body_bytes=4096) as http:
+        many = http.post("/invocations", json={"dataframe_records": [GOOD_ROW] * 3})
+        large = http.post("/invocations", content=b" " * 5000)
+        header = {"modelyard-timeout-ms": "x"}
+        timeout = http.post("/invocations", json={"dataframe_records": [GOOD_ROW]}, headers=header)
 
-        too_many = http.post("/invocations", json={"dataframe_records": [GOOD_ROW] * 3})
-        too_large = http.post("/invocations", content=b" " * 5000)
-        too_late = http.post(
-            "/invocations", json={"dataframe_records": [GOOD_ROW]}, headers={"modelyard-timeout-ms": "x"}
-        )
-
-    assert (too_many.status_code, too_large.status_code, too_late.status_code) == (413, 413, 400)
-    assert "at most 2" in too_many.json()["message"]
+    assert (many.status_code, large.status_code, timeout.status_code) == (413, 413, 400)
+    assert "at most 2" in many.json()["message"]
 
 
 def test_metrics_and_admin_show_what_happens(served: tuple[Platform, httpx.Client]) -> None:

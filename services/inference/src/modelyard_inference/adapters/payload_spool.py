@@ -171,13 +171,15 @@ class PayloadSpool:
                 os.close(fd)
 
     def close(self) -> None:
-        """Sync and let go of the files."""
+        """Sync and let go of the files; a second call does nothing."""
         with self._lock:
+            owner, self._owner = self._owner, -1
             if self._fd is not None:
                 self._retired.append(self._fd)
                 self._fd = None
         self.sync()
-        os.close(self._owner)
+        if owner >= 0:
+            os.close(owner)
 
     def _put(self, block: bytes) -> None:
         fd = self._open()

@@ -69,6 +69,7 @@ class RegistryWatch:
         self._last_event: int | None = None
         self._heard: float | None = None
         self._connected = False
+        self._away = False
         self._problem: str | None = "the registry has not been heard yet"
 
     @property
@@ -90,9 +91,9 @@ class RegistryWatch:
                 self.compare()
                 self._listen(stop)
             except ModelyardError as exc:
-                if self._problem is None or self._heard is None:
+                if not self._away:
                     _log.warning("registry.away", reason=exc.message)
-                self._problem = exc.message
+                self._away, self._problem = True, exc.message
             finally:
                 self._connected = False
             stop.wait(self._poll_s)
@@ -112,7 +113,7 @@ class RegistryWatch:
                 self._take(model.name)
         self._lifecycle.complete(names)
         self._heard = self._clock.monotonic()
-        self._problem = None
+        self._away, self._problem = False, None
         self._changed()
 
     def _take(self, model: str) -> None:

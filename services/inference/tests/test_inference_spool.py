@@ -1,0 +1,350 @@
+"""The spool: what it took survives kill -9, a full or broken disk loses no prediction, drift gets each record."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inference_fakes import NOW, digest_of, eventually
+from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge, Unavailable
+from modelyard_contracts.events_v1 import EventBatch, EventReceipt
+from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
+from modelyard_inference.adapters.payload_spool import PayloadSpool
+from modelyard_inference.adapters.spool_records import frame, read_records, sound_bytes
+from modelyard_inference.domain.records import PredictionRecord
+
+KIB = 1024
+
+
+def a_record(number: int, padding: str = "") -> PredictionRecord:
+    digest = digest_of("a")
+    return PredictionRecord(
+        id=f"p{number}/0",
+        model="power",
+        revision=1,
+        champion=digest,
+        version=digest,
+        role="champion",
+        event_time=NOW,
+        arrival=NOW,
+        latency_ms=0.5,
+        features={"load": 0.5, "day": padding},
+        prediction=1,
+    )
+
+
+class DriftInMemory:
+    """Counts each (id, role) once."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, int] = {}
+        self.batches: list[int] = []
+        self.failure: Callable[[EventBatch], ModelyardError | None] = lambda batch: None
+
+    def send_events(self, batch: EventBatch) -> EventReceipt:
+        if (error := self.failure(batch)) is not None:
+            raise error
+        self.batches.append(len(batch.events))
+        known = 0
+        for event in batch.events:
+            known += event.id in self.seen
+            self.seen[event.id] = self.seen.get(event.id, 0) + 1
+        return EventReceipt(accepted=len(batch.events) - known, duplicates=known, last_seq=len(self.seen))
+
+
+@pytest.fixture
+def spools(tmp_path: Path) -> Iterator[Callable[..., PayloadSpool]]:
+    opened: list[PayloadSpool] = []
+
+    def open_spool(**changes: Any) -> PayloadSpool:
+        given = {"max_bytes": 1024 * KIB, "segment_bytes": 64 * KIB} | changes
+        opened.append(PayloadSpool(tmp_path / "spool", **given))
+        return opened[-1]
+
+    yield open_spool
+    for spool in opened:
+        spool.close()
+
+
+def a_sender(spool: PayloadSpool, drift: DriftInMemory, tmp_path: Path) -> EventSender:
+    return EventSender(spool, drift, DeadLetters(tmp_path / "refused.jsonl"), source="test", linger_s=0, flush_s=1)
+
+
+def send_all(sender: EventSender) -> None:
+    while sender.send_once():
+        pass
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300)), st.integers(0, 5000))
+def test_any_prefix_of_a_file_gives_a_prefix_of_its_records(payloads: list[bytes], cut: int) -> None:
+    whole = frame(payloads)
+    read_end = os.memfd_create("records")
+    try:
+        os.write(read_end, whole[:cut])
+        size = min(cut, len(whole))
+
+        found, offset = read_records(read_end, 0, size, most=10_000)
+
+        assert found == payloads[: len(found)]
+        assert offset == sound_bytes(read_end, size) == len(frame(found))
+        if cut >= len(whole):
+            assert found == payloads
+    finally:
+        os.close(read_end)
+
+
+def test_a_file_of_zeros_holds_no_records(tmp_path: Path) -> None:
+    path = tmp_path / "zeros"
+    path.write_bytes(bytes(4096))
+    with path.open("rb") as handle:
+        assert read_records(handle.fileno(), 0, 4096, most=10) == ([], 0)
+
+
+def test_drift_gets_every_record_once_in_order_and_files_go(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(segment_bytes=2 * KIB), DriftInMemory()
+    for number in range(100):
+        spool.append([a_record(number)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert list(drift.seen) == [f"p{number}/0" for number in range(100)]
+    assert set(drift.seen.values()) == {1}
+    assert spool.state.pending_bytes == 0
+    assert len(list((tmp_path / "spool").glob("*.events"))) == 1
+
+
+def test_batches_hold_at_most_five_hundred(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
+    spool, drift = spools(segment_bytes=500 * KIB), DriftInMemory()
+    spool.append([a_record(number) for number in range(1201)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert drift.batches == [500, 500, 201]
+
+
+def test_while_drift_is_away_records_wait_and_a_restart_sends_them(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(), DriftInMemory()
+    drift.failure = lambda batch: Unavailable("away")
+    spool.append([a_record(1), a_record(2)])
+    with pytest.raises(Unavailable):
+        a_sender(spool, drift, tmp_path).send_once()
+    spool.close()
+
+    drift.failure = lambda batch: None
+    again = spools()
+    again.append([a_record(3)])
+    send_all(a_sender(again, drift, tmp_path))
+
+    assert drift.seen == {"p1/0": 1, "p2/0": 1, "p3/0": 1}
+
+
+def test_what_was_acknowledged_is_not_sent_again_after_a_restart(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(), DriftInMemory()
+    spool.append([a_record(1)])
+    send_all(a_sender(spool, drift, tmp_path))
+    spool.append([a_record(2)])
+    spool.close()
+
+    send_all(a_sender(spools(), drift, tmp_path))
+
+    assert drift.seen == {"p1/0": 1, "p2/0": 1}
+
+
+def test_a_lost_acknowledgement_means_sending_again_never_losing(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(), DriftInMemory()
+    spool.append([a_record(1)])
+    batch = spool.read()
+    assert batch is not None
+    a_sender(spool, drift, tmp_path)._send(batch)  # killed before ``sent``
+    spool.close()
+
+    send_all(a_sender(spools(), drift, tmp_path))
+
+    assert drift.seen == {"p1/0": 2}
+
+
+@pytest.mark.parametrize("error", [Invalid("no"), TooLarge("no"), Conflict("no")], ids=["invalid", "large", "conflict"])
+def test_a_record_that_drift_never_takes_is_set_aside_and_the_others_arrive(
+    spools: Callable[..., PayloadSpool], tmp_path: Path, error: ModelyardError
+) -> None:
+    spool, drift = spools(), DriftInMemory()
+    drift.failure = lambda batch: error if any(event.id == "p13/0" for event in batch.events) else None
+    spool.append([a_record(number) for number in range(50)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert len(drift.seen) == 49
+    assert [json.loads(line)["id"] for line in (tmp_path / "refused.jsonl").read_text().splitlines()] == ["p13/0"]
+
+
+def test_a_full_spool_drops_and_counts_and_takes_again_once_there_is_room(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(max_bytes=8 * KIB, segment_bytes=2 * KIB), DriftInMemory()
+    for number in range(100):
+        spool.append([a_record(number)])
+
+    state = spool.state
+    send_all(a_sender(spool, drift, tmp_path))
+    spool.append([a_record(1000)])
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert state.size_bytes <= 8 * KIB
+    assert 0 < state.dropped < 100
+    assert state.problem is not None and "full" in state.problem
+    assert len(drift.seen) == 100 - state.dropped + 1
+    assert spool.check() is None
+
+
+def test_a_disk_without_space_drops_and_counts_and_leaves_no_torn_record(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    full = threading.Event()
+
+    def write(fd: int, block: bytes) -> int:
+        if full.is_set():
+            os.write(fd, block[:7])  # the last bytes that fitted
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(fd, block)
+
+    spool, drift = spools(write=write), DriftInMemory()
+    spool.append([a_record(1)])
+    full.set()
+    spool.append([a_record(2)])
+    problem = spool.check()
+    full.clear()
+    spool.append([a_record(3)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert problem == "the spool cannot be written: No space left on device"
+    assert list(drift.seen) == ["p1/0", "p3/0"]
+    assert (spool.check(), spool.state.dropped) == (None, 1)
+
+
+def test_a_write_in_part_is_a_drop(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
+    short = iter([True, False])
+    spool = spools(write=lambda fd, block: os.write(fd, block[:9] if next(short) else block))
+    drift = DriftInMemory()
+
+    spool.append([a_record(1)])
+    spool.append([a_record(2)])
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert list(drift.seen) == ["p2/0"]
+
+
+def test_a_torn_end_is_cut_at_the_last_whole_record(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
+    spool = spools()
+    spool.append([a_record(1), a_record(2)])
+    spool.close()
+    (segment,) = (tmp_path / "spool").glob("*.events")
+    with segment.open("r+b") as handle:
+        handle.truncate(segment.stat().st_size - 5)
+
+    again, drift = spools(), DriftInMemory()
+    again.append([a_record(3)])
+    send_all(a_sender(again, drift, tmp_path))
+
+    assert list(drift.seen) == ["p1/0", "p3/0"]
+
+
+def test_damage_inside_an_older_file_does_not_hold_up_the_rest(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool = spools(segment_bytes=KIB)
+    for number in range(10):
+        spool.append([a_record(number)])
+    spool.close()
+    first = min((tmp_path / "spool").glob("*.events"))
+    content = bytearray(first.read_bytes())
+    content[20] ^= 0xFF
+    first.write_bytes(content)
+
+    again, drift = spools(segment_bytes=KIB), DriftInMemory()
+    send_all(a_sender(again, drift, tmp_path))
+
+    assert "p0/0" not in drift.seen
+    assert "p9/0" in drift.seen
+
+
+def test_two_processes_do_not_share_a_spool(spools: Callable[..., PayloadSpool]) -> None:
+    spools()
+
+    with pytest.raises(Conflict, match="own data_dir"):
+        spools()
+
+
+def test_the_loop_sends_soon_after_a_write_and_flushes_at_the_end(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift, stop = spools(), DriftInMemory(), threading.Event()
+    sender = a_sender(spool, drift, tmp_path)
+    spool.appended = sender.wake
+    loop = threading.Thread(target=sender.run, args=(stop,))
+    loop.start()
+    spool.append([a_record(1)])
+    eventually(lambda: "p1/0" in drift.seen, 2)
+    drift.failure = lambda batch: Unavailable("away")
+    spool.append([a_record(2)])
+    eventually(lambda: sender.check() is not None, 2)
+    drift.failure = lambda batch: None
+    stop.set()
+    loop.join(5)
+
+    assert "p2/0" in drift.seen
+    assert spool.state.pending_bytes == 0
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_inference_spool import a_record
+from modelyard_inference.adapters.payload_spool import PayloadSpool
+spool = PayloadSpool(Path(sys.argv[1]), max_bytes=1 << 26, segment_bytes=1 << 14)
+number = 0
+while True:
+    spool.append([a_record(number)])
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_after_kill_9_every_record_whose_response_left_is_there(tmp_path: Path) -> None:
+    here = str(Path(__file__).parent)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "spool"), here], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    answered = [int(writer.stdout.readline()) for _ in range(300)]
+    writer.send_signal(signal.SIGKILL)
+    answered += [int(line) for line in writer.stdout.read().splitlines() if line]
+    writer.wait()
+    writer.stdout.close()
+
+    spool, drift = PayloadSpool(tmp_path / "spool", max_bytes=1 << 26, segment_bytes=1 << 14), DriftInMemory()
+    send_all(a_sender(spool, drift, tmp_path))
+    spool.close()
+
+    assert {f"p{number}/0" for number in answered} <= drift.seen.keys()
+    assert set(drift.seen.values()) == {1}
