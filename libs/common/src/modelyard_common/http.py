@@ -1,6 +1,7 @@
 """Outgoing HTTP: every call has a deadline, retries are bounded, a peer that is down is left alone for a while.
 
 Only what is safe to repeat is repeated: GET, HEAD, PUT, DELETE, and a POST that carries an idempotency key.
+httpx bounds each wait; that the pieces of an answer do not drip past the deadline is seen to here.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import httpx
 from modelyard_contracts.problem import Problem
 
 from modelyard_common import context
-from modelyard_common.errors import ModelyardError, Unavailable
+from modelyard_common.errors import ModelyardError, Unauthenticated, Unavailable
 from modelyard_common.problems import error_from
 from modelyard_common.tracing import child_of
 
@@ -25,6 +26,7 @@ __all__ = ["CircuitBreaker", "HttpClient"]
 
 _SAFE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _RETRYABLE = frozenset({429, 502, 503, 504})
+_DEADLINE = "modelyard.deadline"
 
 
 class CircuitBreaker:
@@ -32,20 +34,29 @@ class CircuitBreaker:
 
     Args:
         failures: how many in a row open the breaker.
-        open_s: seconds, monotonic, that it stays open.
+        open_s: seconds that it stays open; then one caller may try, and the next one after as long again.
+        monotonic: the clock.
     """
 
-    def __init__(self, failures: int = 8, open_s: float = 1.0) -> None:
+    def __init__(
+        self, failures: int = 8, open_s: float = 1.0, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limit = failures
         self._open_s = open_s
         self._failures = 0
         self._open_until = 0.0
+        self._monotonic = monotonic
         self._lock = threading.Lock()
 
     def allows(self) -> bool:
-        """Return whether a call may be made now."""
+        """Return whether a call may be made now; who asks an open breaker must make the call if it may."""
         with self._lock:
-            return self._failures < self._limit or time.monotonic() >= self._open_until
+            if self._failures < self._limit:
+                return True
+            if (now := self._monotonic()) < self._open_until:
+                return False
+            self._open_until = now + self._open_s
+            return True
 
     def succeeded(self) -> None:
         """Count an answer, of whatever status."""
@@ -57,7 +68,31 @@ class CircuitBreaker:
         with self._lock:
             self._failures += 1
             if self._failures >= self._limit:
-                self._open_until = time.monotonic() + self._open_s
+                self._open_until = self._monotonic() + self._open_s
+
+
+class _Bounded(httpx.SyncByteStream):
+    """The body of an answer, up to a deadline."""
+
+    def __init__(self, body: httpx.SyncByteStream, deadline: float) -> None:
+        self._body = body
+        self._deadline = deadline
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._body:
+            if time.monotonic() > self._deadline:
+                raise httpx.ReadTimeout("the answer did not end within the deadline")
+            yield piece
+
+    def close(self) -> None:
+        """Close the body."""
+        self._body.close()
+
+
+def _bound(response: httpx.Response) -> None:
+    deadline = response.request.extensions.get(_DEADLINE)
+    if deadline is not None and isinstance(response.stream, httpx.SyncByteStream):
+        response.stream = _Bounded(response.stream, deadline)
 
 
 class HttpClient:
@@ -93,6 +128,7 @@ class HttpClient:
             transport=transport,
             trust_env=False,
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+            event_hooks={"response": [_bound]},
         )
 
     @property
@@ -122,7 +158,7 @@ class HttpClient:
             Unavailable: no answer within the deadline, or the breaker is open.
             ModelyardError: the class that stands for the answer's status.
         """
-        deadline = time.monotonic() + (timeout_s or self._timeout_s)
+        deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         repeatable = (method in _SAFE or idempotency_key is not None) and not isinstance(content, Iterator)
         attempts = 1 + (self._retries if repeatable else 0)
         sent = self._headers(headers, idempotency_key)
@@ -159,10 +195,10 @@ class HttpClient:
             ModelyardError: the class that stands for the answer's status.
         """
         query = {key: value for key, value in (params or {}).items() if value is not None}
+        wait_s = self._timeout_s if timeout_s is None else timeout_s
+        sent = self._headers(headers, None)
         try:
-            with self._client.stream(
-                method, path, params=query, headers=self._headers(headers, None), timeout=timeout_s or self._timeout_s
-            ) as response:
+            with self._client.stream(method, path, params=query, headers=sent, timeout=wait_s) as response:
                 if not response.is_success:
                     response.read()
                     raise _error(response)
@@ -180,14 +216,21 @@ class HttpClient:
         headers: Mapping[str, str],
         deadline: float,
     ) -> httpx.Response:
-        if not self._breaker.allows():
-            raise Unavailable(f"{self._service} at {self.base_url} has not answered for a while", retry_after_s=1.0)
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise Unavailable(f"{self._service} at {self.base_url} did not answer within the deadline")
+        if not self._breaker.allows():
+            raise Unavailable(f"{self._service} at {self.base_url} has not answered for a while", retry_after_s=1.0)
         try:
             response = self._client.request(
-                method, path, params=params, json=json, content=content, headers=headers, timeout=left_s
+                method,
+                path,
+                params=params,
+                json=json,
+                content=content,
+                headers=headers,
+                timeout=left_s,
+                extensions={_DEADLINE: deadline},
             )
         except httpx.HTTPError as exc:
             self._breaker.failed()
@@ -203,10 +246,17 @@ class HttpClient:
         if (request := context.request_id.get()) is not None:
             headers["x-request-id"] = request
         if self._token_file is not None:
-            headers["authorization"] = f"Bearer {self._token_file.read_text().strip()}"
+            headers["authorization"] = f"Bearer {self._token(self._token_file)}"
         if idempotency_key is not None:
             headers["idempotency-key"] = idempotency_key
         return headers | dict(extra or {})
+
+    @staticmethod
+    def _token(path: Path) -> str:
+        try:
+            return path.read_text().strip()
+        except OSError as exc:
+            raise Unauthenticated(f"the token file {path} cannot be read") from exc
 
     @staticmethod
     def _pause(attempt: int, deadline: float) -> bool:
@@ -220,7 +270,7 @@ class HttpClient:
 
 def _error(response: httpx.Response) -> ModelyardError:
     try:
-        problem = Problem.model_validate_json(response.content)
+        problem = Problem.model_validate_json(response.content).model_copy(update={"status": response.status_code})
     except ValueError:
         problem = Problem(title=response.reason_phrase or "error", status=response.status_code)
     retry_after = response.headers.get("retry-after", "")
