@@ -19,6 +19,7 @@ from inference_fakes import (
     ListSink,
     StubRuntime,
     digest_of,
+    eventually,
     stub_version,
 )
 from modelyard_common.clock import SystemClock
@@ -331,8 +332,7 @@ def test_the_shadow_worker_empties_its_queue_and_drops_the_rest_at_the_end(yard:
     worker = threading.Thread(target=engine.shadow.work, args=(stop,))
     engine.ask()
     worker.start()
-    while not engine.sink.by_role("shadow"):
-        pass
+    eventually(lambda: engine.sink.by_role("shadow"))
     stop.set()
     worker.join(5)
 
@@ -354,8 +354,7 @@ def test_a_lane_that_is_full_refuses_instead_of_queueing() -> None:
     waiters[0].start()
     begun.wait(5)
     waiters[1].start()
-    while not lane._jobs.qsize():
-        pass
+    eventually(lane._jobs.qsize)
 
     with pytest.raises(Overloaded):
         lane.call(wait, 1)

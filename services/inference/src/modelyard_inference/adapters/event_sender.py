@@ -101,8 +101,10 @@ class EventSender:
             stop.wait(self._linger_s)
             self._woken.clear()
             try:
-                while not stop.is_set() and self.send_once():
+                # One batch a round: to send on at once would mean a request for every few records.
+                if self.send_once():
                     pause_s = _FIRST_PAUSE_S
+                    self._woken.set()
             except ModelyardError as exc:
                 self._away(exc)
                 self._woken.set()
