@@ -1,0 +1,87 @@
+"""Training: start a run and watch it, read its log."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from modelyard_client import TrainingClient
+from modelyard_contracts.training_v1 import TERMINAL_STATES, RunTrigger, RunView, SubmitRunRequest
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from modelyard_cli.exits import RunEndedBadly
+from modelyard_cli.output import ERR, OUT, Format, print_json, short
+from modelyard_cli.session import Session
+
+__all__ = ["add_to", "wait_for_run"]
+
+_POLL_S = 0.3
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (train, cancel, logs):
+        app.command(rich_help_panel="Train")(command)
+
+
+def train(
+    context: typer.Context,
+    model: str,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; exit code 6 if it fails.")] = False,
+    reason: Annotated[str, typer.Option("--reason", "-m", help="Kept with the run.")] = "",
+    output: Annotated[Format, typer.Option("--output", "-o", help="table or json.")] = Format.table,
+) -> None:
+    """Start a training run, on the history and on all labels that have come."""
+    session: Session = context.obj
+    training = session.connect().training
+    run = training.submit(SubmitRunRequest(model=model, trigger=RunTrigger(kind="manual", reason=reason)))
+    if wait:
+        run = wait_for_run(training, run, quiet=output is Format.json)
+    if output is Format.json:
+        print_json(run)
+    else:
+        made = f", version {short(run.version)}" if run.version else ""
+        OUT.print(f"run {run.id}: {run.state}{made}")
+    if wait and run.state != "succeeded":
+        raise RunEndedBadly(f"run {run.id} {run.state}: {run.reason or 'no reason given'}")
+
+
+def wait_for_run(training: TrainingClient, run: RunView, *, quiet: bool = False) -> RunView:
+    """Wait for the end of a run, with a progress bar, and return it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[stage]}"), TimeElapsedColumn())
+    with Progress(*columns, console=ERR, disable=quiet, transient=True) as progress:
+        task = progress.add_task(run.model, total=1.0, stage="waits")
+        while run.state not in TERMINAL_STATES:
+            time.sleep(_POLL_S)
+            run = training.run(run.id)
+            progress.update(task, completed=run.progress, stage=run.stage or run.state)
+    return run
+
+
+def cancel(context: typer.Context, run: str) -> None:
+    """End a run."""
+    session: Session = context.obj
+    view = session.connect().training.cancel(run)
+    OUT.print(f"run {view.id}: {view.state}")
+
+
+def logs(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="A run's id; `modelyard get runs` lists them.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+) -> None:
+    """Print what a run wrote."""
+    session: Session = context.obj
+    training = session.connect().training
+    offset = 0
+    while True:
+        state = training.run(run).state
+        text = training.logs(run, offset)
+        typer.echo(text, nl=False)
+        offset += len(text.encode())
+        if text:
+            continue
+        if not follow or state in TERMINAL_STATES:
+            return
+        time.sleep(_POLL_S)

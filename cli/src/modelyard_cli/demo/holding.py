@@ -1,0 +1,95 @@
+"""Holding the stream while the platform thinks: the result must not depend on how fast this machine is.
+
+In the world a half-hour lies between two rows, and a run is over before the next one comes. Here the stream waits
+until drift has seen what was sent, no command is on its way, no run is at work, and inference serves what the
+registry last decided.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+from modelyard_client import Modelyard
+from modelyard_common.errors import ModelyardError, NotFound, Unavailable
+from modelyard_contracts.training_v1 import TERMINAL_STATES
+
+__all__ = ["Holder"]
+
+_POLL_S = 0.02
+_POLL_RUN_S = 0.25
+_PATIENCE_S = 300.0
+_ADOPTION_S = 20.0
+_ROLLOUT_LOOK_S = 0.6
+"""The registry looks at a rollout four times a second; after this it has seen what was there when we asked."""
+
+
+@dataclass(slots=True)
+class Holder:
+    """Waits, and counts how long.
+
+    Attributes:
+        keep_alive: called while waiting; the supervisor looks after its processes in it.
+        held_s: seconds, in all.
+    """
+
+    platform: Modelyard
+    model: str
+    keep_alive: Callable[[], None]
+    held_s: float = 0.0
+
+    def __call__(self, answered: int) -> None:
+        """Return when the platform has caught up with so many answered rows.
+
+        Raises:
+            Unavailable: it does not within five minutes; says what it waits for.
+        """
+        started = time.monotonic()
+        deadline = started + _PATIENCE_S
+        while (waits_for := self._unsettled(answered)) is not None:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the platform did not catch up within {_PATIENCE_S:.0f} s: {waits_for}")
+            self.keep_alive()
+            time.sleep(_POLL_RUN_S if waits_for.startswith("run") else _POLL_S)
+        self._let_rollout_advance()
+        self.held_s += time.monotonic() - started
+
+    def _unsettled(self, answered: int) -> str | None:
+        """Return what is still to happen, or None."""
+        try:
+            status = self.platform.drift.status(self.model)
+            if status.requests < answered:
+                return f"drift has {status.requests} of {answered} rows"
+            if status.processed_seq < status.ingest_seq:
+                return f"windows have seen {status.processed_seq} of {status.ingest_seq} rows {status.note}"
+            if status.pending_commands:
+                return f"{status.pending_commands} commands are not delivered"
+            active = [run for run in self.platform.training.runs(self.model) if run.state not in TERMINAL_STATES]
+        except NotFound:
+            return "drift has not seen the model yet" if answered else None
+        except ModelyardError as exc:
+            return str(exc)
+        return f"run {active[0].id} is {active[0].state}" if active else None
+
+    def _let_rollout_advance(self) -> None:
+        """Give the registry one look at a rollout under way, and inference the time to adopt what follows."""
+        try:
+            view = self.platform.registry.model(self.model)
+            if view.rollout is not None and view.rollout.state == "running":
+                time.sleep(_ROLLOUT_LOOK_S)
+                view = self.platform.registry.model(self.model)
+        except ModelyardError:
+            return
+        deadline = time.monotonic() + _ADOPTION_S
+        while time.monotonic() < deadline and not self._serves(view.routing_revision):
+            self.keep_alive()
+            time.sleep(_POLL_S)
+
+    def _serves(self, revision: int) -> bool:
+        try:
+            answer = httpx.get(f"{self.platform.inference.base_url}/v1/models", timeout=5.0, trust_env=False).json()
+        except (httpx.HTTPError, ValueError):
+            return False
+        return any(entry["name"] == self.model and entry["revision"] >= revision for entry in answer["models"])

@@ -1,0 +1,176 @@
+"""Replays a stream: each row to the inference API when its time has come, each label to drift when it is known.
+
+Rows are asked one by one over a few keep-alive connections, without retries: what fails, failed. Before a block of
+rows the labels that are due by its first row are sent, so that none comes early.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from modelyard_client import DriftClient
+from modelyard_client.inference import tensors
+from modelyard_common.errors import ModelyardError
+from modelyard_contracts.drift_v1 import Label, LabelBatch
+
+from modelyard_cli.demo.stream import Stream
+
+__all__ = ["Answer", "Replayer"]
+
+_BLOCK_ROWS = 25
+_CONNECTIONS = 4
+_TIMEOUT_S = 30.0
+_STALE_S = 5.0
+_LABEL_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a row got."""
+
+    prediction_id: str = ""
+    value: Any = None
+    version: str = ""
+    took_ms: float = 0.0
+    failure: str = ""
+
+
+@dataclass(slots=True)
+class Replayer:
+    """Sends a stream.
+
+    Attributes:
+        barrier_rows: after so many rows ``hold`` is called, which returns when the stream may go on.
+        hold: told how many rows were answered so far.
+        seen: told of each block: (rows sent so far).
+    """
+
+    stream: Stream
+    inference_url: str
+    drift: DriftClient
+    barrier_rows: int
+    hold: Callable[[int], None]
+    seen: Callable[[int], None]
+    answers: list[Answer] = field(default_factory=list)
+    labels_sent: int = 0
+    first_correct: float | None = None
+    """Monotonic seconds of the first answer that was true."""
+    _labelled: int = 0
+
+    def run(self) -> None:
+        """Replay all rows."""
+        connections = [_Connection(self.inference_url, self.stream.name) for _ in range(_CONNECTIONS)]
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            try:
+                for start in range(0, len(self.stream), _BLOCK_ROWS):
+                    if start and start % self.barrier_rows == 0:
+                        self.hold(self.answered)
+                    self._send_labels(start)
+                    block = range(start, min(start + _BLOCK_ROWS, len(self.stream)))
+                    parts = [block[place::_CONNECTIONS] for place in range(_CONNECTIONS)]
+                    found: dict[int, Answer] = {}
+                    for part in pool.map(self._ask, connections, parts):
+                        found |= part
+                    self.answers += [found[row] for row in block]
+                    self.seen(len(self.answers))
+            finally:
+                for connection in connections:
+                    connection.close()
+        self.hold(self.answered)
+
+    @property
+    def answered(self) -> int:
+        """Rows that got an answer."""
+        return sum(1 for answer in self.answers if not answer.failure)
+
+    def _ask(self, connection: _Connection, rows: range) -> dict[int, Answer]:
+        found = {}
+        for row in rows:
+            body = {
+                "inputs": tensors([self.stream.features[row]]),
+                "parameters": {"event_time": self.stream.times[row].isoformat()},
+            }
+            answer = connection.ask(body)
+            if self.first_correct is None and not answer.failure and answer.value == self.stream.truths[row]:
+                self.first_correct = time.monotonic()
+            found[row] = answer
+        return found
+
+    def _send_labels(self, row: int) -> None:
+        """Send the labels that are known when a row comes."""
+        now = self.stream.times[row]
+        due = self._labelled
+        while due < len(self.answers) and self.stream.times[due] + self.stream.delay <= now:
+            due += 1
+        labels = tuple(
+            Label(prediction_id=f"{self.answers[place].prediction_id}/0", value=self.stream.truths[place])
+            for place in range(self._labelled, due)
+            if not self.answers[place].failure
+        )
+        if labels:
+            self._deliver(LabelBatch(labels=labels))
+            self.labels_sent += len(labels)
+        self._labelled = due
+
+    def _deliver(self, batch: LabelBatch) -> None:
+        """Deliver labels at least once: drift takes the same label again as a no-op."""
+        deadline = time.monotonic() + _LABEL_PATIENCE_S
+        while True:
+            try:
+                self.drift.send_labels(self.stream.name, batch)
+            except ModelyardError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+
+class _Connection:
+    """One keep-alive connection; a new one is opened after a failure or a long pause."""
+
+    def __init__(self, base_url: str, model: str) -> None:
+        parts = urlsplit(base_url)
+        self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self._path = f"/v2/models/{model}/infer"
+        self._connection: http.client.HTTPConnection | None = None
+        self._used = 0.0
+
+    def ask(self, body: dict[str, Any]) -> Answer:
+        """Return the answer to one request, or what went wrong with it."""
+        text = json.dumps(body)
+        started = time.monotonic()
+        if self._connection is None or started - self._used > _STALE_S:
+            self.close()
+            self._connection = http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
+        try:
+            self._connection.request("POST", self._path, text, {"content-type": "application/json"})
+            response = self._connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as exc:
+            self.close()
+            return Answer(failure=type(exc).__name__)
+        self._used = time.monotonic()
+        took_ms = (self._used - started) * 1000
+        if response.status != 200:
+            return Answer(took_ms=took_ms, failure=f"{response.status}: {content[:200].decode(errors='replace')}")
+        outputs = {output["name"]: output["data"] for output in json.loads(content)["outputs"]}
+        return Answer(
+            prediction_id=response.getheader("modelyard-prediction-id", ""),
+            value=outputs["predict"][0],
+            version=response.getheader("modelyard-version", ""),
+            took_ms=took_ms,
+        )
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
