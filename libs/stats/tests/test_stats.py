@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modelyard_stats.baseline import PREDICTION, Baseline, build_baseline
+from modelyard_stats.baseline import PREDICTION, Baseline, build_baseline, build_feature
+from modelyard_stats.bins import count_bins
 from modelyard_stats.counters import Counters
 from modelyard_stats.fdr import benjamini_hochberg
 from modelyard_stats.intervals import bootstrap, wilson
@@ -164,3 +165,9 @@ def test_intervals_contain_the_value_and_shrink_with_rows() -> None:
     assert few[0] < 0.8 < few[1]
     assert many[1] - many[0] < few[1] - few[0]
     assert low < hits.mean() < high
+
+
+def test_a_constant_that_was_learned_in_32_bits_has_not_moved_in_64() -> None:
+    reference = build_feature("c", np.full(10, 0.1, dtype=np.float32))
+    assert reference.kind == "constant"
+    assert count_bins(reference, [0.1, 0.2, 0.0]).tolist() == [1, 1, 1]

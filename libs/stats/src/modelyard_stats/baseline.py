@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelyard_stats.bins import FeatureBaseline, as_text, count_bins
+from modelyard_stats.bins import FeatureBaseline, as_numbers, as_text, count_bins
 
 __all__ = ["PREDICTION", "Baseline", "build_baseline", "build_feature"]
 
@@ -79,7 +79,7 @@ def build_feature(
         ranked = [value for value, _ in Counter(map(as_text, present)).most_common(MAX_CATEGORIES)]
         shape = FeatureBaseline(**common, kind="categorical", categories=tuple(sorted(ranked)))
     else:
-        numbers = np.asarray(present, dtype=float)
+        numbers = as_numbers(present)
         if numbers.size == 0 or numbers.min() == numbers.max():
             value = float(numbers[0]) if numbers.size else 0.0
             shape = FeatureBaseline(**common, kind="constant", edges=(value,), low=value, high=value)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard_stats.baseline import PREDICTION, Baseline
-from modelyard_stats.bins import FeatureBaseline, as_float, count_bins
+from modelyard_stats.bins import FeatureBaseline, as_numbers, count_bins
 
 __all__ = ["Counters", "FeatureCounter"]
 
@@ -40,7 +40,7 @@ class FeatureCounter:
             return
         self.wrong_type += sum(1 for v in values if isinstance(v, str))
         if reference.low is not None and reference.high is not None:
-            numbers = np.asarray([as_float(v) for v in values], dtype=float)
+            numbers = as_numbers(values)
             self.out_of_range += int(((numbers < reference.low) | (numbers > reference.high)).sum())
 
     def merge(self, other: FeatureCounter) -> FeatureCounter:
