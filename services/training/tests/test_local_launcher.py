@@ -117,6 +117,13 @@ def test_a_killed_job_is_told_by_its_signal(root: Path) -> None:
     assert launcher.sight("run-1", 1).detail == "SIGKILL"
 
 
+def test_a_job_that_tidies_up_when_it_is_terminated_counts_as_terminated(root: Path) -> None:
+    launcher = launcher_in(root)
+    launcher.launch(job("end", code=143))
+    eventually(lambda: launcher.sight("run-1", 1).presence is Presence.KILLED)
+    assert launcher.sight("run-1", 1).detail == "SIGTERM"
+
+
 def test_a_crash_of_the_job_itself_is_not_taken_for_a_kill(root: Path) -> None:
     launcher = launcher_in(root)
     launcher.launch(job("sleep"))

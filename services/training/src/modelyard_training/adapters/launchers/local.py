@@ -218,12 +218,11 @@ class LocalLauncher:
 
 
 def _ending(code: int) -> Sighting:
-    if code >= 0:
-        return Sighting(Presence.ENDED, code)
+    """Return what an exit code means: -15 and 143 (as a job that tidies up and shells write it) are both SIGTERM."""
     try:
-        number = signal.Signals(-code)
+        number = signal.Signals(-code if code < 0 else code - 128)
     except ValueError:
-        return Sighting(Presence.ENDED, code, f"signal {-code}")
+        return Sighting(Presence.ENDED, code)
     return Sighting(Presence.KILLED if number in _FROM_OUTSIDE else Presence.ENDED, code, number.name)
 
 
