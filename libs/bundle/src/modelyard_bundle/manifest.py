@@ -53,6 +53,8 @@ def read_manifest(folder: Path) -> BundleManifest:
         return BundleManifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
     except FileNotFoundError as exc:
         raise Invalid(f"{folder.name}: there is no {MANIFEST_FILE} in this bundle") from exc
+    except OSError as exc:
+        raise Invalid(f"{folder.name}: {MANIFEST_FILE} cannot be read") from exc
     except ValidationError as exc:
         raise Invalid(f"{MANIFEST_FILE} is not a bundle manifest: {exc.error_count()} wrong fields") from exc
 

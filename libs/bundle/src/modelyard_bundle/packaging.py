@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from modelyard_contracts.bundle_v1 import BundleManifest, Lineage, Signature, SliceMetrics
+from modelyard_contracts.bundle_v1 import BundleManifest, Column, Lineage, Signature, SliceMetrics
 from modelyard_contracts.refs import Digest
 
 from modelyard_bundle.manifest import list_files, write_manifest
@@ -81,7 +81,7 @@ def pack(
     answers = runtime.predict(head)
     parity = make_twin(folder, estimator, signature, head, answers)
     places = np.unique(np.linspace(0, rows - 1, min(PROBE_ROWS, rows)).astype(int))
-    probe = {name: values[places] for name, values in head.items()}
+    probe = _askable(signature, {name: values[places] for name, values in head.items()})
     write_probe(folder, _rows(signature, probe), runtime.predict(probe))
     (folder / BASELINE_FILE).write_text(baseline_json)
     (folder / "metrics.json").write_text(json.dumps([entry.model_dump() for entry in metrics], indent=1))
@@ -100,16 +100,27 @@ def pack(
     return Packed(folder, write_manifest(folder, manifest), manifest)
 
 
+def _askable(signature: Signature, columns: Columns) -> Columns:
+    """Return rows that a caller could send: data may lack some values that requests may not; these become zero."""
+    found = dict(columns)
+    for column in signature.features:
+        if column.required and column.type != "category":
+            found[column.name] = np.nan_to_num(columns[column.name])
+    return found
+
+
 def _rows(signature: Signature, columns: Columns) -> list[dict[str, Any]]:
-    names = [column.name for column in signature.features]
-    lists = {name: columns[name].tolist() for name in names}
-    texts = set(text_features(signature))
+    def value(column: Column, item: Any) -> Any:
+        if not column.required and (item == "" or item != item):  # noqa: PLR0124  # NaN
+            return None
+        if column.type in {"boolean", "integer"}:
+            return bool(item) if column.type == "boolean" else int(item)
+        return item
 
-    def value(name: str, item: Any) -> Any:
-        missing = item == "" if name in texts else item != item  # noqa: PLR0124  # NaN
-        return None if missing else item
-
-    return [{name: value(name, lists[name][i]) for name in names} for i in range(len(lists[names[0]]))]
+    lists = {
+        column.name: [value(column, item) for item in columns[column.name].tolist()] for column in signature.features
+    }
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
 def _write_mlmodel(folder: Path, signature: Signature, created: datetime) -> None:

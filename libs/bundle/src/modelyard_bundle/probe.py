@@ -10,7 +10,7 @@ import numpy as np
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import Predicted, Runtime
+from modelyard_bundle.runtimes.base import Predicted, Runtime, scale
 from modelyard_bundle.signature import columns_from_rows
 
 __all__ = ["PROBE_FILE", "PROBE_ROWS", "replay", "write_probe"]
@@ -42,7 +42,8 @@ def replay(runtime: Runtime, signature: Signature, folder: Path) -> None:
         raise Invalid(f"{PROBE_FILE}: cannot be read ({type(exc).__name__})") from exc
     answer = runtime.predict(columns_from_rows(signature, rows))
     if signature.task == "regression":
-        same = np.isclose(answer.labels.astype(float), expected.astype(float), rtol=_TOLERANCE, atol=_TOLERANCE)
+        values = expected.astype(float)
+        same = np.isclose(answer.labels.astype(float), values, rtol=_TOLERANCE, atol=_TOLERANCE * scale(values))
     else:
         same = answer.labels.astype(str) == expected.astype(str)
     if chances is not None and answer.probabilities is not None:

@@ -17,10 +17,14 @@ from modelyard_contracts.problem import FieldError
 
 __all__ = ["Columns", "columns_from_rows", "columns_from_values", "numeric_features", "text_features"]
 
+_FINITE = "a finite number of 32 bits"
+
 Columns = dict[str, npt.NDArray[Any]]
 """Feature name to values, shape (rows,): float32 for numbers and booleans (NaN is missing), object for categories."""
 
 _MOST_ERRORS = 20
+_LARGEST = float(np.finfo(np.float32).max)
+"""Models take numbers in 32 bits; a larger one would become infinite."""
 
 
 def numeric_features(signature: Signature) -> list[str]:
@@ -90,18 +94,18 @@ def _numbers(column: Column, raw: Sequence[Any], errors: list[FieldError]) -> np
     for number, value in enumerate(raw):
         kind = type(value)
         if kind is float:
-            if math.isfinite(value) and not boolean:
+            if -_LARGEST <= value <= _LARGEST and not boolean:
                 numbers.append(value)
                 continue
             if math.isnan(value) and not column.required:
                 numbers.append(math.nan)
                 continue
-            wanted = "a boolean" if boolean else "a finite number"
+            wanted = "a boolean" if boolean else _FINITE
         elif kind is int or (isinstance(value, int) and not isinstance(value, bool)):
-            if not boolean or value in (0, 1):
+            if value in (0, 1) if boolean else -_LARGEST <= value <= _LARGEST:
                 numbers.append(float(value))
                 continue
-            wanted = "a boolean"
+            wanted = "a boolean" if boolean else _FINITE
         elif value is None:
             if not column.required:
                 numbers.append(math.nan)
@@ -112,7 +116,7 @@ def _numbers(column: Column, raw: Sequence[Any], errors: list[FieldError]) -> np
                 numbers.append(float(value))
                 continue
             wanted = "a number"
-        elif isinstance(value, np.number) and not boolean and math.isfinite(float(value)):
+        elif isinstance(value, np.number) and not boolean and -_LARGEST <= float(value) <= _LARGEST:
             numbers.append(float(value))
             continue
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.runtimes.base import Predicted, scale
 from modelyard_bundle.runtimes.onnx import NUMBERS_INPUT, ONNX_FILE, OnnxRuntime
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 
@@ -65,7 +65,7 @@ def _compare(signature: Signature, answers: Predicted, twin: Predicted) -> Parit
     rows = len(answers.labels)
     if signature.task == "regression":
         a, b = answers.labels.astype(float), twin.labels.astype(float)
-        worst = float(np.max(np.abs(a - b) / np.maximum(1.0, np.abs(a))))
+        worst = float(np.max(np.abs(a - b) / np.maximum(np.abs(a), scale(a))))
         held = worst <= _TOLERANCE
         return Parity(held, f"largest relative difference {worst:.1e} in {rows} rows")
     flips = int((answers.labels.astype(str) != twin.labels.astype(str)).sum())

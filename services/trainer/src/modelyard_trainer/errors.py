@@ -11,5 +11,5 @@ class RunFailed(ModelyardError):
     """The run cannot go on."""
 
 
-class Cancelled(ModelyardError):
-    """The run was told to end."""
+class Cancelled(BaseException):
+    """The run was told to end. Not an Exception: nothing on the way may take it for a failure of its own."""

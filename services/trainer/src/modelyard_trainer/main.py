@@ -53,6 +53,9 @@ def _run(job: JobSpec) -> int:
     training = TrainingClient(job.training_url, token_file=token_file, timeout_s=30.0)
     reporter = Reporter(training, job.run, work_dir / "exit.json")
     try:
+        # Before the tracker, whose thread must not import at the same time what this one does.
+        from modelyard_trainer.pipeline import run  # noqa: PLC0415  # slow, and its failure is a reason to report
+
         context = RunContext(
             job=job,
             spec=ManagedModelSpec.model_validate(job.spec),
@@ -64,8 +67,6 @@ def _run(job: JobSpec) -> int:
             reporter=reporter,
             clock=SystemClock(),
         )
-        from modelyard_trainer.pipeline import run  # noqa: PLC0415  # scikit-learn loads while MLflow does
-
         run(context)
     except Cancelled:
         _log.warning("run.cancelled")

@@ -1,4 +1,4 @@
-"""The pipeline of a run: load, validate, split, fit, evaluate, package, register. Reads as the story it is."""
+"""The pipeline of a run: load, validate, split, fit, package, evaluate, track, register. Reads as the story it is."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from modelyard_trainer.context import RunContext, patiently
 from modelyard_trainer.rows import Rows
 from modelyard_trainer.steps.evaluate import evaluate, importances, load_contenders, slices
 from modelyard_trainer.steps.fit import fit
+from modelyard_trainer.steps.infer import infer_signature, learned_signature
 from modelyard_trainer.steps.load import Loaded, load
 from modelyard_trainer.steps.register import register
 from modelyard_trainer.steps.split import Division, split_first, split_fresh
-from modelyard_trainer.steps.validate import feedback_rows, history_rows, infer_signature
+from modelyard_trainer.steps.validate import feedback_rows, history_rows
 
 __all__ = ["run"]
 
@@ -41,6 +42,7 @@ def run(context: RunContext) -> VersionView:
     view = _model(context)
     reporter.stage("split", 0.2)
     division = _divide(context, rows, view)
+    signature = learned_signature(spec, signature, division.learn)
     reporter.stage("fit", 0.25)
     pipeline = fit(spec, signature, division.learn)
     reporter.stage("package", 0.55)

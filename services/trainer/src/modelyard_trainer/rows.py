@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from modelyard_bundle.signature import Columns
 
-__all__ = ["Rows"]
+__all__ = ["NO_TIME", "Rows", "category_text", "microseconds"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NO_TIME = int(np.iinfo(np.int64).min)
+"""The event time of rows that have none: before all others."""
+
+
+def microseconds(time: datetime) -> int:
+    """Return a time as rows hold it; exact, since a row at the very time must not count as later."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def category_text(value: Any) -> str:
+    """Return a category as text; whole numbers that a missing neighbour has made fractions are whole again."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class Rows:
     def time_of(self, place: int) -> datetime | None:
         """Return the event time of one row, or None where rows have none."""
         value = int(self.times_us[place])
-        return datetime.fromtimestamp(value / 1e6, UTC) if value > NO_TIME else None
+        return _EPOCH + timedelta(microseconds=value) if value > NO_TIME else None
 
     @property
     def digest(self) -> str:
@@ -69,7 +83,3 @@ class Rows:
         digest.update(truth.tobytes() if truth.dtype != object else repr(truth.tolist()).encode())
         digest.update(self.times_us.tobytes())
         return f"sha256:{digest.hexdigest()}"
-
-
-NO_TIME = int(np.iinfo(np.int64).min)
-"""The event time of rows that have none: before all others."""

@@ -11,7 +11,7 @@ from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.signature import Columns
 
-__all__ = ["Predicted", "Runtime", "positive_scores"]
+__all__ = ["Predicted", "Runtime", "positive_scores", "scale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class Runtime(Protocol):
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""
+
+
+def scale(values: npt.NDArray[np.float64]) -> float:
+    """Return how far apart values usually are: differences mean something against this, not against 1."""
+    return float(np.std(values)) or 1.0
 
 
 def positive_scores(signature: Signature, predicted: Predicted) -> npt.NDArray[np.float32] | None:

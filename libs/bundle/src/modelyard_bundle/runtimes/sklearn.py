@@ -6,7 +6,7 @@ process in ``predict``. So every tree's indices are compared with its bounds at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ SKOPS_FILE = "model.skops"
 
 TRUSTED_TYPES = frozenset(
     {
+        "numpy.dtype",
         "sklearn.tree._tree.Tree",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "sklearn._loss.link.IdentityLink",
@@ -37,6 +38,9 @@ TRUSTED_TYPES = frozenset(
     }
 )
 """What skops does not trust by itself and our recipes need. Trees are allowed because they are checked below."""
+
+_WIDEST = 1_000_000
+"""Rows with more features than this are refused anyway; estimators name their own number."""
 
 
 def load_estimator(path: Path) -> Any:
@@ -56,59 +60,68 @@ def load_estimator(path: Path) -> Any:
         raise
     except Exception as exc:  # skops and zipfile raise many kinds
         raise Invalid(f"{path.name}: cannot be read ({type(exc).__name__})") from exc
-    for tree in _trees(estimator, set()):
-        _check(path, tree)
+    for tree, width in _trees(estimator, set(), _WIDEST):
+        try:
+            sound = _is_sound(tree, width)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as exc:
+            raise Invalid(f"{path.name}: a tree in it has not the fields of a tree; the file is forged") from exc
+        if not sound:
+            raise Invalid(f"{path.name}: a tree in it leads out of its own bounds; the file is damaged or forged")
     return estimator
 
 
-def _trees(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Yield every native tree reachable from an estimator."""
+def _trees(value: Any, seen: set[int], width: int) -> Iterator[tuple[Any, int]]:
+    """Yield every native tree reachable from an estimator, with the number of features of the rows it will be given.
+
+    Estimators check that number in Python before native code runs; trees within trees are given the outer one's rows.
+    """
     if id(value) in seen or isinstance(value, str | bytes | int | float | bool | type(None)):
         return
     seen.add(id(value))
-    kind = type(value).__name__
-    if kind in {"Tree", "TreePredictor"}:
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _trees(item, seen)
-    elif isinstance(value, list | tuple | set) or (isinstance(value, np.ndarray) and value.dtype == object):
-        for item in value.ravel() if isinstance(value, np.ndarray) else value:
-            yield from _trees(item, seen)
+    if type(value).__name__ in {"Tree", "TreePredictor"}:
+        yield value, width
+        return
+    if isinstance(value, dict):
+        parts: Iterable[Any] = value.values()
+    elif isinstance(value, list | tuple | set):
+        parts = value
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        parts = value.ravel()
     elif hasattr(value, "__dict__"):
-        yield from _trees(vars(value), seen)
+        own = vars(value).get("n_features_in_")
+        width = min(width, int(own)) if isinstance(own, int | np.integer) else width
+        parts = vars(value).values()
+    else:
+        return
+    for part in parts:
+        yield from _trees(part, seen, width)
 
 
-def _check(path: Path, tree: Any) -> None:
+def _is_sound(tree: Any, width: int) -> bool:
+    """Return whether every walk through a tree ends, within its arrays and within rows of width features.
+
+    A child has a higher number than its parent: so there is no cycle.
+    """
     if type(tree).__name__ == "Tree":
-        nodes, left, right = tree.node_count, tree.children_left, tree.children_right
+        size, left, right, features = tree.node_count, tree.children_left, tree.children_right, tree.feature
         inner = left != -1
-        features, width = tree.feature, tree.n_features
-        whole = left.size == right.size == features.size == nodes and tree.value.shape[0] == nodes
-        # A child has a higher number than its parent: so there is no cycle, and every walk ends.
-        places = np.arange(nodes)
-        sound = whole and bool(
-            np.all((left[inner] > places[inner]) & (left[inner] < nodes))
-            and np.all((right[inner] > places[inner]) & (right[inner] < nodes))
-            and np.all(right[~inner] == -1)
-            and np.all((features[inner] >= 0) & (features[inner] < width))
-        )
+        whole = left.size == right.size == features.size == size and tree.value.shape[0] == size
+        if not whole or not bool(np.all(right[~inner] == -1)):
+            return False
     else:
         table = tree.nodes
-        size = table.shape[0]
-        inner = table["is_leaf"] == 0
-        places = np.arange(size)
+        size, inner = table.shape[0], table["is_leaf"] == 0
         left, right = table["left"].astype(np.int64), table["right"].astype(np.int64)
         features = table["feature_idx"].astype(np.int64)
         categories = table["bitset_idx"][inner & (table["is_categorical"] != 0)].astype(np.int64)
-        sound = bool(
-            np.all((left[inner] > places[inner]) & (left[inner] < size))
-            and np.all((right[inner] > places[inner]) & (right[inner] < size))
-            and np.all((features[inner] >= 0) & (features[inner] < 100_000))
-            and np.all(categories < max(1, tree.raw_left_cat_bitsets.shape[0]))
-        )
-    if not sound:
-        raise Invalid(f"{path.name}: a tree in it leads out of its own bounds; the file is damaged or forged")
+        if not bool(np.all(categories < tree.raw_left_cat_bitsets.shape[0])):
+            return False
+    places = np.arange(size)[inner]
+    return size > 0 and bool(
+        np.all((left[inner] > places) & (left[inner] < size))
+        and np.all((right[inner] > places) & (right[inner] < size))
+        and np.all((features[inner] >= 0) & (features[inner] < width))
+    )
 
 
 class SklearnRuntime:

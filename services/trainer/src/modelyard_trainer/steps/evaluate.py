@@ -60,7 +60,10 @@ def _load(
     context: RunContext, role: Literal["champion", "contender"], version: VersionSummary, first: datetime | None
 ) -> Contender:
     entry = Contender(version.digest, role, version.data_until)
-    if first is None or (version.data_until is not None and version.data_until >= first):
+    if first is None:
+        reason = "the judged rows have no event time, so nobody can tell whether it has learned from them"
+        return Contender(entry.digest, role, entry.data_until, skipped=reason)
+    if version.data_until is not None and version.data_until >= first:
         reason = f"has learned from rows up to {version.data_until}, and the judged rows begin at {first}"
         return Contender(entry.digest, role, entry.data_until, skipped=reason)
     folder = context.work_dir / "contenders" / version.digest.removeprefix("sha256:")
@@ -103,9 +106,10 @@ def evaluate(
             skipped[contender.digest] = contender.skipped
             continue
         try:
-            answers = contender.runtime.predict(_for(contender.signature, judge))
-        except ModelyardError as exc:
-            skipped[contender.digest] = f"cannot be asked: {exc.message}"
+            answers = contender.runtime.predict(_for(contender.signature, signature, judge))
+        except Exception as exc:  # whatever its libraries raise: the run goes on without it
+            why = exc.message if isinstance(exc, ModelyardError) else type(exc).__name__
+            skipped[contender.digest] = f"cannot be asked: {why}"
             continue
         scores.append(
             Score(
@@ -128,7 +132,9 @@ def evaluate(
     )
 
 
-def _for(signature: Signature, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+def _for(signature: Signature, now: Signature, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+    if signature.task != now.task:
+        raise Invalid(f"it was made for {signature.task}")
     absent = [column.name for column in signature.features if column.name not in rows.columns]
     if absent:
         raise Invalid(f"the judged rows have no {absent[0]}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import numpy as np
 from modelyard_bundle.runtimes.sklearn import as_frame
 from modelyard_common.logs import get_logger
 from modelyard_contracts.bundle_v1 import Signature
@@ -24,8 +23,6 @@ def fit(spec: ManagedModelSpec, signature: Signature, learn: Rows) -> Any:
     """Return the fitted pipeline. The same rows, recipe and seed give the same model."""
     pipeline = build(spec.train.recipe, signature, spec.train.seed)
     frame = as_frame(signature, learn.columns)
-    if signature.task == "classification" and len(np.unique(learn.truth)) < 2:
-        raise RunFailed("the rows to learn from hold one class only; widen train.learnFrom.recent")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -35,6 +32,8 @@ def fit(spec: ManagedModelSpec, signature: Signature, learn: Rows) -> Any:
                 pipeline.fit(frame, learn.truth)
         except (ValueError, TypeError) as exc:
             raise RunFailed(f"spec.train.recipe: the estimator refuses: {str(exc).splitlines()[0][:300]}") from exc
+    # With early stopping and a named metric it keeps the scorer, which only fitting needs and skops cannot store.
+    vars(pipeline[-1]).pop("_scorer", None)
     for warning in caught:
         _log.warning("fit.warning", category=warning.category.__name__)
     return pipeline

@@ -42,7 +42,8 @@ def load(context: RunContext) -> Loaded:
         raise RunFailed(f"spec.data.source.uri: training has no dataset {digest}; upload it and apply again") from exc
     history = pd.read_parquet(path)
     feedback = None
-    if context.is_retraining and context.spec.train.learn_from.feedback and context.drift is not None:
+    wanted = context.spec.train.learn_from.feedback or context.spec.fresh is not None
+    if context.is_retraining and wanted and context.drift is not None:
         drift = context.drift
         labelled = patiently(
             "labelled rows",
