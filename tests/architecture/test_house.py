@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(
-    path for pattern in ("libs/*/src/**/*.py", "services/*/src/**/*.py", "cli/src/**/*.py") for path in ROOT.glob(pattern)
-)
+PATTERNS = ("libs/*/src/**/*.py", "services/*/src/**/*.py", "cli/src/**/*.py")
+SOURCES = sorted(path for pattern in PATTERNS for path in ROOT.glob(pattern))
 
 
 def test_there_are_sources_to_look_at() -> None:

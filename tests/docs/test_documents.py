@@ -51,7 +51,7 @@ def test_modelyard_commands_named_in_documents_exist() -> None:
     unknown = [
         name
         for name in sorted(named)
-        if subprocess.run([program, name, "--help"], capture_output=True, timeout=60).returncode != 0
+        if subprocess.run([program, name, "--help"], check=False, capture_output=True, timeout=60).returncode != 0
     ]
 
     assert named, "the documents name no command at all"

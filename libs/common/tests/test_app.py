@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -296,3 +297,34 @@ def wait_for(condition: Any, timeout_s: float = 15) -> None:
         if time.monotonic() > deadline:
             raise AssertionError("it did not come to pass")
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("path", ["/healthy", "/metrics-of-others", "/pingpong", "/health-records", "/v2/healthcare"])
+def test_only_the_probes_themselves_are_open(guarded: str, path: str) -> None:
+    assert httpx.get(guarded + path).status_code == 401
+    assert httpx.get(f"{guarded}/health/live").status_code == 200
+
+
+def test_nobody_opens_a_websocket(database: Database) -> None:
+    app = make_app(database)
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    asyncio.run(app({"type": "websocket", "path": "/things", "headers": []}, receive, send))
+
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_a_database_that_is_away_is_503(tmp_path: Path) -> None:
+    away = Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none")
+    with running(make_app(away)) as url:
+        answers = [httpx.get(f"{url}/things"), httpx.post(f"{url}/things", json={"name": "a", "size": 1})]
+    away.close()
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert all(answer.headers["retry-after"] for answer in answers)

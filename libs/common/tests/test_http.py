@@ -1,4 +1,4 @@
-"""Outgoing calls: a deadline that holds, bounded retries, a breaker that opens and closes, errors that keep their class."""
+"""Outgoing calls: a deadline that holds, bounded retries, a breaker that opens and closes, errors of the tree."""
 
 from __future__ import annotations
 

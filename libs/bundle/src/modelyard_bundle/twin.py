@@ -11,11 +11,14 @@ from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.runtimes.base import Predicted, scale
 from modelyard_bundle.runtimes.onnx import NUMBERS_INPUT, ONNX_FILE, OnnxRuntime
+from modelyard_bundle.runtimes.sklearn import tree_nodes
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 
 __all__ = ["Parity", "make_twin"]
 
 _TOLERANCE = 1e-4
+_MOST_NODES = 2_000_000
+"""A larger forest takes most of a minute to convert, and nears the two gigabytes that an ONNX file may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ def make_twin(folder: Path, estimator: Any, signature: Signature, columns: Colum
     """
     if signature.task == "anomaly":
         return Parity(False, "no twin: anomaly detectors are served by scikit-learn")
+    if (nodes := tree_nodes(estimator)) > _MOST_NODES:
+        return Parity(False, f"no twin: its trees have {nodes} nodes, more than the {_MOST_NODES} that are converted")
     try:
         (folder / ONNX_FILE).write_bytes(_convert(estimator, signature))
         twin = OnnxRuntime(folder, signature).predict(columns)

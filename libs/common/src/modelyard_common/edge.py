@@ -32,6 +32,7 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _log = get_logger(__name__)
 _OPEN_PATHS = ("/health", "/metrics", "/ping", "/v2/health")
 """Probes and scrapers carry no token."""
+_BELOW_OPEN_PATHS = tuple(f"{path}/" for path in _OPEN_PATHS)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -76,6 +77,9 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP goes straight on."""
+        if scope["type"] == "websocket":  # no service has one, so that nobody may open one
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -106,7 +110,7 @@ class Edge:
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise TooLarge(f"the body has {length} bytes; at most {self._max_body_bytes} are taken")
-        if path.startswith(_OPEN_PATHS):
+        if path in _OPEN_PATHS or path.startswith(_BELOW_OPEN_PATHS):
             return
         principal = self._authenticator.authenticate(headers.get("authorization"))
         scope["modelyard.principal"] = principal

@@ -55,7 +55,11 @@ class EcsFormatter(logging.Formatter):
                 "error.message": str(value),
                 "error.stack_trace": "".join(traceback.format_exception(kind, value, trace_back)),
             }
-        return json.dumps(document, default=str, ensure_ascii=False)
+        try:
+            return json.dumps(document, default=str, ensure_ascii=False, allow_nan=False)
+        except (ValueError, TypeError):  # a NaN, a cycle, a key that is no text: a line is never lost for a field
+            document["modelyard"] = {str(name): str(value) for name, value in (fields or {}).items()}
+            return json.dumps(document, default=str, ensure_ascii=False)
 
 
 class Logger:

@@ -25,12 +25,20 @@ def decode_cursor(cursor: str | None) -> int | str | None:
     if cursor is None:
         return None
     try:
-        [position] = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (binascii.Error, ValueError, TypeError) as exc:
+        found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError, TypeError, RecursionError) as exc:
         raise _wrong() from exc
-    if not isinstance(position, int | str) or isinstance(position, bool):
+    if not (isinstance(found, list) and len(found) == 1 and _is_position(found[0])):
         raise _wrong()
+    position: int | str = found[0]
     return position
+
+
+def _is_position(found: object) -> bool:
+    """Return whether a database could be asked for it: a cursor may have been made by anybody."""
+    if isinstance(found, str):
+        return "\0" not in found and not any("\ud800" <= character <= "\udfff" for character in found)
+    return isinstance(found, int) and not isinstance(found, bool) and -(2**63) <= found < 2**63
 
 
 def _wrong() -> Invalid:

@@ -17,6 +17,7 @@ __all__ = ["StopSignal", "Task"]
 
 _log = get_logger(__name__)
 _FAILURES = Counter("modelyard_task_failures_total", "Background tasks that raised and were run again", ["task"])
+_MIN_BACKOFF_S = 0.1
 _MAX_BACKOFF_S = 10.0
 
 
@@ -75,17 +76,19 @@ class Task:
         return self._thread is not None and self._thread.is_alive()
 
     def _supervise(self) -> None:
-        backoff_s = 0.1
+        backoff_s = _MIN_BACKOFF_S
         while not self._stop.is_set():
             self._wake.clear()
+            if self._stop.is_set():  # between the two lines above its wake-up would be lost
+                return
             try:
                 self._run(self._stop)
-                backoff_s = 0.1
+                backoff_s = _MIN_BACKOFF_S
             except Exception as exc:
                 _FAILURES.labels(task=self.name).inc()
                 _log.error("task.failed", error=exc, task=self.name, retry_in_s=backoff_s)
                 self._stop.wait(backoff_s)
                 backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
                 continue
-            if self._interval_s is not None:
-                self._wake.wait(self._interval_s)
+            # A loop that ended by itself is run again, and must not spin.
+            self._wake.wait(_MIN_BACKOFF_S if self._interval_s is None else self._interval_s)

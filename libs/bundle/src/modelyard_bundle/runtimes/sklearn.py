@@ -17,7 +17,7 @@ from modelyard_contracts.bundle_v1 import Signature
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 
-__all__ = ["SKOPS_FILE", "TRUSTED_TYPES", "SklearnRuntime", "load_estimator"]
+__all__ = ["SKOPS_FILE", "TRUSTED_TYPES", "SklearnRuntime", "load_estimator", "tree_nodes"]
 
 SKOPS_FILE = "model.skops"
 
@@ -122,6 +122,12 @@ def _is_sound(tree: Any, width: int) -> bool:
         and np.all((right[inner] > places) & (right[inner] < size))
         and np.all((features[inner] >= 0) & (features[inner] < width))
     )
+
+
+def tree_nodes(estimator: Any) -> int:
+    """Return how many nodes the trees of an estimator have together."""
+    trees = (tree for tree, _ in _trees(estimator, set(), _WIDEST))
+    return sum(int(tree.node_count if type(tree).__name__ == "Tree" else len(tree.nodes)) for tree in trees)
 
 
 class SklearnRuntime:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
 from modelyard_common.db.session import ReadSession, WriteSession
@@ -21,6 +21,7 @@ from modelyard_common.errors import Unavailable
 __all__ = ["Database"]
 
 _BUSY_TIMEOUT_MS = 10_000
+_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 
 
 class Database:
@@ -53,21 +54,38 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[ReadSession]:
-        """Open a session that is rolled back at the end, whatever happened."""
+        """Open a session that is rolled back at the end, whatever happened.
+
+        Raises:
+            Unavailable: the database is away, busy or full.
+        """
         session = self._readers()
         try:
             yield session
+        except OperationalError as exc:
+            if (away := _away(exc)) is not None:
+                raise away from exc
+            raise
         finally:
             session.rollback()
             session.close()
 
     @contextmanager
     def write(self) -> Iterator[WriteSession]:
-        """Open a session that is committed at the end, or rolled back when anything is raised."""
+        """Open a session that is committed at the end, or rolled back when anything is raised.
+
+        Raises:
+            Unavailable: the database is away, busy or full.
+        """
         session = self._writers()
         try:
             yield session
             session.commit()
+        except OperationalError as exc:
+            session.rollback()
+            if (away := _away(exc)) is not None:
+                raise away from exc
+            raise
         except BaseException:
             session.rollback()
             raise
@@ -91,6 +109,14 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _away(exc: OperationalError) -> Unavailable | None:
+    """Return Unavailable for what passes; None for what is a mistake of ours (SQLite: no such table)."""
+    code = getattr(exc.orig, "sqlite_errorname", None)
+    if code is not None and not str(code).startswith(_PASSING):
+        return None
+    return Unavailable(f"the database does not answer ({code or type(exc.orig).__name__})", retry_after_s=1.0)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from modelyard_contracts.specs import canonical_json
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelyard_common.db.session import WriteSession
@@ -48,5 +49,10 @@ def recall(session: WriteSession, table: type[Any], key: str, digest: str) -> di
 def remember(
     session: WriteSession, table: type[Any], *, key: str, digest: str, response: dict[str, Any], now: datetime
 ) -> None:
-    """Keep the answer to this key."""
+    """Keep the answer to this key. Raise Conflict when another request under it was faster."""
+    session.flush()
     session.add(table(key=key, request=digest, response=response, created=now))
+    try:
+        session.flush()
+    except IntegrityError as exc:
+        raise Conflict(f"a request with the idempotency key {key!r} is in progress; ask again") from exc

@@ -26,6 +26,11 @@ from modelyard_common.errors import Conflict
 __all__ = ["is_current", "run_env", "upgrade"]
 
 
+_LOCK_TIMEOUT_S = 10
+_WAIT_S = 600
+"""How long a process waits for another one that migrates."""
+
+
 def _config(package: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(files(package) / "migrations"))
@@ -40,6 +45,12 @@ def upgrade(database: Database, package: str) -> None:
     """
     config = _config(package)
     with _exclusive(database, package), database.engine.connect() as connection:
+        if not database.is_sqlite:
+            connection.detach()  # it has settings of its own, and is closed afterwards
+            # A migration may take long, but must not wait for a lock while everybody else waits behind it.
+            connection.execute(text("SET statement_timeout = 0"))
+            connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'"))
+            connection.commit()
         known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
         present = MigrationContext.configure(connection).get_current_revision()
         connection.rollback()
@@ -75,6 +86,7 @@ def _exclusive(database: Database, package: str) -> Iterator[None]:
         return
     key = zlib.crc32(package.encode())
     with database.engine.connect() as connection:
+        connection.execute(text(f"SET LOCAL statement_timeout = '{_WAIT_S}s'"))
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
         try:
             yield
