@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from modelyard_common.db import Database, JsonColumn, UtcDateTime, WriteSession
 from modelyard_common.db.idempotency import IdempotencyKeys, recall, remember, request_digest
-from modelyard_common.db.migrate import is_current, upgrade
+from modelyard_common.db.migrate import is_current, migrate, prepare, standing, upgrade
 from modelyard_common.errors import Conflict, Unavailable
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError, StatementError
@@ -353,6 +353,44 @@ def test_a_newer_database_is_refused_and_left_alone(any_database: Database, pack
         assert session.execute(text("SELECT count(*) FROM first")).scalar_one() == 1
 
 
+def test_a_service_that_may_not_migrate_starts_on_its_own_schema_and_on_a_newer_one(
+    any_database: Database, package: Package
+) -> None:
+    upgrade(any_database, package.name)
+    prepare(any_database, package.name, "require")
+    assert standing(any_database, package.name) == "current"
+
+    package.add("0002", SECOND)
+    upgrade(any_database, package.name)
+    (package.versions / "0002.py").unlink()
+    prepare(any_database, package.name, "require")
+
+    assert standing(any_database, package.name) == "newer"
+
+
+def test_a_service_that_may_not_migrate_refuses_an_older_schema(any_database: Database, package: Package) -> None:
+    with pytest.raises(Conflict, match=f"python -m {package.name}.migrate"):
+        prepare(any_database, package.name, "require")
+    upgrade(any_database, package.name)
+    package.add("0002", SECOND)
+
+    with pytest.raises(Conflict, match="the database is older than this version"):
+        prepare(any_database, package.name, "require")
+
+    assert standing(any_database, package.name) == "older"
+
+
+def test_a_job_of_the_release_before_leaves_a_newer_schema_alone(any_database: Database, package: Package) -> None:
+    package.add("0002", SECOND)
+    migrate(any_database, package.name)
+    (package.versions / "0002.py").unlink()
+
+    migrate(any_database, package.name)
+
+    with any_database.read() as session:
+        assert session.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0002"
+
+
 def test_a_migration_that_fails_changes_nothing(any_database: Database, package: Package) -> None:
     package.add("0002", SECOND)
     upgrade(any_database, package.name)
@@ -366,7 +404,7 @@ def test_a_migration_that_fails_changes_nothing(any_database: Database, package:
         assert session.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0002"
 
 
-def migrate(url: str, package: str, folder: str, results: Any) -> None:
+def migrate_apart(url: str, package: str, folder: str, results: Any) -> None:
     """Migrate in a process of its own."""
     sys.path.insert(0, folder)
     database = Database(url)
@@ -385,7 +423,7 @@ def test_two_processes_may_migrate_at_once(any_database: Database, any_database_
     results = spawn.SimpleQueue()
     folder = str(package.versions.parents[2])
     processes = [
-        spawn.Process(target=migrate, args=(any_database_url, package.name, folder, results)) for _ in range(2)
+        spawn.Process(target=migrate_apart, args=(any_database_url, package.name, folder, results)) for _ in range(2)
     ]
     for process in processes:
         process.start()

@@ -43,6 +43,9 @@ class ServiceSettings(BaseSettings):
     """Where state that must survive a restart is kept."""
     database_url: str | None = None
     """Default: an SQLite file in ``data_dir``."""
+    migrations: Literal["apply", "require"] = "apply"
+    """require: ``python -m modelyard_<service>.migrate`` has run before; an older schema keeps the service from
+    starting."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_s: float = Field(0.5, ge=0, le=600)
     """Seconds to keep serving after SIGTERM while load balancers notice that we are not ready."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelyard_common.app import serve
 from modelyard_common.db import Database
-from modelyard_common.db.migrate import upgrade
+from modelyard_common.db.migrate import prepare
 from modelyard_common.logs import configure_logging
 
 from modelyard_drift.settings import DriftSettings
@@ -19,7 +19,7 @@ def main() -> None:
     configure_logging("drift", settings.log_level)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database("drift"))
-    upgrade(database, "modelyard_drift")
+    prepare(database, "modelyard_drift", settings.migrations)
     serve(build(settings, database), settings)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from modelyard_common.app import serve
 from modelyard_common.db import Database
-from modelyard_common.db.migrate import upgrade
+from modelyard_common.db.migrate import prepare
+from modelyard_common.logs import configure_logging
 
 from modelyard_registry.settings import RegistrySettings
 from modelyard_registry.wiring import build
@@ -15,9 +16,10 @@ __all__ = ["main"]
 def main() -> None:
     """Serve until SIGTERM."""
     settings = RegistrySettings()
+    configure_logging("registry", settings.log_level)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database("registry"))
-    upgrade(database, "modelyard_registry")
+    prepare(database, "modelyard_registry", settings.migrations)
     serve(build(settings, database), settings)
 
 

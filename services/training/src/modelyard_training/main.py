@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelyard_common.app import serve
 from modelyard_common.db import Database
-from modelyard_common.db.migrate import upgrade
+from modelyard_common.db.migrate import prepare
 from modelyard_common.logs import configure_logging
 
 from modelyard_training.settings import TrainingSettings
@@ -19,7 +19,7 @@ def main() -> None:
     configure_logging("training", settings.log_level)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database("training"))
-    upgrade(database, "modelyard_training")
+    prepare(database, "modelyard_training", settings.migrations)
     serve(build(settings, database), settings)
 
 

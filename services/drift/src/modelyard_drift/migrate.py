@@ -1,0 +1,22 @@
+"""Brings the database of drift to the newest revision, and ends: what a deployment runs before new pods start."""
+
+from __future__ import annotations
+
+from modelyard_common.db import Database
+from modelyard_common.db.migrate import migrate
+from modelyard_common.logs import configure_logging
+
+from modelyard_drift.settings import DriftSettings
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Migrate the database that ``MODELYARD_DRIFT_DATABASE_URL`` names."""
+    settings = DriftSettings()
+    configure_logging("drift", settings.log_level)
+    migrate(Database(settings.database("drift")), "modelyard_drift")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Brings the database of the registry to the newest revision, and ends: what a deployment runs before new pods start."""
+
+from __future__ import annotations
+
+from modelyard_common.db import Database
+from modelyard_common.db.migrate import migrate
+from modelyard_common.logs import configure_logging
+
+from modelyard_registry.settings import RegistrySettings
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Migrate the database that ``MODELYARD_REGISTRY_DATABASE_URL`` names."""
+    settings = RegistrySettings()
+    configure_logging("registry", settings.log_level)
+    migrate(Database(settings.database("registry")), "modelyard_registry")
+
+
+if __name__ == "__main__":
+    main()

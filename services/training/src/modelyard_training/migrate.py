@@ -1,0 +1,22 @@
+"""Brings the database of training to the newest revision, and ends: what a deployment runs before new pods start."""
+
+from __future__ import annotations
+
+from modelyard_common.db import Database
+from modelyard_common.db.migrate import migrate
+from modelyard_common.logs import configure_logging
+
+from modelyard_training.settings import TrainingSettings
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Migrate the database that ``MODELYARD_TRAINING_DATABASE_URL`` names."""
+    settings = TrainingSettings()
+    configure_logging("training", settings.log_level)
+    migrate(Database(settings.database("training")), "modelyard_training")
+
+
+if __name__ == "__main__":
+    main()
