@@ -1,4 +1,4 @@
-"""Brings the database of the registry to the newest revision, and ends: what a deployment runs before new pods start."""
+"""Brings the registry's database to the newest revision and ends: what a deployment runs before new pods start."""
 
 from __future__ import annotations
 
