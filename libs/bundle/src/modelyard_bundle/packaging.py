@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import BundleManifest, Column, Lineage, Signature, SliceMetrics
 from modelyard_contracts.refs import Digest
 
@@ -69,7 +70,7 @@ def pack(
         baseline_json: ``modelyard_stats.baseline.Baseline.to_json()``.
 
     Raises:
-        Invalid: the estimator cannot be stored safely.
+        Invalid: the estimator cannot be stored safely, or does not answer the sample.
     """
     import skops.io  # noqa: PLC0415  # heavy and optional
 
@@ -78,7 +79,10 @@ def pack(
     runtime = SklearnRuntime(folder, signature)  # what cannot be loaded again is not handed over
     rows = min(_PARITY_ROWS, len(next(iter(sample.values()))))
     head = {name: values[:rows] for name, values in sample.items()}
-    answers = runtime.predict(head)
+    try:
+        answers = runtime.predict(head)
+    except Exception as exc:  # estimators raise whatever they like, with values of the data in the message
+        raise Invalid(f"the estimator does not answer the sample ({type(exc).__name__})") from exc
     parity = make_twin(folder, estimator, signature, head, answers)
     places = np.unique(np.linspace(0, rows - 1, min(PROBE_ROWS, rows)).astype(int))
     probe = _askable(signature, {name: values[places] for name, values in head.items()})

@@ -34,21 +34,34 @@ def write_probe(folder: Path, rows: list[dict[str, Any]], predicted: Predicted) 
 
 def replay(runtime: Runtime, signature: Signature, folder: Path) -> None:
     """Ask the runtime the recorded questions. Raise Invalid when an answer differs."""
-    try:
-        document = json.loads((folder / PROBE_FILE).read_bytes())
-        rows, expected = document["rows"], np.asarray(document["predictions"])
-        chances = document["probabilities"]
-    except (OSError, ValueError, KeyError) as exc:
-        raise Invalid(f"{PROBE_FILE}: cannot be read ({type(exc).__name__})") from exc
+    rows, expected = _recorded(folder / PROBE_FILE)
     answer = runtime.predict(columns_from_rows(signature, rows))
     if signature.task == "regression":
-        values = expected.astype(float)
+        values = expected.labels.astype(float)
         same = np.isclose(answer.labels.astype(float), values, rtol=_TOLERANCE, atol=_TOLERANCE * scale(values))
     else:
-        same = answer.labels.astype(str) == expected.astype(str)
-    if chances is not None and answer.probabilities is not None:
-        close = np.isclose(answer.probabilities, np.asarray(chances), rtol=_TOLERANCE, atol=_TOLERANCE)
+        same = answer.labels.astype(str) == expected.labels.astype(str)
+    if expected.probabilities is not None and answer.probabilities is not None:
+        if answer.probabilities.shape != expected.probabilities.shape:
+            raise Invalid(f"{PROBE_FILE}: has another number of classes than the {runtime.name} runtime")
+        close = np.isclose(answer.probabilities, expected.probabilities, rtol=_TOLERANCE, atol=_TOLERANCE)
         same = same & close.all(axis=1)
     if not bool(np.all(same)):
         wrong = int((~same).sum())
         raise Invalid(f"{wrong} of {len(rows)} probe rows are not answered as recorded by the {runtime.name} runtime")
+
+
+def _recorded(path: Path) -> tuple[list[dict[str, Any]], Predicted]:
+    """Return the rows and the answers of a probe set."""
+    try:
+        document = json.loads(path.read_bytes())
+        rows, chances = document["rows"], document["probabilities"]
+        labels = np.asarray(document["predictions"])
+        probabilities = None if chances is None else np.asarray(chances, dtype=np.float32)
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise Invalid(f"{path.name}: cannot be read ({type(exc).__name__})") from exc
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows) or labels.ndim != 1:
+        raise Invalid(f"{path.name}: cannot be read (it is not a table of rows with their answers)")
+    if len(labels) != len(rows):
+        raise Invalid(f"{path.name}: holds {len(labels)} answers to {len(rows)} rows")
+    return rows, Predicted(labels, probabilities)

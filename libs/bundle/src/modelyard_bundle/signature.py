@@ -93,6 +93,9 @@ def _numbers(column: Column, raw: Sequence[Any], errors: list[FieldError]) -> np
     numbers: list[float] = []
     for number, value in enumerate(raw):
         kind = type(value)
+        if kind is not float and isinstance(value, np.generic):
+            value = value.item()  # noqa: PLW2901  # numpy's numbers are read as Python's
+            kind = type(value)
         if kind is float:
             if -_LARGEST <= value <= _LARGEST and not boolean:
                 numbers.append(value)
@@ -116,9 +119,6 @@ def _numbers(column: Column, raw: Sequence[Any], errors: list[FieldError]) -> np
                 numbers.append(float(value))
                 continue
             wanted = "a number"
-        elif isinstance(value, np.number) and not boolean and -_LARGEST <= float(value) <= _LARGEST:
-            numbers.append(float(value))
-            continue
         else:
             wanted = "a boolean" if boolean else "a number"
         errors.append(_wrong(column, number, wanted))

@@ -110,6 +110,8 @@ def manifest_digest(manifest: BundleManifest) -> Digest:
     """Return the identity of a bundle: SHA-256 over the canonical JSON of its manifest.
 
     Fields that hold their default are left out, so that a field added to the manifest later does not
-    change the digest of a bundle that was written without it.
+    change the digest of a bundle that was written without it. Law: the order of the files is irrelevant.
     """
-    return Digest(hashlib.sha256(canonical_json(manifest.model_dump(mode="json", exclude_defaults=True))).hexdigest())
+    document = manifest.model_dump(mode="json", exclude_defaults=True)
+    document["files"].sort(key=lambda file: file["path"])
+    return Digest(hashlib.sha256(canonical_json(document)).hexdigest())

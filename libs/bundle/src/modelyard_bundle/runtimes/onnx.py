@@ -40,6 +40,11 @@ class OnnxRuntime:
         self._signature = signature
         self._numbers = numeric_features(signature)
         self._texts = text_features(signature)
+        wanted = [f"{NUMBERS_INPUT}[{len(self._numbers)}]"] if self._numbers else []
+        wanted += [f"{_text_input(position)}[1]" for position, _ in enumerate(self._texts)]
+        taken = [f"{entry.name}[{entry.shape[-1] if entry.shape else ''}]" for entry in self._session.get_inputs()]
+        if sorted(taken) != sorted(wanted):
+            raise Invalid(f"{ONNX_FILE}: takes {', '.join(taken)}, and the signature has {', '.join(wanted)}")
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""
@@ -47,9 +52,13 @@ class OnnxRuntime:
         if self._numbers:
             feed[NUMBERS_INPUT] = np.stack([columns[name] for name in self._numbers], axis=1)
         for position, name in enumerate(self._texts):
-            feed[f"text_{position}"] = columns[name].reshape(-1, 1)
+            feed[_text_input(position)] = columns[name].reshape(-1, 1)
         outputs = self._session.run(None, feed)
         task = self._signature.task
         if task == "classification":
             return Predicted(np.asarray(outputs[0]), np.asarray(outputs[1], dtype=np.float32))
         return Predicted(np.asarray(outputs[0], dtype=np.float64).reshape(-1), None)
+
+
+def _text_input(position: int) -> str:
+    return f"text_{position}"

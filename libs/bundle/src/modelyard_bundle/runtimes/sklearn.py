@@ -17,7 +17,16 @@ from modelyard_contracts.bundle_v1 import Signature
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 
-__all__ = ["SKOPS_FILE", "TRUSTED_TYPES", "SklearnRuntime", "load_estimator", "tree_nodes"]
+__all__ = [
+    "SKOPS_FILE",
+    "TRUSTED_TYPES",
+    "SklearnRuntime",
+    "answer",
+    "as_frame",
+    "load_estimator",
+    "model_input",
+    "tree_nodes",
+]
 
 SKOPS_FILE = "model.skops"
 
@@ -73,7 +82,9 @@ def load_estimator(path: Path) -> Any:
 def _trees(value: Any, seen: set[int], width: int) -> Iterator[tuple[Any, int]]:
     """Yield every native tree reachable from an estimator, with the number of features of the rows it will be given.
 
-    Estimators check that number in Python before native code runs; trees within trees are given the outer one's rows.
+    Estimators check that number in Python before native code runs, and skip the check when they have none: then the
+    width is 0, which no tree that asks anything fits in. Trees within trees are given the outer one's rows; what
+    stands in a pipeline is given rows that are as wide as it says itself.
     """
     if id(value) in seen or isinstance(value, str | bytes | int | float | bool | type(None)):
         return
@@ -88,13 +99,22 @@ def _trees(value: Any, seen: set[int], width: int) -> Iterator[tuple[Any, int]]:
     elif isinstance(value, np.ndarray) and value.dtype == object:
         parts = value.ravel()
     elif hasattr(value, "__dict__"):
-        own = vars(value).get("n_features_in_")
-        width = min(width, int(own)) if isinstance(own, int | np.integer) else width
+        width = _width_given_to(value, width)
         parts = vars(value).values()
     else:
         return
     for part in parts:
         yield from _trees(part, seen, width)
+
+
+def _width_given_to(value: Any, width: int) -> int:
+    """Return how wide the rows are that an object hands on, when it stands in one whose rows are this wide."""
+    if type(value).__name__ == "Pipeline":
+        return _WIDEST
+    if not hasattr(value, "get_params"):
+        return width
+    own = getattr(value, "n_features_in_", None)
+    return min(width, int(own)) if isinstance(own, int | np.integer) else 0
 
 
 def _is_sound(tree: Any, width: int) -> bool:
@@ -141,19 +161,40 @@ class SklearnRuntime:
         width = getattr(self._estimator, "n_features_in_", len(signature.features))
         if width != len(signature.features):
             raise Invalid(f"{SKOPS_FILE}: takes {width} features, and the signature has {len(signature.features)}")
+        names = {str(name) for name in getattr(self._estimator, "feature_names_in_", ())}
+        if names and names != {column.name for column in signature.features}:
+            raise Invalid(f"{SKOPS_FILE}: takes the features {', '.join(sorted(names))}, and the signature has others")
         self._signature = signature
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""
-        frame = as_frame(self._signature, columns)
-        if self._signature.task == "anomaly":
-            labels = (np.asarray(self._estimator.predict(frame)) == -1).astype(np.int64)
-            scores = -np.asarray(self._estimator.score_samples(frame), dtype=np.float32)
-            return Predicted(labels, scores.reshape(-1, 1))
-        if self._signature.task == "regression":
-            return Predicted(np.asarray(self._estimator.predict(frame), dtype=np.float64).reshape(-1), None)
-        probabilities = np.asarray(self._estimator.predict_proba(frame), dtype=np.float32)
-        return Predicted(np.asarray(self._estimator.predict(frame)), probabilities)
+        return answer(self._estimator, self._signature, columns)
+
+
+def answer(estimator: Any, signature: Signature, columns: Columns) -> Predicted:
+    """Return an estimator's answers for columns that the signature has checked."""
+    frame = model_input(estimator, signature, columns)
+    if signature.task == "anomaly":
+        labels = (np.asarray(estimator.predict(frame)) == -1).astype(np.int64)
+        scores = -np.asarray(estimator.score_samples(frame), dtype=np.float32)
+        return Predicted(labels, scores.reshape(-1, 1))
+    if signature.task == "regression":
+        return Predicted(np.asarray(estimator.predict(frame), dtype=np.float64).reshape(-1), None)
+    probabilities = np.asarray(estimator.predict_proba(frame), dtype=np.float32)
+    return Predicted(np.asarray(estimator.predict(frame)), probabilities)
+
+
+def model_input(estimator: Any, signature: Signature, columns: Columns) -> Any:
+    """Return columns as an estimator was fitted on them.
+
+    Our own pipelines take them as ``as_frame`` gives them. One that was fitted elsewhere may have seen another order,
+    and checks it by name; one that was fitted without names takes an array in the order of the signature.
+    """
+    frame = as_frame(signature, columns)
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None:
+        return frame.to_numpy()
+    return frame[list(names)] if list(names) != list(frame.columns) else frame
 
 
 def as_frame(signature: Signature, columns: Columns) -> Any:
