@@ -41,7 +41,9 @@ _ALLOWED = {
     "model_attributes_type": "an object",
     "model_type": "an object",
     "string_pattern_mismatch": "text of the form {pattern}",
+    "string_too_long": "at most {max_length} character(s)",
     "string_too_short": "at least {min_length} character(s)",
+    "too_long": "at most {max_length} members",
     "string_type": "text",
     "tuple_type": "a list",
 }

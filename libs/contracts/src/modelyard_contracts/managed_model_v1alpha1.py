@@ -52,6 +52,7 @@ Metric = Literal["accuracy", "balanced_accuracy", "f1", "roc_auc", "log_loss", "
 Severity = Literal["low", "high", "critical"]
 MemorySize = Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)?$")]
 CpuAmount = Annotated[str, Field(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
+ColumnName = Annotated[str, Field(max_length=256)]
 
 
 class _Part(Wire):
@@ -74,7 +75,7 @@ class Metadata(_Part):
 class Source(_Part):
     """Where rows come from."""
 
-    uri: str
+    uri: str = Field(max_length=2048)
     """``dataset://sha256:…``; the CLI uploads a relative path and rewrites it to that."""
 
 
@@ -86,7 +87,7 @@ class Feature(_Part):
     """False: the value may be missing (null) in data and requests."""
     min: float | None = None
     max: float | None = None
-    categories: tuple[str | int, ...] | None = None
+    categories: tuple[str | int, ...] | None = Field(None, max_length=10_000)
 
 
 class Checks(_Part):
@@ -100,12 +101,12 @@ class Data(_Part):
     """The data of a model: source, roles of columns, checks."""
 
     source: Source
-    target: str = Field(min_length=1)
+    target: str = Field(min_length=1, max_length=256)
     positive_class: str | int | None = None
-    timestamp: str | None = None
+    timestamp: ColumnName | None = None
     """The column with the event time; never a feature."""
-    keys: tuple[str, ...] = ()
-    features: dict[str, Feature] = {}
+    keys: tuple[ColumnName, ...] = Field((), max_length=64)
+    features: dict[str, Feature] = Field({}, max_length=2000)
     checks: Checks = Checks()
 
 
@@ -122,7 +123,7 @@ class Recipe(_Part):
         "decision_tree",
         "isolation_forest",
     ]
-    params: dict[str, str | int | float | bool | None] = {}
+    params: dict[str, str | int | float | bool | None] = Field({}, max_length=100)
 
 
 class Recent(_Part):
@@ -181,7 +182,7 @@ class PerformanceTrigger(_Part):
 class Trigger(_Part):
     """One reason to train again: exactly one of its fields is set."""
 
-    cron: str | None = None
+    cron: Annotated[str, Field(max_length=100, json_schema_extra={"pattern": r"^\s*(\S+\s+){4}\S+\s*$"})] | None = None
     """Five fields, UTC: minute hour day-of-month month day-of-week."""
     drift: DriftTrigger | None = None
     performance: PerformanceTrigger | None = None
@@ -209,7 +210,7 @@ class Train(_Part):
     seed: int = Field(0, ge=0, le=2**31 - 1)
     timeout: Duration = "30m"
     resources: Resources = Resources()
-    when: tuple[Trigger, ...] = ()
+    when: tuple[Trigger, ...] = Field((), max_length=32)
 
 
 class FreshRows(_Part):
@@ -304,8 +305,8 @@ class Rollout(_Part):
 
     promote: Literal["automatic", "manual", "pinned"] = "automatic"
     version: DigestText | None = None
-    steps: tuple[RolloutStep, ...] = ()
-    abort_if: tuple[AbortRule, ...] = ()
+    steps: tuple[RolloutStep, ...] = Field((), max_length=32)
+    abort_if: tuple[AbortRule, ...] = Field((), max_length=32)
     contenders: int = Field(3, ge=0, le=32)
     """How many predecessors stay in contention: old regimes come back."""
 
@@ -389,7 +390,7 @@ class ManagedModelSpec(_Part):
     task: Task
     data: Data
     train: Train
-    gate: tuple[GateRule, ...] = ()
+    gate: tuple[GateRule, ...] = Field((), max_length=64)
     rollout: Rollout = Rollout()
     serve: Serve = Serve()
     monitor: Monitor = Monitor()
