@@ -28,7 +28,10 @@ def is_loopback(host: str) -> bool:
 class ServiceSettings(BaseSettings):
     """What every service can be told."""
 
-    model_config = SettingsConfigDict(env_prefix="MODELYARD_", frozen=True, extra="ignore")
+    # The docstring of a setting is its description in what is generated from it, such as the charts' schemas.
+    model_config = SettingsConfigDict(
+        env_prefix="MODELYARD_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     host: str = "127.0.0.1"
     """The address to listen on. Beyond loopback only with ``auth=token``."""
