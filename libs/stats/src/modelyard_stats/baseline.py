@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelyard_stats.bins import FeatureBaseline, as_numbers, as_text, count_bins
+from modelyard_stats.bins import FeatureBaseline, as_numbers, as_text, count_bins, is_missing
 
 __all__ = ["PREDICTION", "Baseline", "build_baseline", "build_feature"]
 
@@ -47,13 +47,16 @@ class Baseline:
         document = json.loads(text)
         if not isinstance(document, dict) or document.get("format") != "modelyard.baseline/v1":
             raise ValueError("this is not a baseline of the format modelyard.baseline/v1")
-        prediction = document["prediction"]
-        return cls(
-            features=tuple(_feature(entry) for entry in document["features"]),
-            prediction=_feature(prediction) if prediction is not None else None,
-            rows=document["rows"],
-            metrics=document["metrics"],
-        )
+        try:
+            prediction = document["prediction"]
+            return cls(
+                features=tuple(_feature(entry) for entry in document["features"]),
+                prediction=_feature(prediction) if prediction is not None else None,
+                rows=document["rows"],
+                metrics=document["metrics"],
+            )
+        except (AttributeError, KeyError, TypeError) as exc:
+            raise ValueError("this baseline has not the fields of the format modelyard.baseline/v1") from exc
 
 
 def _feature(entry: Mapping[str, Any]) -> FeatureBaseline:
@@ -68,9 +71,16 @@ def build_feature(
 
     Args:
         values: shape (rows,); numbers, booleans or texts; None and NaN are missing.
+
+    >>> build_feature("x", [1.0, 2.0, 2.0, 3.0, None]).counts
+    (1, 2, 1)
+    >>> build_feature("x", ["b", "a", "b"]).categories
+    ('a', 'b')
+    >>> build_feature("x", [5.0, 5.0]).kind
+    'constant'
     """
     items = list(values)
-    present = [value for value in items if not _is_missing(value)]
+    present = [value for value in items if not is_missing(value)]
     common: dict[str, Any] = {"name": name, "rows": len(items), "missing": len(items) - len(present)}
     text = any(isinstance(value, str) for value in present)
     distinct = set(present)
@@ -80,6 +90,7 @@ def build_feature(
         shape = FeatureBaseline(**common, kind="categorical", categories=tuple(sorted(ranked)))
     else:
         numbers = as_numbers(present)
+        numbers = numbers[np.isfinite(numbers)]  # infinite ones are counted outermost, and are no edge
         if numbers.size == 0 or numbers.min() == numbers.max():
             value = float(numbers[0]) if numbers.size else 0.0
             shape = FeatureBaseline(**common, kind="constant", edges=(value,), low=value, high=value)
@@ -106,10 +117,6 @@ def _edges(numbers: npt.NDArray[np.float64]) -> tuple[float, ...]:
         return tuple(float(value) for value in distinct[:-1])
     quantiles = np.quantile(numbers, np.linspace(0, 1, MAX_EDGES + 1)[1:-1], method="lower")
     return tuple(float(value) for value in np.unique(quantiles) if value < distinct[-1])
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
 
 
 def build_baseline(

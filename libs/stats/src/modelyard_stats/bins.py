@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FeatureBaseline", "as_numbers", "as_text", "count_bins"]
+__all__ = ["FeatureBaseline", "as_numbers", "as_text", "count_bins", "is_missing", "place"]
 
 Kind = Literal["numeric", "categorical", "constant"]
 
@@ -50,18 +51,49 @@ class FeatureBaseline:
         return len(self.categories) + 1 if self.kind == "categorical" else 3
 
 
-def as_numbers(values: Sequence[Any]) -> npt.NDArray[np.float64]:
-    """Return values as numbers, NaN for a missing one or a text, each rounded to 32 bits.
+def is_missing(value: Any) -> bool:
+    """Return whether value is None or not a number.
 
-    Models learn from 32 bits and requests carry 64: without the rounding a constant of 0.1 would have moved.
+    >>> [is_missing(value) for value in (None, float("nan"), 0.0, "")]
+    [True, True, False, False]
     """
-    wide = [float("nan") if value is None or isinstance(value, str) else float(value) for value in values]
+    return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
+
+
+def as_numbers(values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return values as numbers, shape (rows,), NaN for a missing one or a text, each rounded to 32 bits.
+
+    Models learn from 32 bits and requests carry 64: without the rounding a constant of 0.1 would have moved. What
+    32 bits do not hold is infinite.
+
+    >>> as_numbers([1, None, "1", True, 10**400]).tolist()
+    [1.0, nan, nan, 1.0, inf]
+    """
+    if any(issubclass(kind, str) for kind in set(map(type, values))):
+        values = [None if isinstance(value, str) else value for value in values]
+    try:
+        wide = np.asarray(values, dtype=np.float64)
+    except OverflowError:
+        wide = np.asarray([_wide(value) for value in values], dtype=np.float64)
     with np.errstate(over="ignore"):
-        return np.asarray(wide, dtype=np.float64).astype(np.float32).astype(np.float64)
+        return wide.astype(np.float32).astype(np.float64)
+
+
+def _wide(value: Any) -> float:
+    if value is None:
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def as_text(value: Any) -> str:
-    """Return a category as text; booleans as JSON writes them."""
+    """Return a category as text; booleans as JSON writes them.
+
+    >>> as_text(True), as_text(7)
+    ('true', '7')
+    """
     return str(bool(value)).lower() if isinstance(value, bool | np.bool_) else str(value)
 
 
@@ -70,18 +102,29 @@ def count_bins(reference: FeatureBaseline, values: Sequence[Any]) -> npt.NDArray
 
     The last bin of a categorical feature holds what the reference had not seen; a constant has three: below,
     equal, above.
+
+    >>> count_bins(FeatureBaseline("x", "numeric", edges=(0.0, 1.0)), [-5, 0, 0.5, 7, None]).tolist()
+    [2, 1, 1]
+    >>> count_bins(FeatureBaseline("x", "categorical", categories=("a", "b")), ["b", "z", None]).tolist()
+    [0, 1, 1]
+    >>> count_bins(FeatureBaseline("x", "constant", edges=(0.0,)), [0, 0, 3]).tolist()
+    [0, 2, 1]
     """
     if reference.kind == "categorical":
         index = {category: i for i, category in enumerate(reference.categories)}
         unseen = len(index)
-        places = [index.get(as_text(v), unseen) for v in values if v is not None and v == v]  # noqa: PLR0124  # not NaN
+        places = [index.get(as_text(value), unseen) for value in values if not is_missing(value)]
         return np.bincount(np.asarray(places, dtype=np.int64), minlength=unseen + 1).astype(np.int64)
-    numbers = as_numbers(values)
+    return place(reference, as_numbers(values))
+
+
+def place(reference: FeatureBaseline, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return counts a bin of numbers, shape (bins,), for a feature that is not categorical; NaN is in no bin."""
     numbers = numbers[~np.isnan(numbers)]
     if reference.kind == "constant":
         centre = reference.edges[0]
         return np.asarray(
             [(numbers < centre).sum(), (numbers == centre).sum(), (numbers > centre).sum()], dtype=np.int64
         )
-    places_ = np.searchsorted(np.asarray(reference.edges), numbers, side="left")
-    return np.bincount(places_, minlength=reference.bins).astype(np.int64)
+    places = np.searchsorted(np.asarray(reference.edges), numbers, side="left")
+    return np.bincount(places, minlength=reference.bins).astype(np.int64)

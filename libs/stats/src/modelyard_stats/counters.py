@@ -2,6 +2,15 @@
 
 Laws: counting rows in any split and order, and merging in any order, gives the same counters; the state is
 bounded by the baseline, not by the rows.
+
+>>> from modelyard_stats.baseline import build_baseline
+>>> baseline = build_baseline({"x": [1.0, 2.0, 3.0]}, importances={}, predictions=[])
+>>> one, other = Counters.empty(baseline), Counters.empty(baseline)
+>>> one.add(baseline, {"x": [1.0, 9.0]}, [None, None])
+>>> other.add(baseline, {"x": [None]}, [None])
+>>> whole = one.merge(other).features["x"]
+>>> whole.bins.tolist(), whole.rows, whole.missing, whole.out_of_range
+([1, 0, 1], 3, 1, 1)
 """
 
 from __future__ import annotations
@@ -14,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard_stats.baseline import PREDICTION, Baseline
-from modelyard_stats.bins import FeatureBaseline, as_numbers, count_bins
+from modelyard_stats.bins import FeatureBaseline, as_numbers, count_bins, is_missing, place
 
 __all__ = ["Counters", "FeatureCounter"]
 
@@ -32,15 +41,18 @@ class FeatureCounter:
     wrong_type: int = 0
 
     def add(self, reference: FeatureBaseline, values: Sequence[Any]) -> None:
-        """Count values."""
-        self.bins = self.bins + count_bins(reference, values)
+        """Count values, each once: in a bin, as missing, or as of the wrong type."""
         self.rows += len(values)
-        self.missing += sum(1 for v in values if v is None or (isinstance(v, float) and np.isnan(v)))
         if reference.kind == "categorical":
+            self.bins = self.bins + count_bins(reference, values)
+            self.missing += sum(map(is_missing, values))
             return
-        self.wrong_type += sum(1 for v in values if isinstance(v, str))
+        numbers = as_numbers(values)
+        texts = sum(isinstance(value, str) for value in values)
+        self.bins = self.bins + place(reference, numbers)
+        self.wrong_type += texts
+        self.missing += int(np.isnan(numbers).sum()) - texts
         if reference.low is not None and reference.high is not None:
-            numbers = as_numbers(values)
             self.out_of_range += int(((numbers < reference.low) | (numbers > reference.high)).sum())
 
     def merge(self, other: FeatureCounter) -> FeatureCounter:

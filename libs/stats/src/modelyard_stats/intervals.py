@@ -35,6 +35,13 @@ def bootstrap(
     Args:
         metric: takes row numbers, shape (rows,), and returns the metric on them.
         resamples: 200 put the bounds within about a tenth of the interval's width.
+
+    >>> heights = np.arange(100.0)
+    >>> low, high = bootstrap(lambda rows: float(heights[rows].mean()), 100)
+    >>> 40 < low < 49.5 < high < 59
+    True
+    >>> bootstrap(lambda rows: None, 100) is None
+    True
     """
     if rows < 2:
         return None

@@ -12,6 +12,8 @@ __all__ = ["compute", "compute_all"]
 
 Floats = npt.NDArray[np.float64]
 
+_NAMES = frozenset({"accuracy", "balanced_accuracy", "f1", "log_loss", "mae", "r2", "rmse", "roc_auc"})
+
 
 def compute_all(
     names: Sequence[str],
@@ -36,17 +38,30 @@ def compute(
 ) -> float | None:
     """Return one metric, or None where these rows do not allow it (one class only, no scores, no rows).
 
+    accuracy: share of y = ŷ. balanced_accuracy: mean over the classes c in y of the share of ŷ = c where y = c
+    (Brodersen et al., 2010). f1: 2·tp / (2·tp + fp + fn) of the positive class (van Rijsbergen, 1979). roc_auc: the
+    chance that a positive row scores above a negative one, ties half (Mann & Whitney, 1947). log_loss:
+    −mean(ln p of what came true), p kept from 0 and 1 by 1e-15 (Good, 1952). rmse: √mean((y − ŷ)²). mae:
+    mean(|y − ŷ|). r2: 1 − Σ(y − ŷ)² / Σ(y − ȳ)² (Wright, 1921).
+
     Args:
         truth: labels or values, shape (rows,).
         predicted: labels or values, shape (rows,).
         score: probability of the positive class, shape (rows,).
         positive: the positive class; the greatest label when left out.
 
+    Raises:
+        ValueError: there is no metric of this name.
+
     >>> compute("accuracy", [1, 0, 1, 1], [1, 0, 0, 1])
     0.75
     >>> compute("rmse", [1.0, 2.0], [1.0, 4.0]) == 2**0.5
     True
+    >>> compute("roc_auc", [0, 1, 1], [0, 1, 1], [0.2, 0.2, 0.9])
+    0.75
     """
+    if name not in _NAMES:
+        raise ValueError(f"{name} is not a metric; there is {', '.join(sorted(_NAMES))}")
     y, p = np.asarray(truth), np.asarray(predicted)
     if y.size == 0:
         return None

@@ -69,6 +69,9 @@ def coarsen(
     """Merge ordered bins until each holds about an equal share of the reference. Returns (reference, current).
 
     A heavy bin stays alone; what lies between heavy bins is merged.
+
+    >>> coarsen(np.array([5, 5, 5, 5, 80]), np.array([1, 2, 3, 4, 5]), bins=2)
+    (array([20, 80]), array([10,  5]))
     """
     total = int(reference.sum())
     if reference.size <= bins or total == 0:
@@ -107,6 +110,15 @@ def score_window(
         psi_threshold: effect size that matters.
         significance: false discovery rate over the features of the window.
         min_rows: the sample floor.
+
+    >>> from modelyard_stats.baseline import build_baseline
+    >>> baseline = build_baseline({"x": np.arange(1000.0)}, importances={}, predictions=[])
+    >>> counters = Counters.empty(baseline)
+    >>> counters.add(baseline, {"x": [999.0] * 500}, [None] * 500)
+    >>> score_window(baseline, counters, psi_threshold=0.2, significance=0.01, min_rows=200).features[0].drifted
+    True
+    >>> score_window(baseline, counters, psi_threshold=0.2, significance=0.01, min_rows=501).sufficient
+    False
     """
     if counters.rows < min_rows:
         return WindowScore(sufficient=False, features=(), prediction=None)
