@@ -6,27 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 from modelyard_common.cluster import Cluster
 from modelyard_common.errors import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from modelyard_common.testing import free_port, running
-from modelyard_common.testing.api_server import ApiServer, Refusal
+from modelyard_common.testing.api_server import ApiServer, Refusal, kubeconfig_of
 
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
-
-
-def kubeconfig(folder: Path, url: str, token: str = "t0ken") -> Path:
-    path = folder / "kubeconfig"
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": token}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-    }
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
 @pytest.fixture
@@ -36,7 +21,7 @@ def server() -> ApiServer:
 
 @pytest.fixture
 def cluster(server: ApiServer, tmp_path: Path) -> Iterator[Cluster]:
-    with running(server.app) as url, Cluster.connect(kubeconfig(tmp_path, url), timeout_s=5) as found:
+    with running(server.app) as url, Cluster.connect(kubeconfig_of(tmp_path, url, token="t0ken"), timeout_s=5) as found:
         yield found
 
 
@@ -93,7 +78,7 @@ def test_a_server_that_is_overloaded_or_gone_is_unavailable(
     server.away = True
     with pytest.raises(Unavailable, match="currently unable"):
         cluster.get(JOBS)
-    nobody = Cluster.connect(kubeconfig(tmp_path, f"http://127.0.0.1:{free_port()}"), timeout_s=1)
+    nobody = Cluster.connect(kubeconfig_of(tmp_path, f"http://127.0.0.1:{free_port()}"), timeout_s=1)
     with pytest.raises(Unavailable, match="cannot be reached"):
         nobody.get(JOBS)
 
@@ -101,7 +86,7 @@ def test_a_server_that_is_overloaded_or_gone_is_unavailable(
 def test_a_wrong_token_is_refused(server: ApiServer, tmp_path: Path) -> None:
     with (
         running(server.app) as url,
-        Cluster.connect(kubeconfig(tmp_path, url, token="other"), timeout_s=5) as cluster,
+        Cluster.connect(kubeconfig_of(tmp_path, url, token="other"), timeout_s=5) as cluster,
         pytest.raises(Unauthenticated),
     ):
         cluster.get(JOBS)

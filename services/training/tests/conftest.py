@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,8 @@ from modelyard_training.usecases.reconcile_specs import ReconcileSpecs
 from modelyard_training.usecases.report import TakeReport
 from modelyard_training.usecases.submit import Submit
 from modelyard_training.usecases.tick import Tick
+
+sys.path.insert(0, str(Path(__file__).parent))  # test modules share the fakes beside them
 
 DIGEST = "sha256:" + "d" * 64
 """Of a dataset version that the fixtures know."""

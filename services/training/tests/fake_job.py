@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 DEADLINE_S = 60.0
@@ -40,8 +41,8 @@ def report(job: dict, document: dict) -> None:
 
 def main() -> None:
     """Play the part."""
-    work_dir = Path(sys.argv[1]).parent
     job = json.loads(Path(sys.argv[1]).read_text())
+    work_dir = Path(job["work_dir"])
     behaviour = job["spec"].get("behaviour", {})
     kind = behaviour.get("kind", "end")
     (work_dir / "environment.json").write_text(json.dumps(dict(os.environ)))
@@ -51,14 +52,16 @@ def main() -> None:
         for _ in range(2):
             subprocess.Popen(["sleep", "60"])
         subprocess.Popen(["sleep", "60"], process_group=0)
-    with (work_dir.parent / "starts").open("a") as starts:
+    with suppress(OSError), (work_dir.parent / "starts").open("a") as starts:  # a real pod's file system is read-only
         starts.write(f"{os.getpid()}\n")
     sys.stdout.write(behaviour.get("say", f"hello from {job['run']}") + "\n")
     sys.stdout.flush()
     if kind == "end":
         sys.exit(behaviour.get("code", 0))
     if kind == "result":
-        (work_dir / "exit.json").write_text(json.dumps(behaviour["report"]))
+        for path in (work_dir / "exit.json", job.get("termination_log")):
+            if path:
+                Path(path).write_text(json.dumps(behaviour["report"]))
         sys.exit(1)
     wait_for(work_dir.parent / "go")
     if kind == "report":

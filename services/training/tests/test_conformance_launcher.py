@@ -9,11 +9,21 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from fake_kubelet import FakeKubelet
+from kubernetes import client, config
+from modelyard_common.clock import SystemClock
+from modelyard_common.cluster import Cluster
+from modelyard_common.testing import running
+from modelyard_common.testing.api_server import ApiServer, kubeconfig_of
+from modelyard_training.adapters.launchers.job_manifest import JobTemplate
+from modelyard_training.adapters.launchers.kubernetes import KubernetesLauncher
 from modelyard_training.adapters.launchers.local import LocalLauncher
 from modelyard_training.domain.ports import Job, Launcher
 from modelyard_training.domain.supervision import Presence, Sighting
@@ -70,6 +80,99 @@ class LocalKit:
         self.end_jobs(self.root)
 
 
+class _ClusterKit:
+    """A Kubernetes launcher over some API server."""
+
+    grace_s = 1.0
+
+    def __init__(self, kubeconfig: Path, namespace: str, template: JobTemplate, logs: Path) -> None:
+        self.clusters: list[Cluster] = []
+        self.kubeconfig, self.namespace, self.template, self.logs = kubeconfig, namespace, template, logs
+
+    def make(self) -> KubernetesLauncher:
+        self.clusters.append(Cluster.connect(self.kubeconfig))
+        return KubernetesLauncher(
+            self.clusters[-1],
+            namespace=self.namespace,
+            template=self.template,
+            logs=self.logs,
+            clock=SystemClock(),
+            patience_s=600,
+        )
+
+    def settle(self, launcher: Launcher, run: str, presence: Presence, attempt: int = 1) -> Sighting:
+        deadline = time.monotonic() + 60
+        while (seen := launcher.sight(run, attempt)).presence is not presence or self._starting(run, seen):
+            assert time.monotonic() < deadline, f"still {seen}"
+            time.sleep(0.02)
+        return seen
+
+    def _starting(self, run: str, seen: Sighting) -> bool:
+        return seen.presence is Presence.ALIVE and self.starts(run) == 0
+
+    def starts(self, run: str) -> int:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        for cluster in self.clusters:
+            cluster.close()
+
+
+class FakeClusterKit(_ClusterKit):
+    """A fake API server on a real socket, and containers that are processes of this machine."""
+
+    def __init__(self, folder: Path, serve: Callable[[ApiServer], str]) -> None:
+        server = ApiServer()
+        command = (sys.executable, "-S", str(Path(__file__).with_name("fake_job.py")))
+        template = JobTemplate(image="trainer", command=command, grace_s=self.grace_s)
+        super().__init__(kubeconfig_of(folder, serve(server)), "default", template, folder / "logs")
+        self.kubelet = FakeKubelet(server, folder / "pods")
+
+    def starts(self, run: str) -> int:
+        return self.kubelet.starts(run)
+
+    def crash(self, run: str) -> None:
+        self.kubelet.crash(run)
+
+    def close(self) -> None:
+        self.kubelet.close()
+        super().close()
+
+
+class RealClusterKit(_ClusterKit):
+    """The cluster of KUBECONFIG; each test gets a namespace that enforces restricted pods."""
+
+    def __init__(self, kubeconfig: Path, folder: Path) -> None:
+        source = Path(__file__).with_name("fake_job.py").read_text()
+        template = JobTemplate(
+            image=os.environ.get("MODELYARD_TEST_JOB_IMAGE", "docker.io/library/python:3.11-slim"),
+            command=("python3", "-c", source),
+            grace_s=self.grace_s,
+        )
+        config.load_kube_config(str(kubeconfig))
+        self.core = client.CoreV1Api()
+        namespace = f"launcher-{uuid.uuid4().hex[:8]}"
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.core.create_namespace({"metadata": {"name": namespace, "labels": labels}})
+        super().__init__(kubeconfig, namespace, template, folder / "logs")
+
+    def _pods(self, run: str) -> list[Any]:
+        pods: list[Any] = self.core.list_namespaced_pod(self.namespace, label_selector=f"modelyard.dev/run={run}").items
+        return pods
+
+    def starts(self, run: str) -> int:
+        return sum(pod.status.phase != "Pending" for pod in self._pods(run))
+
+    def crash(self, run: str) -> None:
+        for pod in self._pods(run):
+            if pod.status.phase == "Running":
+                self.core.delete_namespaced_pod(pod.metadata.name, self.namespace, grace_period_seconds=0)
+
+    def close(self) -> None:
+        self.core.delete_namespace(self.namespace)
+        super().close()
+
+
 class MemoryKit:
     """The fake, acting out what jobs are told to do."""
 
@@ -114,17 +217,28 @@ class MemoryKit:
         """Nothing is left behind."""
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "local", "kubernetes", pytest.param("cluster", marks=pytest.mark.cluster)])
 def kit(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     make_launcher: Callable[[], Any],
     end_jobs: Callable[[Path], None],
 ) -> Iterator[Kit]:
-    local = request.param == "local"
-    made: Any = LocalKit(tmp_path / "runs", end_jobs) if local else MemoryKit(make_launcher())
-    yield made
-    made.close()
+    with ExitStack() as stack:
+        made: Any
+        match request.param:
+            case "memory":
+                made = MemoryKit(make_launcher())
+            case "local":
+                made = LocalKit(tmp_path / "runs", end_jobs)
+            case "kubernetes":
+                made = FakeClusterKit(tmp_path, lambda server: stack.enter_context(running(server.app)))
+            case _:
+                if "KUBECONFIG" not in os.environ:
+                    pytest.skip("KUBECONFIG names no cluster")
+                made = RealClusterKit(Path(os.environ["KUBECONFIG"]), tmp_path)
+        stack.callback(made.close)
+        yield made
 
 
 def job(behaviour: dict[str, Any], *, run: str = RUN, attempt: int = 1) -> Job:

@@ -12,6 +12,7 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY = Policy(grace_s=10.0, max_attempts=2)
 ABSENT, ALIVE = Sighting(Presence.ABSENT), Sighting(Presence.ALIVE)
 ENDED, KILLED = Sighting(Presence.ENDED, 3), Sighting(Presence.KILLED, -9, "SIGKILL")
+STUCK, OVERDUE = Sighting(Presence.STUCK, reason="no such image"), Sighting(Presence.OVERDUE)
 
 
 def begun(attempts: int = 1) -> Run:
@@ -39,7 +40,13 @@ def over() -> Run:
         pytest.param(begun(), ABSENT, 0, Do.LAUNCH, id="begun, and never launched"),
         pytest.param(begun(), ALIVE, 0, Do.NOTE_RUNNING, id="launched"),
         pytest.param(running(), ALIVE, 59, Do.NOTHING, id="at work"),
-        pytest.param(running(), ALIVE, 60, Do.TIME_OUT, id="too long at work"),
+        pytest.param(running(), ALIVE, 60, Do.STOP, id="too long at work"),
+        pytest.param(running(), ABSENT, 1, Do.FINISH, id="deleted by hand"),
+        pytest.param(begun(), ABSENT, 60, Do.STOP, id="not launched in time"),
+        pytest.param(begun(), STUCK, 1, Do.STOP, id="cannot start"),
+        pytest.param(stopping(), STUCK, 1, Do.TERMINATE, id="asked to stop what cannot start"),
+        pytest.param(over(), STUCK, 10, Do.KILL, id="over, and might still start"),
+        pytest.param(running(), OVERDUE, 61, Do.FINISH, id="ended by its machine at its deadline"),
         pytest.param(running(), KILLED, 1, Do.LAUNCH_AGAIN, id="lost once"),
         pytest.param(begun(2), KILLED, 1, Do.FINISH, id="lost twice"),
         pytest.param(running(), KILLED, 61, Do.FINISH, id="lost when its time was over"),
@@ -70,3 +77,12 @@ def test_a_lost_process_is_told_from_one_that_ended_by_itself() -> None:
     ended = next_step(begun(), ENDED, now=NOW, policy=POLICY)
     assert lost.reason == "the training process ended without a result (killed?) (SIGKILL) in each of 2 attempts"
     assert ended.reason == "the training process ended with exit code 3 and reported no result"
+
+
+def test_what_a_machine_did_to_a_job_names_the_state_and_the_reason() -> None:
+    out_of_memory = Sighting(Presence.ENDED, 137, "OOMKilled", reason="ran out of memory")
+    assert next_step(running(), out_of_memory, now=NOW, policy=POLICY).reason == "ran out of memory"
+    stuck = next_step(begun(), STUCK, now=NOW, policy=POLICY)
+    assert (stuck.state, stuck.reason) == (State.FAILED, "no such image")
+    overdue = next_step(running(), OVERDUE, now=NOW, policy=POLICY)
+    assert (overdue.state, overdue.reason) == (State.TIMED_OUT, "took longer than its timeout of 60 s")

@@ -8,6 +8,7 @@ import pytest
 from modelyard_common.errors import Conflict, Invalid, NotFound, Unavailable
 from modelyard_contracts.training_v1 import JobSpec, RunReport
 from modelyard_training.domain.runs import State, Trigger
+from modelyard_training.domain.supervision import Presence, Sighting
 from modelyard_training.usecases.submit import Submission
 
 VERSION = "sha256:" + "e" * 64
@@ -209,13 +210,39 @@ def test_a_launcher_that_is_away_is_asked_again(yard: Any) -> None:
     assert yard.launcher.launches == [(run, 1)]
 
 
-def test_a_launcher_that_stays_away_fails_the_run_when_its_time_is_over(yard: Any) -> None:
+def test_a_launcher_that_stays_away_ends_the_run_when_its_time_is_over(yard: Any) -> None:
     yard.launcher.refuse = Unavailable("no more processes")
     run = begun(yard)
+    assert yard.run(run).reason == "cannot be launched yet: no more processes"
     yard.clock.advance(601)
-    yard.tick()
+    for _ in range(3):
+        yard.tick()
     found = yard.run(run)
-    assert (found.state, found.reason) == (State.FAILED, "could not be launched in time: no more processes")
+    assert found.state is State.TIMED_OUT
+    assert found.reason.endswith("passed before it could be launched: cannot be launched yet: no more processes")
+    assert yard.launcher.launches == []
+
+
+def test_a_run_whose_job_was_deleted_by_hand_is_named_and_never_started_again(yard: Any) -> None:
+    run = begun(yard)
+    yard.tick()
+    del yard.launcher.sightings[run, 1]
+    for _ in range(3):
+        yard.tick()
+    found = yard.run(run)
+    assert (found.state, found.settled) == (State.FAILED, True)
+    assert "somebody deleted it" in found.reason
+    assert yard.launcher.launches == [(run, 1)]
+
+
+def test_a_run_that_cannot_start_is_stopped_and_fails_with_the_reason(yard: Any) -> None:
+    run = begun(yard)
+    yard.launcher.sightings[run, 1] = Sighting(Presence.STUCK, reason="the image x cannot be pulled")
+    for _ in range(3):
+        yard.tick()
+    found = yard.run(run)
+    assert (found.state, found.reason) == (State.FAILED, "the image x cannot be pulled")
+    assert yard.launcher.terminated == [run]
 
 
 def test_a_job_that_can_never_be_launched_fails_its_run_at_once(yard: Any) -> None:

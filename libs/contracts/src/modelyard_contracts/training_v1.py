@@ -100,6 +100,8 @@ class JobSpec(View):
     token_file: str | None = None
     timeout_s: float
     work_dir: str
+    termination_log: str | None = None
+    """A file for the last report as well, where ``work_dir`` does not outlive the job; it keeps 4,096 bytes."""
 
 
 class RunReport(Request):

@@ -22,6 +22,7 @@ __all__ = ["Reporter", "RunContext", "Tracker", "patiently"]
 _log = get_logger(__name__)
 _PROGRESS_TIMEOUT_S = 2.0
 _FINAL_PATIENCE_S = 600.0
+_TERMINATION_LOG_BYTES = 4096
 T = TypeVar("T")
 
 
@@ -54,10 +55,13 @@ class Reporter:
     when nobody listens for ten minutes.
     """
 
-    def __init__(self, client: TrainingClient, run: str, exit_file: Path) -> None:
+    def __init__(
+        self, client: TrainingClient, run: str, exit_file: Path, *, termination_log: Path | None = None
+    ) -> None:
         self._client = client
         self._run = run
         self._exit_file = exit_file
+        self._termination_log = termination_log
         self._seq = 0
         self._stage = "start"
         self._progress = 0.0
@@ -98,12 +102,23 @@ class Reporter:
         part = self._exit_file.with_suffix(".part")
         part.write_text(report.model_dump_json())
         part.replace(self._exit_file)
+        if self._termination_log is not None:
+            self._termination_log.write_text(_short(report))
         # A fresh model, so that every field counts as set and travels.
         whole = RunReport.model_validate(report.model_dump())
         try:
             patiently("final report", lambda: self._client.report(self._run, whole), for_s=_FINAL_PATIENCE_S)
         except (Conflict, NotFound) as exc:
             _log.warning("run.report_refused", reason=exc.message)
+
+
+def _short(report: RunReport) -> str:
+    """Return a report in at most 4,096 bytes: what the registry has as well is left out, then a reason is cut."""
+    text = report.model_dump_json(exclude_unset=True)
+    if len(text.encode()) > _TERMINATION_LOG_BYTES:
+        lean = report.model_copy(update={"evaluation": None, "metrics": {}, "reason": report.reason[:500]})
+        text = lean.model_dump_json(exclude_defaults=True)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ def _run(job: JobSpec) -> int:
     token_file = Path(job.token_file) if job.token_file else None
     work_dir = Path(job.work_dir)
     training = TrainingClient(job.training_url, token_file=token_file, timeout_s=30.0)
-    reporter = Reporter(training, job.run, work_dir / "exit.json")
+    termination_log = Path(job.termination_log) if job.termination_log else None
+    reporter = Reporter(training, job.run, work_dir / "exit.json", termination_log=termination_log)
     try:
         # Before the tracker, whose thread must not import at the same time what this one does.
         from modelyard_trainer.pipeline import run  # noqa: PLC0415  # slow, and its failure is a reason to report

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Self
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from modelyard_common.settings import ServiceSettings
 from pydantic import Field, model_validator
@@ -26,6 +27,15 @@ _PASSED_ON = (
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
 )
+
+# So that a run does not depend on its machine.
+_FIXED = {
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # MLflow's own default blocks for four minutes when its server is away.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
 
 
 class TrainingSettings(ServiceSettings):
@@ -54,17 +64,59 @@ class TrainingSettings(ServiceSettings):
     """Between asking a job to end and killing it."""
     max_attempts: int = Field(2, ge=1)
     """A killed process is launched again until this many attempts; failures of its own are never repeated."""
+    launcher: Literal["local", "kubernetes"] = "local"
+    """Where runs happen: processes of this machine, or Jobs of a cluster."""
     job_command: tuple[str, ...] = (sys.executable, "-P", "-m", "modelyard_trainer.main")
-    """What is started for a run, followed by the path of its job.json."""
+    """What is started for a run, followed by its job.json's path; in a Job, unless this is set, by the image."""
     job_niceness: int = Field(5, ge=0, le=19)
     """Jobs give way to serving beside them."""
     job_env: tuple[str, ...] = ()
     """More environment variables that jobs get from this service's, by name."""
+    kubeconfig: Path | None = None
+    """How to reach the cluster; by default with the service account of this pod."""
+    job_namespace: str = Field("default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    """Where Jobs are made; the only one where this service needs rights."""
+    job_image: str | None = None
+    """The trainer's image, best by its digest. Required with ``launcher=kubernetes``."""
+    job_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    """A digest never changes, so what a node has is good."""
+    job_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets with credentials of the image registry."""
+    job_service_account: str = "default"
+    """Of the pods; its token is never mounted, since a job does not ask the cluster."""
+    job_token_secret: str | None = None
+    """A Secret whose key ``token`` is what jobs call the platform with. Required when ``token_file`` is set."""
+    job_secrets: tuple[str, ...] = ()
+    """Secrets whose keys become environment variables of jobs: credentials of MLflow's artifact store."""
+    job_labels: dict[str, str] = {}
+    """More labels of Jobs and pods: network policies and cost reports select by them."""
+    job_node_selector: dict[str, str] = {}
+    """Which nodes train; by default any."""
+    job_tolerations: tuple[dict[str, Any], ...] = ()
+    """Taints that jobs put up with, as a pod spec has them."""
+    job_disk: str = Field("10Gi", pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)$")
+    """The most that a job may write; more ends it, so that it never fills its node."""
+    job_ttl_s: int = Field(86400, ge=3600)
+    """Seconds that a finished Job stays for people to look at: a day. Never less than the run may take."""
+    job_start_patience_s: float = Field(600.0, ge=0)
+    """How long a pod may fail to start before its run is failed: a cluster that grows needs some minutes for a node."""
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         if self.port == 0 and "training_url" not in self.model_fields_set:
             raise ValueError("port 0 needs training_url: jobs must know where to report")
+        return self
+
+    @model_validator(mode="after")
+    def _complete_for_jobs(self) -> Self:
+        if self.launcher != "kubernetes":
+            return self
+        if self.job_image is None:
+            raise ValueError("launcher is kubernetes: set job_image to the trainer's image")
+        if "training_url" not in self.model_fields_set:
+            raise ValueError("launcher is kubernetes: set training_url to where pods reach this service")
+        if self.token_file is not None and self.job_token_secret is None:
+            raise ValueError("token_file is set: set job_token_secret to the Secret with the token that jobs use")
         return self
 
     @property
@@ -78,12 +130,10 @@ class TrainingSettings(ServiceSettings):
     @property
     def job_environment(self) -> Mapping[str, str]:
         """The environment that every job has: little, so that a run does not depend on who started the service."""
-        passed = {name: os.environ[name] for name in (*_PASSED_ON, *self.job_env) if name in os.environ}
-        return {
-            **passed,
-            "PYTHONHASHSEED": "0",
-            "PYTHONUNBUFFERED": "1",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            # MLflow's own default blocks for four minutes when its server is away.
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        }
+        passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        return {**passed, **self.pod_environment}
+
+    @property
+    def pod_environment(self) -> Mapping[str, str]:
+        """The environment of every pod: what was named and what is fixed; this container's paths mean nothing there."""
+        return {name: os.environ[name] for name in self.job_env if name in os.environ} | _FIXED

@@ -19,6 +19,7 @@ from modelyard_common.tasks import Task
 
 from modelyard_training.adapters import metrics
 from modelyard_training.adapters.canonical import canonicalise
+from modelyard_training.adapters.launchers.job_manifest import JobTemplate
 from modelyard_training.adapters.launchers.local import LocalLauncher
 from modelyard_training.adapters.peers import DriftLabels, RegistryModels
 from modelyard_training.adapters.store import SqlReader, SqlTransactions
@@ -90,12 +91,7 @@ def build(
     registry = RegistryClient(settings.registry_url, token_file=settings.token_file)
     drift = DriftClient(settings.drift_url, token_file=settings.token_file)
     models = models or RegistryModels(registry)
-    launcher = launcher or LocalLauncher(
-        settings.data_dir / "runs",
-        command=settings.job_command,
-        environment=settings.job_environment,
-        niceness=settings.job_niceness,
-    )
+    launcher = launcher or _launcher(settings, clock)
     transactions = SqlTransactions(database)
     tables = FolderTables(settings.data_dir / "datasets")
     bell, contact, ended = _Bell(), _Contact(), metrics.run_ended
@@ -134,6 +130,48 @@ def build(
         tasks=tasks if background else [],
         on_close=[registry.close, drift.close, database.close],
         state={"training": services, "tick": tick, "specs": specs, "schedules": schedules},
+    )
+
+
+def _launcher(settings: TrainingSettings, clock: Clock) -> Launcher:
+    if settings.launcher == "local":
+        return LocalLauncher(
+            settings.data_dir / "runs",
+            command=settings.job_command,
+            environment=settings.job_environment,
+            niceness=settings.job_niceness,
+        )
+    # The client of the cluster takes a second to import, which a laptop need not wait for.
+    from modelyard_common.cluster import Cluster  # noqa: PLC0415
+
+    from modelyard_training.adapters.launchers.kubernetes import KubernetesLauncher  # noqa: PLC0415
+
+    return KubernetesLauncher(
+        Cluster.connect(settings.kubeconfig),
+        namespace=settings.job_namespace,
+        template=_template(settings),
+        logs=settings.data_dir / "logs",
+        clock=clock,
+        patience_s=settings.job_start_patience_s,
+    )
+
+
+def _template(settings: TrainingSettings) -> JobTemplate:
+    return JobTemplate(
+        image=settings.job_image or "",
+        command=settings.job_command if "job_command" in settings.model_fields_set else (),
+        pull_policy=settings.job_pull_policy,
+        pull_secrets=settings.job_pull_secrets,
+        service_account=settings.job_service_account,
+        token_secret=settings.job_token_secret,
+        environment=settings.pod_environment,
+        secrets=settings.job_secrets,
+        labels=settings.job_labels,
+        node_selector=settings.job_node_selector,
+        tolerations=settings.job_tolerations,
+        disk=settings.job_disk,
+        ttl_s=settings.job_ttl_s,
+        grace_s=settings.stop_grace_s,
     )
 
 

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-__all__ = ["ApiServer", "Refusal"]
+__all__ = ["ApiServer", "Refusal", "kubeconfig_of"]
 
 Document = dict[str, Any]
 
@@ -33,6 +34,21 @@ class Refusal(Exception):
     def __init__(self, code: int, reason: str, message: str) -> None:
         self.code, self.reason, self.message = code, reason, message
         super().__init__(message)
+
+
+def kubeconfig_of(folder: Path, url: str, *, token: str = "") -> Path:
+    """Write the kubeconfig of a server into a folder; return its path."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": url}}],
+        "users": [{"name": "test", "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(document))
+    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class Job:
     """The contract's ``JobSpec``; the launcher fills ``work_dir``, which only it knows."""
     cpu: str = "1"
     memory: str = "2Gi"
+    timeout_s: float = 1800.0
+    """What is left of the run's time; a machine that can enforce it does so a little later than the supervisor."""
 
 
 @dataclass(frozen=True, slots=True)

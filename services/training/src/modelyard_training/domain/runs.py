@@ -96,7 +96,7 @@ class Run:
     ended: datetime | None = None
     attempts: int = 0
     stopping: State | None = None
-    """``cancelled`` or ``timed_out`` once that was asked for; the state follows when the process is gone."""
+    """The state that was asked for (``cancelled``, ``timed_out``, ``failed``); it follows when the process is gone."""
     stopping_since: datetime | None = None
     settled: bool = False
     """The run is over and its process is known to be gone."""
@@ -156,12 +156,12 @@ def begin(run: Run, now: datetime) -> Run:
 
 
 def mark_running(run: Run) -> Run:
-    """Return the run as running: its process was seen alive."""
-    return _move(run, State.RUNNING) if run.state is State.STARTING else run
+    """Return the run as running: its process was seen alive, so nothing keeps it from starting any more."""
+    return replace(_move(run, State.RUNNING), reason="") if run.state is State.STARTING else run
 
 
 def ask_to_stop(run: Run, why: State, now: datetime, reason: str) -> Run:
-    """Return the run on its way to ``cancelled`` or ``timed_out``; one that has no process yet is there at once.
+    """Return the run on its way to a final state; one that has no process yet is there at once.
 
     The first reason stays. A run that is over is returned as it is: to stop it again changes nothing.
     """

@@ -26,6 +26,13 @@ class Presence(StrEnum):
     """It ended by itself, with an exit code."""
     KILLED = "killed"
     """It is gone without a result of its own: killed, out of memory, the machine restarted."""
+    STUCK = "stuck"
+    """It is there and has not started, and waiting longer is of no use; ``reason`` says why."""
+    OVERDUE = "overdue"
+    """Its machine ended it at its deadline, while nobody supervised it."""
+
+
+_THERE = frozenset({Presence.ALIVE, Presence.STUCK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,8 @@ class Sighting:
     """Set with ``ENDED``."""
     detail: str = ""
     """More about the end, for people: ``signal 9``."""
+    reason: str = ""
+    """Why it ended or cannot start, as a sentence, when the launcher knows."""
 
 
 class Do(StrEnum):
@@ -48,7 +57,8 @@ class Do(StrEnum):
     LAUNCH_AGAIN = "launch_again"
     """Begin another attempt."""
     NOTE_RUNNING = "note_running"
-    TIME_OUT = "time_out"
+    STOP = "stop"
+    """Have it stopped; it ends in the state that the step names, with its reason."""
     TERMINATE = "terminate"
     """Ask the process to end."""
     KILL = "kill"
@@ -58,7 +68,7 @@ class Do(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do, and the state and reason when it is ``FINISH``."""
+    """One thing to do, and the state and reason when it is ``STOP`` or ``FINISH``."""
 
     do: Do
     state: State | None = None
@@ -79,33 +89,51 @@ def next_step(run: Run, seen: Sighting, *, now: datetime, policy: Policy) -> Ste
     """Return what to do about a run that has begun (``attempts >= 1``)."""
     if run.over:
         return _after_the_end(run, seen, now, policy)
-    if seen.presence is Presence.ALIVE:
-        return _while_alive(run, now, policy)
+    if seen.presence in _THERE:
+        return _while_there(run, seen, now, policy)
     if run.stopping is not None:
         # An attempt that was never launched must not be launched late either: the launcher seals it.
         return Step(Do.KILL) if seen.presence is Presence.ABSENT else Step(Do.FINISH, run.stopping, run.reason)
     if seen.presence is Presence.ABSENT:
-        return Step(Do.LAUNCH)
+        return _while_absent(run, now)
+    if seen.presence is Presence.OVERDUE:
+        return Step(Do.FINISH, State.TIMED_OUT, _overdue(run))
     if seen.presence is Presence.ENDED:
-        return Step(Do.FINISH, State.FAILED, _ended_silently(seen))
+        return Step(Do.FINISH, State.FAILED, seen.reason or _ended_silently(seen))
     if run.attempts < policy.max_attempts and not run.overdue(now):
         return Step(Do.LAUNCH_AGAIN)
     return Step(Do.FINISH, State.FAILED, _killed(run, seen))
 
 
-def _while_alive(run: Run, now: datetime, policy: Policy) -> Step:
+def _while_there(run: Run, seen: Sighting, now: datetime, policy: Policy) -> Step:
     if run.stopping is not None and run.stopping_since is not None:
         patience = run.stopping_since + timedelta(seconds=policy.grace_s)
         return Step(Do.KILL if now >= patience else Do.TERMINATE)
+    if seen.presence is Presence.STUCK:
+        return Step(Do.STOP, State.FAILED, seen.reason)
     if run.overdue(now):
-        return Step(Do.TIME_OUT, State.TIMED_OUT, f"took longer than its timeout of {run.timeout_s:g} s")
+        return Step(Do.STOP, State.TIMED_OUT, _overdue(run))
     return Step(Do.NOTE_RUNNING) if run.state is State.STARTING else Step(Do.NOTHING)
+
+
+def _while_absent(run: Run, now: datetime) -> Step:
+    """Launch what was never launched. What was seen and is gone may have done its work: it never starts again."""
+    if run.state is State.RUNNING:
+        return Step(Do.FINISH, State.FAILED, "the training job is gone: somebody deleted it while it ran")
+    if run.overdue(now):
+        late = f"its timeout of {run.timeout_s:g} s passed before it could be launched"
+        return Step(Do.STOP, State.TIMED_OUT, f"{late}: {run.reason}" if run.reason else late)
+    return Step(Do.LAUNCH)
+
+
+def _overdue(run: Run) -> str:
+    return f"took longer than its timeout of {run.timeout_s:g} s"
 
 
 def _after_the_end(run: Run, seen: Sighting, now: datetime, policy: Policy) -> Step:
     if run.settled:
         return Step(Do.NOTHING)
-    if seen.presence is not Presence.ALIVE:
+    if seen.presence not in _THERE:
         return Step(Do.SETTLE)
     # After its last report a job tidies up and leaves; one that stays is not waited for.
     if run.ended is not None and now >= run.ended + timedelta(seconds=policy.grace_s):

@@ -72,8 +72,8 @@ class Observe:
                 self.launcher.kill(run.id, run.attempts)
             case Do.NOTE_RUNNING:
                 self._record(run, mark_running(run))
-            case Do.TIME_OUT:
-                self._record(run, ask_to_stop(run, State.TIMED_OUT, self.clock.now(), step.reason))
+            case Do.STOP:
+                self._record(run, ask_to_stop(run, step.state or State.FAILED, self.clock.now(), step.reason))
             case Do.LAUNCH_AGAIN:
                 self._end(run, seen, step)
             case Do.FINISH:
@@ -87,10 +87,8 @@ class Observe:
         try:
             self.launcher.launch(self._job(run))
         except Unavailable as exc:
-            if not run.overdue(self.clock.now()):
-                log.warning("run.launch_delayed", run=run.id, attempt=run.attempts, reason=str(exc))
-                return
-            self._record(run, finish(run, State.FAILED, self.clock.now(), f"could not be launched in time: {exc}"))
+            log.warning("run.launch_delayed", run=run.id, attempt=run.attempts, reason=str(exc))
+            self._record(run, replace(run, reason=f"cannot be launched yet: {exc}"))
         except ModelyardError as exc:
             self._record(run, finish(run, State.FAILED, self.clock.now(), f"could not be launched: {exc}"))
         else:
@@ -157,12 +155,15 @@ class Observe:
             document=self._document(run),
             cpu=str(resources.get("cpu", "1")),
             memory=str(resources.get("memory", "2Gi")),
+            timeout_s=self._left_s(run),
         )
 
+    def _left_s(self, run: Run) -> float:
+        if run.started is None:
+            return run.timeout_s
+        return max(0.0, run.timeout_s - (self.clock.now() - run.started).total_seconds())
+
     def _document(self, run: Run) -> Mapping[str, Any]:
-        left_s = run.timeout_s
-        if run.started is not None:
-            left_s = max(0.0, run.timeout_s - (self.clock.now() - run.started).total_seconds())
         spec = JobSpec(
             run=run.id,
             model=run.model,
@@ -175,7 +176,7 @@ class Observe:
             drift_url=self.addresses.drift_url,
             mlflow_url=self.addresses.mlflow_url,
             token_file=self.addresses.token_file,
-            timeout_s=left_s,
+            timeout_s=self._left_s(run),
             work_dir="",
         )
         return spec.model_dump(mode="json")

@@ -7,7 +7,6 @@ memory: that takes a container.
 
 from __future__ import annotations
 
-import codecs
 import os
 import shutil
 import signal
@@ -22,6 +21,9 @@ from modelyard_common.errors import Invalid, Unavailable
 
 from modelyard_training.adapters.launchers import sessions
 from modelyard_training.adapters.launchers.attempt import Attempt, write_durably
+from modelyard_training.adapters.launchers.cores import thread_limits
+from modelyard_training.adapters.launchers.endings import ending
+from modelyard_training.adapters.launchers.log_pages import page
 from modelyard_training.adapters.launchers.shim import ALREADY_STARTED
 from modelyard_training.domain.ports import Job, LogPage
 from modelyard_training.domain.supervision import Presence, Sighting
@@ -31,10 +33,6 @@ __all__ = ["LocalLauncher"]
 _SHIM = "modelyard_training.adapters.launchers.shim"
 _SHIM_TRIES = 3
 _LEAST_FREE_BYTES = 64 * 2**20
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
-# Whoever sends these does not judge the job: the machine is short of memory, or goes down.
-_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
 
 
 class LocalLauncher:
@@ -87,7 +85,7 @@ class LocalLauncher:
         alive = files.is_alive()
         ended = files.read(files.ended_file)
         if ended is not None:
-            return _ending(int(ended["code"]))
+            return ending(int(ended["code"]))
         return Sighting(Presence.ALIVE) if alive else Sighting(Presence.KILLED)
 
     def terminate(self, run: str, attempt: int) -> None:
@@ -131,12 +129,7 @@ class LocalLauncher:
                 data = handle.read(limit_bytes)
         except FileNotFoundError:
             return LogPage("", max(0, offset))
-        if offset < 0:
-            while data and 0x80 <= data[0] < 0xC0:  # the rest of a character that began before
-                data, start = data[1:], start + 1
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        text = decoder.decode(data)
-        return LogPage(text, start + len(data) - len(decoder.getstate()[0]))
+        return page(data, start, from_end=offset < 0)
 
     def tidy(self, run: str) -> None:
         """Remove what the attempts of a run worked with; records and the log stay."""
@@ -174,10 +167,9 @@ class LocalLauncher:
         write_durably(attempt.launch_file, {"command": command, "niceness": self._niceness})
 
     def _environment_of(self, attempt: Attempt, job: Job) -> dict[str, str]:
-        threads = str(max(1, int(_cores(job.cpu))))
         return {
             **self._environment,
-            **dict.fromkeys(_THREAD_LIMITS, threads),
+            **thread_limits(job.cpu),
             "HOME": str(attempt.folder),
             "TMPDIR": str(attempt.folder / "tmp"),
         }
@@ -215,17 +207,3 @@ class LocalLauncher:
         if record is None or not record["pid"]:
             return 0
         return sessions.send(number, int(record["pid"]), float(record["create_time"]), ours=files.is_alive())
-
-
-def _ending(code: int) -> Sighting:
-    """Return what an exit code means: -15 and 143 (as a job that tidies up and shells write it) are both SIGTERM."""
-    try:
-        number = signal.Signals(-code if code < 0 else code - 128)
-    except ValueError:
-        return Sighting(Presence.ENDED, code)
-    return Sighting(Presence.KILLED if number in _FROM_OUTSIDE else Presence.ENDED, code, number.name)
-
-
-def _cores(cpu: str) -> float:
-    """Return cores from the manifest's amount: ``500m`` is half of one."""
-    return float(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
