@@ -1,0 +1,97 @@
+# All images of Modelyard: one per service, each with that member's dependencies from the one lock and nothing else.
+#
+#   docker build --build-arg PACKAGE=registry --tag modelyard/registry .
+#
+# `make images` builds them all and prints what each adds to the base image. Only instructions that every builder knows
+# are used (Docker's classic one, BuildKit, Buildah).
+ARG PYTHON_IMAGE=python:3.11-slim
+# registry | training | trainer | inference | drift
+ARG PACKAGE=registry
+
+# The lock and the members' declarations alone, so that a change of code does not fetch the dependencies again.
+FROM ${PYTHON_IMAGE} AS declarations
+COPY . /source
+RUN find /source -type f ! -name pyproject.toml ! -name uv.lock -delete \
+    && find /source -type d -empty -delete
+
+FROM ${PYTHON_IMAGE} AS build
+ARG UV_VERSION=0.13.9
+# Where there is a mirror of PyPI: both are read by pip and uv and are not kept in the image.
+ARG PIP_INDEX_URL
+ARG UV_DEFAULT_INDEX
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+    UV_PYTHON_DOWNLOADS=never \
+    UV_LINK_MODE=copy \
+    UV_NO_CACHE=1 \
+    UV_PROJECT_ENVIRONMENT=/app \
+    # Sets are written to bytecode in hash order.
+    PYTHONHASHSEED=0
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet --disable-pip-version-check "uv==${UV_VERSION}"
+WORKDIR /source
+COPY --from=declarations /source .
+ARG PACKAGE
+RUN /opt/uv/bin/uv sync --quiet --frozen --no-dev --no-install-workspace --package "modelyard-${PACKAGE}"
+COPY . .
+# Bytecode is compiled here, since the root file system is read-only where the image runs; by hash and with one time
+# for every file, so that the same sources give the same layer. The libraries' own tests stay behind: a tenth of numpy.
+ARG SOURCE_DATE_EPOCH=0
+RUN /opt/uv/bin/uv sync --quiet --frozen --no-dev --no-editable --package "modelyard-${PACKAGE}" \
+    && cp tools/images/healthcheck.py LICENSE /app/ \
+    && find /app -type d \( -name __pycache__ -o -name tests \) -prune -exec rm -rf {} + \
+    && /app/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app/lib \
+    && mkdir -m 0700 /data \
+    && find /app /data -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
+
+FROM ${PYTHON_IMAGE} AS runtime
+ARG PACKAGE
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
+LABEL org.opencontainers.image.title="modelyard-${PACKAGE}" \
+      org.opencontainers.image.description="Modelyard ${PACKAGE}" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.vendor="Modelyard" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+COPY --from=build --chown=10001:10001 /data /data
+COPY --from=build /app /app
+ENV PATH=/app/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# Numeric, so that a pod's runAsNonRoot can be checked without reading /etc/passwd.
+USER 10001:10001
+VOLUME /data
+STOPSIGNAL SIGTERM
+
+FROM runtime AS registry
+ENV MODELYARD_REGISTRY_HOST=0.0.0.0 MODELYARD_REGISTRY_AUTH=token MODELYARD_REGISTRY_DATA_DIR=/data
+EXPOSE 8081
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/app/healthcheck.py", "REGISTRY", "8081"]
+ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_registry.main"]
+
+FROM runtime AS training
+ENV MODELYARD_TRAINING_HOST=0.0.0.0 MODELYARD_TRAINING_AUTH=token MODELYARD_TRAINING_DATA_DIR=/data
+EXPOSE 8082
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/app/healthcheck.py", "TRAINING", "8082"]
+ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_training.main"]
+
+FROM runtime AS inference
+ENV MODELYARD_INFERENCE_HOST=0.0.0.0 MODELYARD_INFERENCE_AUTH=token MODELYARD_INFERENCE_DATA_DIR=/data
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/app/healthcheck.py", "INFERENCE", "8080"]
+ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_inference.main"]
+
+FROM runtime AS drift
+ENV MODELYARD_DRIFT_HOST=0.0.0.0 MODELYARD_DRIFT_AUTH=token MODELYARD_DRIFT_DATA_DIR=/data
+EXPOSE 8083
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/app/healthcheck.py", "DRIFT", "8083"]
+ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_drift.main"]
+
+# One job, then the end: no port and nothing to ask. The argument is the path of its job.json.
+FROM runtime AS trainer
+HEALTHCHECK NONE
+ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_trainer.main"]
+
+FROM ${PACKAGE}

@@ -1,0 +1,57 @@
+"""Build the images and measure what each adds to its base.
+
+An image's identity is its sources: the time stamped into it is that of the last commit, never the clock's.
+"""
+
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from images.catalog import Image
+from images.engine import Engine
+
+__all__ = ["ROOT", "Built", "build"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image that was built, and its sizes in bytes."""
+
+    image: Image
+    tag: str
+    size_bytes: int
+    base_bytes: int
+
+    @property
+    def added_mb(self) -> float:
+        """Megabytes over the base image."""
+        return (self.size_bytes - self.base_bytes) / 1e6
+
+    @property
+    def fits(self) -> bool:
+        """Whether it keeps its budget."""
+        return self.added_mb <= self.image.budget_mb
+
+
+def build(engine: Engine, image: Image, *, base: str, version: str = "dev") -> Built:
+    """Build one image from this checkout and return it with its sizes."""
+    epoch = _git("log", "-1", "--format=%ct") or "0"
+    arguments = {
+        "PACKAGE": image.package,
+        "PYTHON_IMAGE": base,
+        "SOURCE_DATE_EPOCH": epoch,
+        "CREATED": datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "REVISION": _git("rev-parse", "HEAD") or "unknown",
+    }
+    engine.build(context=ROOT, tag=image.tag(version), build_args=arguments)
+    size, base_size = (int(str(engine.inspect(name)["Size"])) for name in (image.tag(version), base))
+    return Built(image, image.tag(version), size, base_size)
+
+
+def _git(*arguments: str) -> str:
+    # A source archive without .git builds as well; it then has no revision to name.
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,47 @@
+"""The images of Modelyard: what each is built from, and how much it may add to its base image.
+
+A budget is a promise of the documentation; `make images` and the tests fail when an image outgrows it.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["IMAGES", "REPOSITORY", "USER", "Image"]
+
+REPOSITORY = "modelyard"
+USER = 10001
+"""The numeric user and group of every image."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: the workspace member behind it, its port if it serves, and its budget in MB over the base."""
+
+    package: str
+    port: int | None
+    budget_mb: int
+
+    @property
+    def module(self) -> str:
+        """The member's import name."""
+        return f"modelyard_{self.package}"
+
+    @property
+    def env_prefix(self) -> str:
+        """What the member's environment variables begin with."""
+        return f"MODELYARD_{self.package.upper()}_"
+
+    def tag(self, version: str = "dev") -> str:
+        """Return the image's full name."""
+        return f"{REPOSITORY}/{self.package}:{version}"
+
+
+IMAGES = {
+    image.package: image
+    for image in (
+        Image("registry", 8081, budget_mb=120),
+        Image("inference", 8080, budget_mb=200),
+        Image("training", 8082, budget_mb=420),
+        Image("drift", 8083, budget_mb=500),
+        Image("trainer", None, budget_mb=900),
+    )
+}
