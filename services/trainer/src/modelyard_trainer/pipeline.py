@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from modelyard_bundle.packaging import Packed, environment, pack
 from modelyard_bundle.runtimes.base import Predicted, positive_scores
-from modelyard_bundle.runtimes.sklearn import as_frame
+from modelyard_bundle.runtimes.sklearn import answer
 from modelyard_common.errors import NotFound
 from modelyard_contracts.bundle_v1 import Lineage, Signature
 from modelyard_contracts.registry_v1 import ModelView, VersionView
@@ -50,13 +49,13 @@ def run(context: RunContext) -> VersionView:
     packed = _package(context, loaded, rows, division, signature, pipeline, answers)
     reporter.stage("evaluate", 0.7)
     evaluation = evaluate(
-        context,
+        context.job.run,
         division,
         signature=signature,
         candidate=answers,
         digest=str(packed.digest),
         data_until=packed.manifest.lineage.data_until,
-        contenders=load_contenders(context, view, division.judge),
+        contenders=load_contenders(context.registry, view, division.judge, work_dir=context.work_dir),
     )
     metrics = {name: value.value for name, value in evaluation.scores[0].metrics.items()} if evaluation.scores else {}
     reporter.stage("track", 0.8)
@@ -92,16 +91,7 @@ def _divide(context: RunContext, rows: Rows, view: ModelView | None) -> Division
 
 
 def _answers(signature: Signature, pipeline: Any, rows: Rows) -> Predicted | None:
-    if len(rows) == 0:
-        return None
-    frame = as_frame(signature, rows.columns)
-    if signature.task == "anomaly":
-        labels = (np.asarray(pipeline.predict(frame)) == -1).astype(np.int64)
-        return Predicted(labels, -np.asarray(pipeline.score_samples(frame), dtype=np.float32).reshape(-1, 1))
-    labels = np.asarray(pipeline.predict(frame))
-    if signature.task == "regression":
-        return Predicted(labels.astype(np.float64).reshape(-1), None)
-    return Predicted(labels, np.asarray(pipeline.predict_proba(frame), dtype=np.float32))
+    return answer(pipeline, signature, rows.columns) if len(rows) else None
 
 
 def _package(

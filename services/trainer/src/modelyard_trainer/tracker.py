@@ -1,4 +1,4 @@
-"""The one door to MLflow's library: experiment, run, parameters, metrics, artifacts."""
+"""The one door to MLflow's library: experiment, run, parameters, metrics, artifacts, and model folders of others."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modelyard_common.errors import Invalid
 from modelyard_common.logs import get_logger
 from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_trainer.errors import RunFailed
 
-__all__ = ["ARTIFACT_PATH", "MlflowTracker"]
+__all__ = ["ARTIFACT_PATH", "MlflowTracker", "skops_file"]
 
 _log = get_logger(__name__)
 ARTIFACT_PATH = "bundle"
@@ -99,11 +100,40 @@ class MlflowTracker:
                 if time.monotonic() + pause_s > deadline:
                     raise RunFailed(
                         f"MLflow at {self._url} did not take the run for {self._patience_s:.0f} s "
-                        f"({type(exc).__name__}); start it, then train again"
+                        f"({type(exc).__name__}); start it, then try again"
                     ) from exc
                 _log.warning("mlflow.waiting", error_type=type(exc).__name__, again_in_s=pause_s)
                 time.sleep(pause_s)
                 pause_s = min(pause_s * 2, 5.0)
+
+
+def skops_file(path: Path) -> Path:
+    """Return the skops file that path is, or that an MLflow model folder holds.
+
+    Raises:
+        Invalid: it is neither; a model that was saved as a pickle is refused, with what to do instead.
+    """
+    if path.is_file():
+        if path.suffix != ".skops":
+            raise Invalid(f"{path.name} is no .skops file: write the model with skops.io.dump; pickles are refused")
+        return path
+    import mlflow.models  # noqa: PLC0415  # slow, see above
+
+    try:
+        flavor = mlflow.models.Model.load(str(path)).flavors.get("sklearn")
+    except Exception as exc:  # mlflow raises its own and yaml's
+        raise Invalid(f"{path.name} is no MLflow model folder: its MLmodel cannot be read") from exc
+    if flavor is None:
+        raise Invalid(f"{path.name} is no scikit-learn model; only these can be brought")
+    if flavor.get("serialization_format") != "skops":
+        raise Invalid(
+            f"{path.name} holds a pickle, which is refused: save it again with "
+            'mlflow.sklearn.save_model(…, serialization_format="skops")'
+        )
+    found = path / str(flavor.get("pickled_model"))
+    if not found.resolve().is_relative_to(path.resolve()) or not found.is_file():
+        raise Invalid(f"{path.name}: there is no {flavor.get('pickled_model')} in it, which its MLmodel names")
+    return found
 
 
 def _is_refusal(exc: Exception) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from modelyard_bundle.loading import load
 from modelyard_bundle.manifest import verify
 from modelyard_bundle.runtimes.base import Predicted, Runtime, positive_scores
-from modelyard_bundle.runtimes.sklearn import as_frame
+from modelyard_bundle.runtimes.sklearn import model_input
+from modelyard_client import RegistryClient
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_contracts.bundle_v1 import Signature, SliceMetrics
 from modelyard_contracts.evaluation_v1 import Evaluation, MetricValue, Score
@@ -21,7 +23,7 @@ from modelyard_contracts.registry_v1 import ModelView, VersionSummary
 from modelyard_stats.intervals import bootstrap
 from modelyard_stats.metrics import compute, compute_all
 
-from modelyard_trainer.context import RunContext, patiently
+from modelyard_trainer.context import patiently
 from modelyard_trainer.rows import Rows
 from modelyard_trainer.steps.split import Division
 
@@ -44,7 +46,9 @@ class Contender:
     skipped: str = ""
 
 
-def load_contenders(context: RunContext, view: ModelView | None, judge: Rows) -> list[Contender]:
+def load_contenders(
+    registry: RegistryClient, view: ModelView | None, judge: Rows, *, work_dir: Path
+) -> list[Contender]:
     """Return champion and predecessors in contention, each with its runtime or the reason why it is not scored."""
     if view is None or len(judge) == 0:
         return []
@@ -53,11 +57,15 @@ def load_contenders(context: RunContext, view: ModelView | None, judge: Rows) ->
     if view.champion is not None:
         named.append(("champion", view.champion))
     named += [("contender", version) for version in view.contenders]
-    return [_load(context, role, version, first) for role, version in named]
+    return [_load(registry, role, version, first, work_dir) for role, version in named]
 
 
 def _load(
-    context: RunContext, role: Literal["champion", "contender"], version: VersionSummary, first: datetime | None
+    registry: RegistryClient,
+    role: Literal["champion", "contender"],
+    version: VersionSummary,
+    first: datetime | None,
+    work_dir: Path,
 ) -> Contender:
     entry = Contender(version.digest, role, version.data_until)
     if first is None:
@@ -66,13 +74,9 @@ def _load(
     if version.data_until is not None and version.data_until >= first:
         reason = f"has learned from rows up to {version.data_until}, and the judged rows begin at {first}"
         return Contender(entry.digest, role, entry.data_until, skipped=reason)
-    folder = context.work_dir / "contenders" / version.digest.removeprefix("sha256:")
+    folder = work_dir / "contenders" / version.digest.removeprefix("sha256:")
     try:
-        patiently(
-            "bundle",
-            lambda: context.registry.download_bundle(context.job.model, version.digest, folder),
-            for_s=60.0,
-        )
+        patiently("bundle", lambda: registry.download_bundle(version.model, version.digest, folder), for_s=60.0)
         manifest = verify(folder, version.digest)
         return Contender(entry.digest, role, entry.data_until, load(folder, manifest), manifest.signature)
     except ModelyardError as exc:
@@ -80,7 +84,7 @@ def _load(
 
 
 def evaluate(
-    context: RunContext,
+    run: str,
     division: Division,
     *,
     signature: Signature,
@@ -92,6 +96,7 @@ def evaluate(
     """Return the Evaluation record of a run.
 
     Args:
+        run: its id, or ``external`` for a model that was brought.
         candidate: the new version's answers on the judged rows; None when there are none.
         digest: the new version's.
     """
@@ -120,7 +125,7 @@ def evaluate(
             )
         )
     return Evaluation(
-        run=context.job.run,
+        run=run,
         kind=division.kind,
         rows=len(judge),
         rows_digest=judge.digest,
@@ -200,7 +205,7 @@ def importances(signature: Signature, pipeline: Any, rows: Rows, *, seed: int) -
         return dict.fromkeys((column.name for column in signature.features), 0.0)
 
     def quality(columns: dict[str, npt.NDArray[Any]]) -> float:
-        predicted = np.asarray(pipeline.predict(as_frame(signature, columns)))
+        predicted = np.asarray(pipeline.predict(model_input(pipeline, signature, columns)))
         if signature.task == "regression":
             return -float(np.sqrt(np.mean((predicted - part.truth) ** 2)))
         return float(np.mean(predicted == part.truth))

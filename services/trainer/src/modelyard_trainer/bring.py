@@ -1,0 +1,223 @@
+"""Bringing a model that was fitted elsewhere: ``python -m modelyard_trainer.bring PATH --model M --data SAMPLE …``.
+
+What a run does after fitting is done with a model from a file: it is packed, scored on the sample beside the champion,
+tracked and offered to the registry. The answer on standard output is one JSON document: the version with exit code 0,
+else a problem document. Refuses whatever holds code: pickles, and types that are not on our list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from modelyard_bundle.packaging import Packed, environment, pack
+from modelyard_bundle.runtimes.base import Predicted, positive_scores
+from modelyard_bundle.runtimes.sklearn import answer, load_estimator
+from modelyard_client import RegistryClient
+from modelyard_common.clock import SystemClock
+from modelyard_common.errors import Invalid, ModelyardError, Unavailable
+from modelyard_common.problems import problem_from
+from modelyard_contracts.bundle_v1 import Lineage, Signature
+from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
+from modelyard_contracts.registry_v1 import RegisterVersionRequest, VersionView
+from modelyard_stats.baseline import build_baseline
+
+from modelyard_trainer.errors import RunFailed
+from modelyard_trainer.rows import Rows
+from modelyard_trainer.steps.evaluate import evaluate, importances, load_contenders, slices
+from modelyard_trainer.steps.infer import infer_signature
+from modelyard_trainer.steps.split import Division
+from modelyard_trainer.steps.validate import history_rows
+from modelyard_trainer.tracker import ARTIFACT_PATH, MlflowTracker, skops_file
+
+__all__ = ["bring", "main"]
+
+_EXTERNAL = "external"
+_PATIENCE_S = 20.0
+"""Somebody waits at a terminal: MLflow may be starting, and is not waited for longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """The estimator and the rows that show what it does."""
+
+    estimator: Any
+    signature: Signature
+    rows: Rows
+    answers: Predicted
+
+
+def bring(file: Path, *, model: str, data: Path, registry: RegistryClient, tracker: MlflowTracker) -> VersionView:
+    """Make a version of the model in a skops file; return it as the registry sees it.
+
+    Raises:
+        Invalid: the file holds no model that can be stored safely, or the sample does not fit it; says what to mend.
+        NotFound: the registry has no such model.
+        Unavailable: the registry or MLflow is away.
+    """
+    view = registry.model(model)
+    spec = ManagedModelSpec.model_validate(view.spec)
+    sample = _sample(spec, load_estimator(file), data)
+    with tempfile.TemporaryDirectory(prefix="modelyard-bring-") as folder:
+        work_dir = Path(folder)
+        packed = _package(model, sample, work_dir / "bundle")
+        evaluation = evaluate(
+            _EXTERNAL,
+            Division(sample.rows, sample.rows, "test"),
+            signature=sample.signature,
+            candidate=sample.answers,
+            digest=str(packed.digest),
+            data_until=None,
+            contenders=load_contenders(registry, view, sample.rows, work_dir=work_dir),
+        )
+        metrics = {name: value.value for name, value in evaluation.scores[0].metrics.items()}
+        try:
+            tracked = tracker.track(packed.folder, packed.manifest, metrics)
+        except RunFailed as exc:
+            raise Unavailable(exc.message) from exc
+    request = RegisterVersionRequest(
+        digest=str(packed.digest),
+        mlflow_run_id=tracked,
+        artifact_path=ARTIFACT_PATH,
+        run=_EXTERNAL,
+        evaluation=evaluation,
+    )
+    return registry.register(model, request)
+
+
+def _sample(spec: ManagedModelSpec, estimator: Any, data: Path) -> _Sample:
+    _check_task(spec, estimator)
+    frame = _read(data)
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is not None:
+        frame = _features_first(spec, frame, [str(name) for name in names])
+    try:
+        signature = infer_signature(spec, frame)
+        rows = history_rows(spec, signature, frame)
+    except RunFailed as exc:
+        raise Invalid(f"{data.name}: {exc.message}") from exc
+    if spec.task == "classification":
+        signature = _with_classes(spec, signature, estimator, rows)
+    width = int(getattr(estimator, "n_features_in_", len(signature.features)))
+    if width != len(signature.features):
+        found = ", ".join(column.name for column in signature.features)
+        raise Invalid(f"the model takes {width} features, and {data.name} has {len(signature.features)}: {found}")
+    try:
+        answers = answer(estimator, signature, rows.columns)
+    except (ValueError, TypeError, KeyError) as exc:
+        raise Invalid(f"the model refuses the rows of {data.name}: {str(exc).splitlines()[0][:300]}") from exc
+    return _Sample(estimator, signature, rows, answers)
+
+
+def _check_task(spec: ManagedModelSpec, estimator: Any) -> None:
+    needed = {"classification": "predict_proba", "regression": "predict", "anomaly": "score_samples"}[spec.task]
+    kind = type(estimator).__name__
+    if not hasattr(estimator, needed):
+        raise Invalid(f"spec.task is {spec.task}, which takes a model with {needed}; {kind} has none")
+    if spec.task == "regression" and hasattr(estimator, "classes_"):
+        raise Invalid(f"spec.task is regression, and {kind} tells classes apart")
+
+
+def _read(data: Path) -> pd.DataFrame:
+    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    reader = readers.get(data.suffix.lower())
+    if reader is None:
+        raise Invalid(f"{data.name} is neither .parquet nor .csv")
+    try:
+        frame: pd.DataFrame = reader(data)
+    except (ValueError, OSError) as exc:
+        raise Invalid(f"{data.name} cannot be read: {str(exc).splitlines()[0][:200]}") from exc
+    return frame
+
+
+def _features_first(spec: ManagedModelSpec, frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the columns that the model was fitted on, in its order, and those with another role."""
+    absent = [name for name in names if name not in frame.columns]
+    if absent:
+        raise Invalid(f"the sample has no column {absent[0]!r}, which the model takes; it takes {', '.join(names)}")
+    others = (spec.data.target, spec.data.timestamp, *spec.data.keys)
+    return frame[[*names, *(name for name in others if name in frame.columns and name not in names)]]
+
+
+def _with_classes(spec: ManagedModelSpec, signature: Signature, estimator: Any, rows: Rows) -> Signature:
+    classes = tuple(estimator.classes_.tolist())
+    if strange := sorted({value for value in rows.truth.tolist() if value not in classes}, key=str):
+        raise Invalid(
+            f"spec.data.target: the sample has the class {strange[0]!r}, and the model knows "
+            f"{', '.join(repr(known) for known in classes)}"
+        )
+    positive = spec.data.positive_class
+    if positive is None and len(classes) == 2:
+        positive = classes[1]
+    return signature.model_copy(update={"classes": classes, "positive_class": positive})
+
+
+def _package(model: str, sample: _Sample, folder: Path) -> Packed:
+    """Write the bundle; its baseline is the sample, and nobody knows which rows the model has learned from."""
+    metrics = slices(sample.signature, sample.rows, sample.answers)
+    watched = positive_scores(sample.signature, sample.answers)
+    baseline = build_baseline(
+        sample.rows.columns,
+        importances=importances(sample.signature, sample.estimator, sample.rows, seed=0),
+        predictions=sample.answers.labels if watched is None else watched,
+        metrics=metrics[0].metrics,
+    )
+    lineage = Lineage(
+        run=_EXTERNAL,
+        dataset=sample.rows.digest,
+        estimator=type(sample.estimator).__name__,
+        code=f"modelyard-trainer {version('modelyard-trainer')}",
+        environment=environment(),
+    )
+    return pack(
+        folder,
+        model=model,
+        estimator=sample.estimator,
+        signature=sample.signature,
+        sample=sample.rows.columns,
+        lineage=lineage,
+        baseline_json=baseline.to_json(),
+        metrics=metrics,
+        created=SystemClock().now(),
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="modelyard_trainer.bring", description="Bring a model fitted elsewhere.")
+    parser.add_argument("path", type=Path, help="an MLflow model folder (skops format), or a .skops file")
+    parser.add_argument("--model", required=True, help="whose version it becomes")
+    parser.add_argument("--data", type=Path, required=True, help="sample rows with the target, Parquet or CSV")
+    parser.add_argument("--registry-url", required=True)
+    parser.add_argument("--mlflow-url", required=True)
+    parser.add_argument("--token-file", type=Path)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Do what the arguments say, and write the answer to standard output."""
+    given = _arguments()
+    registry = RegistryClient(given.registry_url, token_file=given.token_file, timeout_s=30.0)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # MLflow tells its links there
+            # Before the tracker, whose thread must not import MLflow at the same time.
+            file = skops_file(given.path)
+            tracker = MlflowTracker(
+                given.mlflow_url, run=_EXTERNAL, token_file=given.token_file, patience_s=_PATIENCE_S
+            )
+            brought = bring(file, model=given.model, data=given.data, registry=registry, tracker=tracker)
+    except ModelyardError as exc:
+        sys.stdout.write(problem_from(exc).model_dump_json())
+        sys.exit(1)
+    sys.stdout.write(brought.model_dump_json())
+
+
+if __name__ == "__main__":
+    main()
