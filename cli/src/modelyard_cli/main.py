@@ -6,18 +6,18 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from modelyard_common.errors import ModelyardError
+from rich.markup import escape
 
-from modelyard_cli.commands import browsing, changing, drifting, platform, predicting, training
+from modelyard_cli.commands import browsing, changing, describing, drifting, platform, predicting, training
 from modelyard_cli.demo.command import demo
 from modelyard_cli.embedded.layout import DEFAULT_PORT_BASE, Layout
 from modelyard_cli.exits import exit_code_of
 from modelyard_cli.output import ERR
 from modelyard_cli.session import Session
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "tell"]
 
 app = typer.Typer(
     name="modelyard",
@@ -27,9 +27,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Run a model's whole life from one manifest: train, gate, register, roll out, serve, watch, retrain.
 
-    Start a platform on this machine:   [bold]modelyard up[/bold]
-    Hand it a model:                    [bold]modelyard apply -f examples/diabetes/model.yaml[/bold]
-    See what became of it:              [bold]modelyard describe diabetes[/bold]
+    Examples:
+      modelyard up --detach                            start a platform on this machine
+      modelyard apply -f examples/diabetes/model.yaml  hand it a model
+      modelyard describe diabetes                      see what became of it
+      modelyard predict diabetes -f rows.csv           ask it
+      modelyard down                                   stop; the data stays
 
     Exit codes: 0 fine, 1 unexpected, 2 wrong input, 3 not found, 4 refused, 5 unavailable, 6 the run failed.""",
 )
@@ -54,16 +57,27 @@ def options(
     training_url: Annotated[str, typer.Option(envvar="MODELYARD_TRAINING_URL", help="Of another platform.")] = "",
     inference_url: Annotated[str, typer.Option(envvar="MODELYARD_INFERENCE_URL", help="Of another platform.")] = "",
     drift_url: Annotated[str, typer.Option(envvar="MODELYARD_DRIFT_URL", help="Of another platform.")] = "",
+    mlflow_url: Annotated[
+        str, typer.Option(envvar="MODELYARD_MLFLOW_URL", help="Of another platform; only register needs it.")
+    ] = "",
     token_file: Annotated[
         Path | None, typer.Option(envvar="MODELYARD_TOKEN_FILE", help="Holds your token, where one is asked for.")
     ] = None,
 ) -> None:
     """Keep what all commands share."""
-    urls = {"registry": registry_url, "training": training_url, "inference": inference_url, "drift": drift_url}
-    context.obj = Session(Layout(data_dir.absolute(), port_base), urls, token_file)
+    urls = {
+        "registry": registry_url,
+        "training": training_url,
+        "inference": inference_url,
+        "drift": drift_url,
+        "mlflow": mlflow_url,
+    }
+    session = Session(Layout(data_dir.absolute(), port_base), urls, token_file)
+    context.obj = session
+    context.call_on_close(session.close)
 
 
-for group in (platform, changing, training, browsing, predicting, drifting):
+for group in (platform, changing, training, browsing, describing, predicting, drifting):
     group.add_to(app)
 app.command(rich_help_panel="Platform")(demo)
 
@@ -71,23 +85,19 @@ app.command(rich_help_panel="Platform")(demo)
 def main() -> None:
     """Run the command line and leave with the exit code that fits the error."""
     try:
-        app(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except click.ClickException as exc:
-        exc.show()
-        sys.exit(2)
+        app()  # typer answers wrong usage itself, with exit code 2, and leaves our errors alone
     except ModelyardError as exc:
-        ERR.print(f"[red]error:[/red] {_escape(str(exc))}", soft_wrap=True)
-        for error in exc.errors:
-            ERR.print(f"  {_escape(error.path)}: {_escape(error.message)}", soft_wrap=True)
-        sys.exit(exit_code_of(exc))
+        sys.exit(tell(exc))
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")
+def tell(error: ModelyardError) -> int:
+    """Print an error, then each wrong field that its sentence has not named; return its exit code."""
+    ERR.print(f"[red]error:[/red] {escape(error.message)}", soft_wrap=True)
+    for part in error.errors:
+        line = f"{part.path}: {part.message}"
+        if line != error.message:
+            ERR.print(f"  {escape(line)}", soft_wrap=True)
+    return exit_code_of(error)
 
 
 if __name__ == "__main__":

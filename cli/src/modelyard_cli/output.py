@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -14,10 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["ERR", "OUT", "Format", "ago", "print_json", "short", "show", "show_one"]
+__all__ = ["ERR", "OUT", "Format", "ago", "print_json", "severity", "short", "show", "show_one"]
 
-OUT = Console(soft_wrap=False, highlight=False)
+_PIPE_WIDTH = 400
+"""Where nobody looks, lines need not be broken: `| grep` finds a whole row."""
+
+OUT = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 ERR = Console(stderr=True, highlight=False)
+
+_SEVERITIES = {"critical": "red", "high": "red", "low": "yellow", "none": "green"}
 
 
 class Format(StrEnum):
@@ -43,6 +48,11 @@ def ago(moment: datetime | None) -> str:
     return f"{max(0, seconds):.0f}s"
 
 
+def severity(value: str) -> Text:
+    """Return how bad drift is, in the colour of it."""
+    return Text(value, style=_SEVERITIES.get(value, "dim"))
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
@@ -58,11 +68,19 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def show(items: Sequence[Any], columns: Mapping[str, Any], output: Format, *, empty: str = "nothing here yet") -> None:
+def show(
+    items: Sequence[Any],
+    columns: Mapping[str, Any],
+    output: Format,
+    *,
+    prose: Collection[str] = (),
+    empty: str = "nothing here yet",
+) -> None:
     """Print items as a table, or as JSON.
 
     Args:
         columns: header to a function that gives an item's cell.
+        prose: headers of the columns that may be broken over lines; ids are copied, and never are.
     """
     if output is Format.json:
         print_json(list(items))
@@ -72,14 +90,14 @@ def show(items: Sequence[Any], columns: Mapping[str, Any], output: Format, *, em
         return
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
     for header in columns:
-        table.add_column(header.upper(), overflow="fold")
+        table.add_column(header.upper(), overflow="fold", no_wrap=header not in prose)
     for item in items:
         table.add_row(*(_cell(cell(item)) for cell in columns.values()))
     OUT.print(table)
 
 
 def _cell(value: Any) -> Text:
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         return Text("-", style="dim")
     if isinstance(value, float):
         return Text(f"{value:.4g}")

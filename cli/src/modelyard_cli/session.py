@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelyard_client import Modelyard
@@ -23,17 +23,25 @@ class Session:
     layout: Layout
     urls: dict[str, str]
     token_file: Path | None
+    _opened: list[Modelyard] = field(default_factory=list, init=False, repr=False)
 
     def url(self, service: str) -> str:
         """Return where a service is."""
         return self.urls.get(service) or self.layout.url(service)
 
     def connect(self) -> Modelyard:
-        """Return clients of the platform."""
-        return Modelyard(
+        """Return clients of the platform, which are closed with the session."""
+        clients = Modelyard(
             registry_url=self.url("registry"),
             training_url=self.url("training"),
             inference_url=self.url("inference"),
             drift_url=self.url("drift"),
             token_file=self.token_file,
         )
+        self._opened.append(clients)
+        return clients
+
+    def close(self) -> None:
+        """Close all connections."""
+        while self._opened:
+            self._opened.pop().close()

@@ -1,31 +1,38 @@
-"""Looking: get models, versions, runs, datasets, episodes, events; describe a model."""
+"""Looking: get models, versions, runs, datasets, episodes, events."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import typer
-from modelyard_common.errors import ModelyardError, NotFound
-from modelyard_contracts.registry_v1 import LedgerEntry, ModelView, VersionSummary
+from modelyard_contracts.registry_v1 import LedgerEntry
 from rich.text import Text
 
-from modelyard_cli.output import OUT, Format, ago, print_json, short, show, show_one
+from modelyard_cli.output import OUT, Format, ago, print_json, severity, short, show
 from modelyard_cli.session import Session
 
-__all__ = ["add_to"]
+__all__ = ["OneModel", "Output", "add_to", "run_columns", "version_columns"]
 
 Output = Annotated[Format, typer.Option("--output", "-o", help="table or json.")]
 OneModel = Annotated[str, typer.Argument(help="The model's name.")]
 
-get = typer.Typer(no_args_is_help=True, help="List things: models, versions, runs, datasets, episodes, events.")
+get = typer.Typer(
+    no_args_is_help=True,
+    help="""List things: models, versions, runs, datasets, episodes, events.
+
+    Examples:
+      modelyard get models
+      modelyard get versions diabetes
+      modelyard get runs diabetes -o json | jq -r '.[0].id'
+      modelyard get events                  every decision, and whether the chain of their hashes is intact""",
+)
 _STATES = {"champion": "green", "candidate": "yellow", "aborted": "red", "refused": "red"}
-_SEVERITIES = {"critical": "red", "high": "red", "low": "yellow"}
+_RUN_STATES = {"succeeded": "green", "failed": "red", "timed_out": "red", "running": "yellow"}
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(get, name="get", rich_help_panel="Look")
-    app.command(rich_help_panel="Look")(describe)
 
 
 def _styled(value: str, styles: dict[str, str]) -> Text:
@@ -57,10 +64,11 @@ def get_models(context: typer.Context, output: Output = Format.table) -> None:
 def get_versions(context: typer.Context, model: OneModel, output: Output = Format.table) -> None:
     """List a model's versions, newest first."""
     session: Session = context.obj
-    show(session.connect().registry.versions(model), _version_columns(), output, empty="no versions yet")
+    show(session.connect().registry.versions(model), version_columns(), output, empty="no versions yet")
 
 
-def _version_columns() -> dict[str, Any]:
+def version_columns() -> dict[str, Any]:
+    """Return the columns of a table of versions."""
     return {
         "version": lambda v: v.number,
         "digest": lambda v: short(v.digest),
@@ -80,22 +88,21 @@ def get_runs(
 ) -> None:
     """List training runs, newest first."""
     session: Session = context.obj
-    colours = {"succeeded": "green", "failed": "red", "timed_out": "red", "running": "yellow"}
-    show(
-        session.connect().training.runs(model),
-        {
-            "run": lambda r: r.id,
-            "model": lambda r: r.model,
-            "state": lambda r: _styled(r.state, colours),
-            "stage": lambda r: r.stage,
-            "trigger": lambda r: r.trigger.kind,
-            "version": lambda r: short(r.version),
-            "why": lambda r: r.reason or r.trigger.reason,
-            "age": lambda r: ago(r.created),
-        },
-        output,
-        empty="no runs yet",
-    )
+    show(session.connect().training.runs(model), run_columns(), output, prose=("why",), empty="no runs yet")
+
+
+def run_columns() -> dict[str, Any]:
+    """Return the columns of a table of runs."""
+    return {
+        "run": lambda r: r.id,
+        "model": lambda r: r.model,
+        "state": lambda r: _styled(r.state, _RUN_STATES),
+        "stage": lambda r: r.stage,
+        "trigger": lambda r: r.trigger.kind,
+        "version": lambda r: short(r.version),
+        "age": lambda r: ago(r.created),
+        "why": lambda r: r.reason or r.trigger.reason,
+    }
 
 
 @get.command("datasets")
@@ -113,6 +120,7 @@ def get_datasets(context: typer.Context, output: Output = Format.table) -> None:
             "age": lambda d: ago(d.created),
         },
         output,
+        prose=("columns",),
         empty="no datasets yet",
     )
 
@@ -128,14 +136,16 @@ def get_episodes(context: typer.Context, model: OneModel, output: Output = Forma
             "opened": lambda e: f"{e.opened_at:%Y-%m-%d %H:%M}",
             "rows": lambda e: f"{e.window_first_row}-{e.opened_row}",
             "features": lambda e: ", ".join(e.features),
-            "severity": lambda e: _styled(e.severity, _SEVERITIES),
+            "severity": lambda e: severity(e.severity),
             "windows": lambda e: e.windows,
             "decision": lambda e: e.decision.decision if e.decision else None,
             "why": lambda e: e.decision.reason if e.decision else None,
             "run": lambda e: e.decision.run if e.decision else None,
+            "closed": lambda e: e.closed_by or ("by time" if e.closed_at else "open"),
         },
         output,
-        empty="no episodes",
+        prose=("features", "why"),
+        empty="no episodes: nothing has drifted since the champion began",
     )
 
 
@@ -168,71 +178,18 @@ def get_events(
             "who": lambda e: e.actor,
             "what": lambda e: e.kind,
             "model": lambda e: e.model,
-            "about": lambda e: short(e.subject) if e.subject.startswith("sha256:") else e.subject,
-            "why": lambda e: e.body.get("reason") or "",
+            "about": lambda e: short(e.subject),
+            "why": _why,
         },
         output,
+        prose=("why",),
         empty="nothing was decided yet",
     )
     if entries:
         OUT.print("[green]the chain is intact[/green]" if intact else "[red]THE CHAIN IS BROKEN[/red]")
 
 
-def describe(context: typer.Context, model: OneModel, output: Output = Format.table) -> None:
-    """Show everything about a model: policy, champion and why, rollout, contenders, drift, last runs."""
-    session: Session = context.obj
-    platform = session.connect()
-    view = platform.registry.model(model)
-    versions = platform.registry.versions(model)
-    drift = None
-    try:
-        drift = platform.drift.status(model)
-    except NotFound:
-        pass
-    except ModelyardError as exc:
-        OUT.print(f"[yellow]drift cannot be asked: {exc}[/yellow]", soft_wrap=True)
-    if output is Format.json:
-        print_json({"model": view, "versions": versions, "drift": drift})
-        return
-    show_one(view, _model_lines(view), output)
-    if drift is not None:
-        OUT.print("\n[bold]Drift[/bold]")
-        performance = ", ".join(f"{p.metric} {p.value:.4f} on {p.rows} rows" for p in drift.performance)
-        show_one(
-            drift,
-            {
-                "severity": _styled(drift.severity, _SEVERITIES),
-                "requests": drift.requests,
-                "labels": f"{drift.labels} ({drift.labels_waiting} waiting, {drift.labels_missing} missing)",
-                "watermark": f"{drift.watermark:%Y-%m-%d %H:%M}" if drift.watermark else None,
-                "last window": performance or (drift.last_window.state if drift.last_window else None),
-                "open episodes": "; ".join(", ".join(e.features) for e in drift.open_episodes),
-                "held back by": drift.note,
-            },
-            output,
-        )
-    OUT.print("\n[bold]Versions[/bold]")
-    show(versions[:10], _version_columns(), output, empty="none yet")
-
-
-def _model_lines(view: ModelView) -> dict[str, Any]:
-    def named(version: VersionSummary | None) -> str | None:
-        return f"version {version.number} ({short(version.digest)})" if version else None
-
-    rollout = view.rollout
-    verdict = view.last_verdict
-    return {
-        "name": view.name,
-        "description": view.spec.get("description"),
-        "owner": view.spec.get("owner"),
-        "task": view.spec.get("task"),
-        "generation": view.generation,
-        "champion": named(view.champion),
-        "candidate": named(view.candidate),
-        "contenders": ", ".join(str(version.number) for version in view.contenders),
-        "last verdict": f"{verdict.decision}: {verdict.reason}" if verdict else None,
-        "rollout": f"{rollout.state}{', waits for ' + rollout.waiting_for if rollout.waiting_for else ''}"
-        if rollout
-        else None,
-        "routing": f"revision {view.routing_revision}",
-    }
+def _why(entry: LedgerEntry) -> str:
+    verdict = entry.body.get("verdict") or {}
+    judged = f"{verdict.get('decision')}: {verdict.get('reason')}" if verdict else ""
+    return str(entry.body.get("reason") or judged)

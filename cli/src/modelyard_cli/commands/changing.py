@@ -1,18 +1,25 @@
-"""What changes a model: apply, validate, delete, register, promote, rollback, pause, resume."""
+"""What changes a model: apply, validate, delete, register, promote, rollback; pause, resume and abort a rollout."""
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from modelyard_common.errors import Invalid, NotFound
-from modelyard_contracts.registry_v1 import PromotionRequest, RollbackRequest
+from modelyard_common.errors import Invalid, ModelyardError, NotFound
+from modelyard_common.problems import error_from
+from modelyard_contracts.problem import Problem
+from modelyard_contracts.registry_v1 import (
+    PromotionRequest,
+    RollbackRequest,
+    RolloutView,
+    VersionSummary,
+)
+from pydantic import ValidationError
 
+from modelyard_cli.commands.browsing import OneModel, Output
 from modelyard_cli.manifests import read_manifests, with_uploaded_data
 from modelyard_cli.output import ERR, OUT, Format, print_json, short
 from modelyard_cli.session import Session
@@ -20,13 +27,12 @@ from modelyard_cli.session import Session
 __all__ = ["add_to", "version_ref"]
 
 File = Annotated[Path, typer.Option("--file", "-f", help="A YAML file with one or more manifests.")]
-Output = Annotated[Format, typer.Option("--output", "-o", help="table or json.")]
 Reason = Annotated[str, typer.Option("--reason", "-m", help="Kept in the ledger.")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (apply, validate, delete, register, promote, rollback, pause, resume):
+    for command in (apply, validate, delete, register, promote, rollback, pause, resume, abort):
         app.command(rich_help_panel="Change")(command)
 
 
@@ -34,6 +40,11 @@ def apply(context: typer.Context, file: File, output: Output = Format.table) -> 
     """Make manifests the policy of their models; applying the same again changes nothing.
 
     A relative path in [bold]spec.data.source.uri[/bold] is uploaded and named by the digest over its rows.
+    Applying starts training by itself when data or recipe are new: [bold]modelyard get runs[/bold] shows it.
+
+    Examples:
+      modelyard apply -f examples/diabetes/model.yaml
+      modelyard validate -f model.yaml && modelyard apply -f model.yaml -o json | jq .generation
     """
     session: Session = context.obj
     manifests = read_manifests(file)
@@ -52,19 +63,30 @@ def apply(context: typer.Context, file: File, output: Output = Format.table) -> 
 
 
 def validate(file: File) -> None:
-    """Check manifests without a platform: every wrong field is named, with what was found and what is allowed."""
+    """Check manifests without a platform: every wrong field is named, with what was found and what is allowed.
+
+    Examples:
+      modelyard validate -f model.yaml
+    """
     for manifest, _ in read_manifests(file):
         OUT.print(f"model/{manifest.metadata.name} is valid")
 
 
 def delete(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="The model's name.")],
+    model: OneModel,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a model: it is no longer trained or served. What becomes of its versions is its deletionPolicy."""
+    """Delete a model: it is no longer trained or served. What becomes of its versions is its deletionPolicy.
+
+    Examples:
+      modelyard delete diabetes
+      modelyard delete diabetes --yes        without a question, for scripts
+    """
     session: Session = context.obj
-    if not yes and sys.stdin.isatty():
+    if not yes:
+        if not sys.stdin.isatty():
+            raise Invalid(f"nobody is here to ask whether {model} shall be deleted; say --yes")
         typer.confirm(f"Delete {model}?", abort=True)
     session.connect().registry.delete(model)
     OUT.print(f"model/{model} deleted")
@@ -80,43 +102,46 @@ def register(
     """Bring a model that was trained elsewhere: it is packed, verified, judged and rolled out like any other.
 
     The sample gives the signature, the probe set and the baseline that drift is measured against; use rows that
-    the model has not learned from. Pickles are refused.
+    the model has not learned from. Pickles are refused. What the gates do not let pass can be promoted by hand.
+
+    Examples:
+      modelyard register model.skops --model diabetes --data sample.csv
+      modelyard register mlruns/1/models/m-3f/artifacts --model diabetes --data sample.parquet
+      modelyard promote diabetes 3 -m "measured by hand"
     """
     session: Session = context.obj
     for needed in (path, data):
         if not needed.exists():
             raise NotFound(f"there is no {needed}")
-    view = session.connect().registry.model(model)
-    with tempfile.TemporaryDirectory(prefix="modelyard-") as folder:
-        request = {
-            "model": model,
-            "spec": view.spec,
-            "path": str(path.absolute()),
-            "data": str(data.absolute()),
-            "registry_url": session.url("registry"),
-            "mlflow_url": session.layout.url("mlflow"),
-            "token_file": str(session.token_file) if session.token_file else None,
-            "work_dir": folder,
-        }
-        file = Path(folder) / "bring.json"
-        file.write_text(json.dumps(request))
-        # Packing needs scikit-learn and MLflow's library, which this command does not import.
-        done = subprocess.run(
-            [sys.executable, "-m", "modelyard_trainer.bring", str(file)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        raise Invalid(lines[-1] if lines else "the model could not be packed")
-    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    answer = _bring(session, model, path, data)
     if output is Format.json:
         print_json(answer)
         return
-    OUT.print(f"version {answer['number']} ({short(answer['digest'])}) of {model}: {answer['state']}")
-    if answer.get("verdict"):
-        OUT.print(f"  {answer['verdict']['decision']}: {answer['verdict']['reason']}", soft_wrap=True)
+    OUT.print(f"version {answer.number} ({short(answer.digest)}) of {model}: {answer.state}")
+    if answer.verdict:
+        OUT.print(f"  {answer.verdict.decision}: {answer.verdict.reason}", soft_wrap=True, markup=False)
+
+
+def _bring(session: Session, model: str, path: Path, data: Path) -> VersionSummary:
+    """Pack and register in a process of its own: that needs scikit-learn and MLflow's library, which are heavy."""
+    command = [sys.executable, "-m", "modelyard_trainer.bring", str(path.absolute()), "--model", model]
+    command += ["--data", str(data.absolute()), "--registry-url", session.url("registry")]
+    command += ["--mlflow-url", session.url("mlflow")]
+    if session.token_file is not None:
+        command += ["--token-file", str(session.token_file.absolute())]
+    done = subprocess.run(command, capture_output=True, check=False)
+    try:
+        if done.returncode == 0:
+            return VersionSummary.model_validate_json(done.stdout)
+        problem = Problem.model_validate_json(done.stdout)
+    except ValidationError as exc:
+        raise ModelyardError(f"packing ended unexpectedly: {_last_line(done.stderr)}") from exc
+    raise error_from(problem)
+
+
+def _last_line(output: bytes) -> str:
+    lines = output.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 def version_ref(text: str) -> int | str:
@@ -130,13 +155,18 @@ def version_ref(text: str) -> int | str:
 
 def promote(
     context: typer.Context,
-    model: str,
+    model: OneModel,
     version: Annotated[str, typer.Argument(help="A number, or a digest.")],
     direct: Annotated[bool, typer.Option("--direct", help="Skip the steps of the rollout.")] = False,
     reason: Reason = "",
     output: Output = Format.table,
 ) -> None:
-    """Make a version champion, by the steps of the manifest's rollout. The gates are not asked; the ledger is told."""
+    """Make a version champion, by the steps of the manifest's rollout. The gates are not asked; the ledger is told.
+
+    Examples:
+      modelyard promote electricity 4 -m "needed for the audit"
+      modelyard promote electricity 4 --direct          at once, without shadow or canary
+    """
     session: Session = context.obj
     request = PromotionRequest(version=version_ref(version), reason=reason, direct=direct)
     view = session.connect().registry.promote(model, request)
@@ -148,12 +178,17 @@ def promote(
 
 def rollback(
     context: typer.Context,
-    model: str,
+    model: OneModel,
     to: Annotated[str, typer.Option(help="A number or digest; the previous champion when left out.")] = "",
     reason: Reason = "",
     output: Output = Format.table,
 ) -> None:
-    """Return to an earlier champion at once."""
+    """Return to an earlier champion at once.
+
+    Examples:
+      modelyard rollback electricity -m "complaints from the south"
+      modelyard rollback electricity --to 2
+    """
     session: Session = context.obj
     request = RollbackRequest(to=version_ref(to) if to else None, reason=reason)
     view = session.connect().registry.rollback(model, request)
@@ -163,15 +198,39 @@ def rollback(
     OUT.print(f"rolled back to {short(view.candidate)}")
 
 
-def pause(context: typer.Context, model: str, reason: Reason = "") -> None:
-    """Hold the running rollout where it is."""
+def pause(context: typer.Context, model: OneModel, reason: Reason = "", output: Output = Format.table) -> None:
+    """Hold the running rollout where it is: the candidate keeps its share, no step is taken.
+
+    Examples:
+      modelyard pause electricity -m "looking into it"
+    """
     session: Session = context.obj
-    view = session.connect().registry.pause(model, reason)
-    OUT.print(f"rollout {view.id}: {view.state}")
+    _tell_rollout(session.connect().registry.pause(model, reason), output)
 
 
-def resume(context: typer.Context, model: str, reason: Reason = "") -> None:
-    """Let a paused rollout go on."""
+def resume(context: typer.Context, model: OneModel, reason: Reason = "", output: Output = Format.table) -> None:
+    """Let a paused rollout go on.
+
+    Examples:
+      modelyard resume electricity
+    """
     session: Session = context.obj
-    view = session.connect().registry.resume(model, reason)
-    OUT.print(f"rollout {view.id}: {view.state}")
+    _tell_rollout(session.connect().registry.resume(model, reason), output)
+
+
+def abort(context: typer.Context, model: OneModel, reason: Reason = "", output: Output = Format.table) -> None:
+    """End the running rollout; the champion stays.
+
+    Examples:
+      modelyard abort electricity -m "wrong data"
+    """
+    session: Session = context.obj
+    _tell_rollout(session.connect().registry.abort(model, reason), output)
+
+
+def _tell_rollout(view: RolloutView, output: Format) -> None:
+    if output is Format.json:
+        print_json(view)
+        return
+    waits = f", waits for {view.waiting_for}" if view.waiting_for else ""
+    OUT.print(f"rollout {view.id} of {short(view.candidate)}: {view.state}{waits}", soft_wrap=True, markup=False)

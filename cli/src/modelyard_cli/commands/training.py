@@ -10,6 +10,7 @@ from modelyard_client import TrainingClient
 from modelyard_contracts.training_v1 import TERMINAL_STATES, RunTrigger, RunView, SubmitRunRequest
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from modelyard_cli.commands.browsing import OneModel, Output
 from modelyard_cli.exits import RunEndedBadly
 from modelyard_cli.output import ERR, OUT, Format, print_json, short
 from modelyard_cli.session import Session
@@ -17,6 +18,7 @@ from modelyard_cli.session import Session
 __all__ = ["add_to", "wait_for_run"]
 
 _POLL_S = 0.3
+OneRun = Annotated[str, typer.Argument(help="A run's id; `modelyard get runs` lists them.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,12 +29,17 @@ def add_to(app: typer.Typer) -> None:
 
 def train(
     context: typer.Context,
-    model: str,
+    model: OneModel,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; exit code 6 if it fails.")] = False,
     reason: Annotated[str, typer.Option("--reason", "-m", help="Kept with the run.")] = "",
-    output: Annotated[Format, typer.Option("--output", "-o", help="table or json.")] = Format.table,
+    output: Output = Format.table,
 ) -> None:
-    """Start a training run, on the history and on all labels that have come."""
+    """Start a training run, on the history and on all labels that have come.
+
+    Examples:
+      modelyard train diabetes
+      modelyard train diabetes --wait -m "new sensors"      a progress bar; exit code 6 if it fails
+    """
     session: Session = context.obj
     training = session.connect().training
     run = training.submit(SubmitRunRequest(model=model, trigger=RunTrigger(kind="manual", reason=reason)))
@@ -59,19 +66,31 @@ def wait_for_run(training: TrainingClient, run: RunView, *, quiet: bool = False)
     return run
 
 
-def cancel(context: typer.Context, run: str) -> None:
-    """End a run."""
+def cancel(context: typer.Context, run: OneRun, output: Output = Format.table) -> None:
+    """End a run.
+
+    Examples:
+      modelyard cancel run-1a21211e419-3aefa20b
+    """
     session: Session = context.obj
     view = session.connect().training.cancel(run)
+    if output is Format.json:
+        print_json(view)
+        return
     OUT.print(f"run {view.id}: {view.state}")
 
 
 def logs(
     context: typer.Context,
-    run: Annotated[str, typer.Argument(help="A run's id; `modelyard get runs` lists them.")],
+    run: OneRun,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
 ) -> None:
-    """Print what a run wrote."""
+    """Print what a run wrote: JSON, one event a line.
+
+    Examples:
+      modelyard logs run-1a21211e419-3aefa20b --follow
+      modelyard logs "$(modelyard get runs diabetes -o json | jq -r '.[0].id')" | jq -r .message
+    """
     session: Session = context.obj
     training = session.connect().training
     offset = 0

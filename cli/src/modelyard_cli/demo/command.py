@@ -31,7 +31,6 @@ from modelyard_cli.session import Session
 __all__ = ["demo"]
 
 _FIRST_VERSION_S = 180.0
-_BARRIER_ROWS = 250
 
 
 class _Interrupted(Exception):
@@ -47,9 +46,6 @@ def demo(
     ] = False,
     data: Annotated[Path | None, typer.Option(help="Another folder with history.parquet and stream.parquet.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows of the stream.")] = None,
-    barrier_rows: Annotated[
-        int, typer.Option(min=25, help="After so many rows the stream waits for the platform; divides the window.")
-    ] = _BARRIER_ROWS,
 ) -> None:
     """Watch the loop close on real data: train, serve, drift, retrain, judge, roll out.
 
@@ -70,7 +66,7 @@ def demo(
     _empty(layout)
     platform.start()
     try:
-        result = _play(platform, stream, view, started=started, barrier_rows=barrier_rows, told=told)
+        result = _play(platform, stream, view, started=started, told=told)
         _tell(console, result, layout)
         if not finite:
             print_urls(layout, prometheus="prometheus" in platform.processes)
@@ -95,9 +91,7 @@ def _empty(layout: Layout) -> None:
     shutil.rmtree(layout.home, ignore_errors=True)
 
 
-def _play(
-    platform: Platform, stream: Stream, view: View, *, started: float, barrier_rows: int, told: dict[str, bool]
-) -> dict[str, Any]:
+def _play(platform: Platform, stream: Stream, view: View, *, started: float, told: dict[str, bool]) -> dict[str, Any]:
     layout = platform.layout
     client = Session(layout, {}, None).connect()
     story = Story(client, stream.name, stream.history_rows)
@@ -119,7 +113,7 @@ def _play(
         keep_alive()
         view.rows(done, f"held {holder.held_s:.0f} s")
 
-    replayer = Replayer(stream, layout.url("inference"), client.drift, barrier_rows, holder, seen)
+    replayer = Replayer(stream, layout.url("inference"), client.drift, holder, seen)
     with view.showing():
         _wait_served(client, stream.name, keep_alive)
         replayer.run()

@@ -1,8 +1,8 @@
 """Holding the stream while the platform thinks: the result must not depend on how fast this machine is.
 
 In the world a half-hour lies between two rows, and a run is over before the next one comes. Here the stream waits
-until drift has seen what was sent, no command is on its way, no run is at work, and inference serves what the
-registry last decided.
+until drift has seen what was sent, rows and labels, no command is on its way, no run is at work, and inference serves
+what the registry last decided.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import httpx
 from modelyard_client import Modelyard
 from modelyard_common.errors import ModelyardError, NotFound, Unavailable
+from modelyard_contracts.registry_v1 import ModelView, RolloutStepView
 from modelyard_contracts.training_v1 import TERMINAL_STATES
 
 __all__ = ["Holder"]
@@ -22,8 +23,8 @@ _POLL_S = 0.02
 _POLL_RUN_S = 0.25
 _PATIENCE_S = 300.0
 _ADOPTION_S = 20.0
-_ROLLOUT_LOOK_S = 0.6
-"""The registry looks at a rollout four times a second; after this it has seen what was there when we asked."""
+_ROLLOUT_LOOK_S = 2.0
+"""The registry looks at a rollout four times a second; after this it waits for something else than responses."""
 
 
 @dataclass(slots=True)
@@ -62,6 +63,8 @@ class Holder:
             status = self.platform.drift.status(self.model)
             if status.requests < answered:
                 return f"drift has {status.requests} of {answered} rows"
+            if status.folded_label_seq < status.label_seq:
+                return f"windows have seen the labels up to {status.folded_label_seq} of {status.label_seq}"
             if status.processed_seq < status.ingest_seq:
                 return f"windows have seen {status.processed_seq} of {status.ingest_seq} rows {status.note}"
             if status.pending_commands:
@@ -74,12 +77,17 @@ class Holder:
         return f"run {active[0].id} is {active[0].state}" if active else None
 
     def _let_rollout_advance(self) -> None:
-        """Give the registry one look at a rollout under way, and inference the time to adopt what follows."""
+        """Give the registry time to act on a step that has its responses, and inference to adopt what follows."""
         try:
             view = self.platform.registry.model(self.model)
-            if view.rollout is not None and view.rollout.state == "running":
-                time.sleep(_ROLLOUT_LOOK_S)
-                view = self.platform.registry.model(self.model)
+            while (step := self._ripe(view)) is not None:
+                looked = time.monotonic() + _ROLLOUT_LOOK_S
+                while _live(view) == step and time.monotonic() < looked:
+                    self.keep_alive()
+                    time.sleep(_POLL_S)
+                    view = self.platform.registry.model(self.model)
+                if _live(view) == step:
+                    break
         except ModelyardError:
             return
         deadline = time.monotonic() + _ADOPTION_S
@@ -87,9 +95,26 @@ class Holder:
             self.keep_alive()
             time.sleep(_POLL_S)
 
+    def _ripe(self, view: ModelView) -> RolloutStepView | None:
+        """Return the live step of a rollout if its candidate has given the responses that the step asks for."""
+        step = _live(view)
+        if step is None or step.revision is None:
+            return None
+        try:
+            candidate = self.platform.drift.comparison(self.model, step.revision).candidate
+        except NotFound:
+            return None
+        return step if candidate is not None and candidate.responses >= step.min_requests else None
+
     def _serves(self, revision: int) -> bool:
         try:
             answer = httpx.get(f"{self.platform.inference.base_url}/v1/models", timeout=5.0, trust_env=False).json()
         except (httpx.HTTPError, ValueError):
             return False
         return any(entry["name"] == self.model and entry["revision"] >= revision for entry in answer["models"])
+
+
+def _live(view: ModelView) -> RolloutStepView | None:
+    if view.rollout is None or view.rollout.state != "running":
+        return None
+    return next((step for step in view.rollout.steps if step.outcome == "running"), None)

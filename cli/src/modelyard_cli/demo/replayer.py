@@ -1,7 +1,8 @@
 """Replays a stream: each row to the inference API when its time has come, each label to drift when it is known.
 
 Rows are asked one by one over a few keep-alive connections, without retries: what fails, failed. Before a block of
-rows the labels that are due by its first row are sent, so that none comes early.
+rows the labels that are due by its first row are sent, so that none comes early. The stream is held after each block
+and after its labels, so that whatever the platform decides, it decides knowing the same rows and labels every time.
 """
 
 from __future__ import annotations
@@ -47,15 +48,13 @@ class Replayer:
     """Sends a stream.
 
     Attributes:
-        barrier_rows: after so many rows ``hold`` is called, which returns when the stream may go on.
-        hold: told how many rows were answered so far.
+        hold: returns when the stream may go on; told how many rows were answered so far.
         seen: told of each block: (rows sent so far).
     """
 
     stream: Stream
     inference_url: str
     drift: DriftClient
-    barrier_rows: int
     hold: Callable[[int], None]
     seen: Callable[[int], None]
     answers: list[Answer] = field(default_factory=list)
@@ -63,6 +62,7 @@ class Replayer:
     first_correct: float | None = None
     """Monotonic seconds of the first answer that was true."""
     _labelled: int = 0
+    _failed: int = 0
 
     def run(self) -> None:
         """Replay all rows."""
@@ -70,32 +70,32 @@ class Replayer:
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 for start in range(0, len(self.stream), _BLOCK_ROWS):
-                    if start and start % self.barrier_rows == 0:
+                    if self._send_labels(start):
                         self.hold(self.answered)
-                    self._send_labels(start)
                     block = range(start, min(start + _BLOCK_ROWS, len(self.stream)))
                     parts = [block[place::_CONNECTIONS] for place in range(_CONNECTIONS)]
                     found: dict[int, Answer] = {}
                     for part in pool.map(self._ask, connections, parts):
                         found |= part
                     self.answers += [found[row] for row in block]
+                    self._failed += sum(1 for answer in found.values() if answer.failure)
+                    self.hold(self.answered)
                     self.seen(len(self.answers))
             finally:
                 for connection in connections:
                     connection.close()
-        self.hold(self.answered)
 
     @property
     def answered(self) -> int:
         """Rows that got an answer."""
-        return sum(1 for answer in self.answers if not answer.failure)
+        return len(self.answers) - self._failed
 
     def _ask(self, connection: _Connection, rows: range) -> dict[int, Answer]:
         found = {}
         for row in rows:
             body = {
                 "inputs": tensors([self.stream.features[row]]),
-                "parameters": {"event_time": self.stream.times[row].isoformat()},
+                "parameters": {"event_time": self.stream.times[row].isoformat(), "routing_key": str(row)},
             }
             answer = connection.ask(body)
             if self.first_correct is None and not answer.failure and answer.value == self.stream.truths[row]:
@@ -103,8 +103,8 @@ class Replayer:
             found[row] = answer
         return found
 
-    def _send_labels(self, row: int) -> None:
-        """Send the labels that are known when a row comes."""
+    def _send_labels(self, row: int) -> bool:
+        """Send the labels that are known when a row comes; return whether there were any."""
         now = self.stream.times[row]
         due = self._labelled
         while due < len(self.answers) and self.stream.times[due] + self.stream.delay <= now:
@@ -118,6 +118,7 @@ class Replayer:
             self._deliver(LabelBatch(labels=labels))
             self.labels_sent += len(labels)
         self._labelled = due
+        return bool(labels)
 
     def _deliver(self, batch: LabelBatch) -> None:
         """Deliver labels at least once: drift takes the same label again as a no-op."""

@@ -64,6 +64,10 @@ class Layout:
         """Where a process writes."""
         return self.home / "logs" / f"{name}.log"
 
+    def probe(self, name: str) -> str:
+        """Return the path that answers 200 once a process can work."""
+        return {"mlflow": "/health", "prometheus": "/-/ready"}.get(name, "/health/ready")
+
     def programs(self, *, prometheus: str | None) -> list[Program]:
         """Return the processes of the platform, in the order in which they are started.
 
@@ -85,7 +89,7 @@ class Layout:
         environment = dict(os.environ) | {f"{prefix}{key}": value for key, value in told.items()}
         environment |= {"PYTHONUNBUFFERED": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
         command = (sys.executable, "-m", f"modelyard_{name}.main")
-        return Program(name, command, environment, self.port(name), "/health/ready")
+        return Program(name, command, environment, self.port(name), self.probe(name))
 
     def _mlflow(self) -> Program:
         folder = self.home / "mlflow"
@@ -98,7 +102,7 @@ class Layout:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        return Program("mlflow", command, environment, self.port("mlflow"), "/health")
+        return Program("mlflow", command, environment, self.port("mlflow"), self.probe("mlflow"))
 
     def _prometheus(self, binary: str) -> Program:
         folder = self.home / "prometheus"
@@ -109,7 +113,7 @@ class Layout:
             "--storage.tsdb.retention.time=7d",
             f"--web.listen-address={_HOST}:{self.port('prometheus')}",
         )
-        return Program("prometheus", command, dict(os.environ), self.port("prometheus"), "/-/ready")
+        return Program("prometheus", command, dict(os.environ), self.port("prometheus"), self.probe("prometheus"))
 
     def prepare(self, *, prometheus: bool) -> None:
         """Make the folders, and Prometheus's configuration."""

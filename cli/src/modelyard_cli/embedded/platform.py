@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO
 
@@ -17,13 +15,13 @@ import psutil
 from modelyard_common.errors import Conflict, Unavailable
 
 from modelyard_cli.embedded.layout import Layout
-from modelyard_cli.embedded.process import Supervised
+from modelyard_cli.embedded.process import Supervised, living, write_identity
 
-__all__ = ["Platform", "find_supervisor", "port_owner", "stop_leftovers"]
+__all__ = ["Platform", "find_supervisor", "port_owner", "stop_leftovers", "taken"]
 
 _POLL_S = 0.2
 _START_S = 120.0
-_STOP_ORDER = ("prometheus", "inference", "training", "registry", "drift", "mlflow")
+_STOP_ORDER = (("prometheus", "inference"), ("training", "registry"), ("drift", "mlflow"))
 """Inference first: what it still has to tell goes to drift, which must be there."""
 _GRACE_S = 15.0
 
@@ -53,7 +51,7 @@ class Platform:
         self.claim()
         try:
             self.layout.prepare(prometheus=self._has_prometheus)
-            missing = [process for process in self.processes.values() if not process.adopt()]
+            missing = [process for process in self.processes.values() if not self._adopt(process)]
             self._check_ports(missing)
         except BaseException:
             self._release()
@@ -61,10 +59,18 @@ class Platform:
         found = len(self.processes) - len(missing)
         if found:
             self._say(f"found {found} processes of this platform running; they stay as they are")
-        state = {"pid": os.getpid(), "port_base": self.layout.port_base}
-        self.layout.state.write_text(json.dumps(state))
         for process in missing:
             process.start()
+
+    def _adopt(self, process: Supervised) -> bool:
+        """Take a running process over; one that was told other ports than ours is stopped, and is missing."""
+        if not process.adopt():
+            return False
+        if not process.is_elsewhere():
+            return True
+        self._say(f"{process.program.name} runs on another port than --port-base asks for, and is moved")
+        process.stop(_GRACE_S)
+        return False
 
     def claim(self) -> None:
         """Take the folder. Raise Conflict when another supervisor has it."""
@@ -72,15 +78,15 @@ class Platform:
         if self._lock is None:
             self._take_lock()
 
-    def wait_ready(self, *names: str, timeout_s: float = _START_S) -> None:
-        """Wait until processes answer; restarts those that die meanwhile.
+    def wait_ready(self, *names: str, timeout_s: float = _START_S, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Wait until processes answer, or until told to stop; restarts those that die meanwhile.
 
         Raises:
             Unavailable: one of them does not come up; names its log.
         """
         waiting = list(names or self.processes)
         deadline = time.monotonic() + timeout_s
-        while waiting:
+        while waiting and not stopped():
             self.watch()
             waiting = [name for name in waiting if not self.processes[name].is_ready()]
             if waiting and time.monotonic() > deadline:
@@ -103,11 +109,7 @@ class Platform:
 
     def stop(self) -> None:
         """Stop all processes, training jobs too, and give the folder back."""
-        for name in _STOP_ORDER:
-            if name in self.processes:
-                self.processes[name].stop(_GRACE_S)
-                if name == "training":
-                    _stop_jobs(self.layout)
+        _stop_in_order(self.processes, self.layout)
         self._release()
 
     def abandon(self) -> None:
@@ -120,16 +122,13 @@ class Platform:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             handle.close()
-            owner = find_supervisor(self.layout)
-            who = f" (process {owner})" if owner else ""
-            raise Conflict(
-                f"a platform already runs on {self.layout.home}{who}; "
-                "stop it with `modelyard down`, or use another --data-dir"
-            ) from exc
+            raise Conflict(taken(self.layout, find_supervisor(self.layout))) from exc
         self._lock = handle
+        write_identity(self.layout.state, psutil.Process(), port_base=self.layout.port_base)
 
     def _release(self) -> None:
         if self._lock is not None:
+            # In this order: who finds the lock free may write the state of its own.
             self.layout.state.unlink(missing_ok=True)
             self._lock.close()
             self._lock = None
@@ -146,24 +145,32 @@ class Platform:
 
 def find_supervisor(layout: Layout) -> int | None:
     """Return the process that supervises a folder, if one does."""
-    try:
-        pid = int(json.loads(layout.state.read_text())["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return pid if psutil.pid_exists(pid) else None
+    process = living(layout.state)
+    return process.pid if process is not None else None
+
+
+def taken(layout: Layout, owner: int | None) -> str:
+    """Return the sentence that refuses a second platform on a folder."""
+    who = f" (process {owner})" if owner else ""
+    return f"a platform already runs on {layout.home}{who}; stop it with `modelyard down`, or use another --data-dir"
 
 
 def stop_leftovers(layout: Layout) -> int:
     """Stop processes that a killed supervisor left behind; return how many there were."""
-    found = 0
-    programs = {program.name: program for program in layout.programs(prometheus="prometheus")}
-    for name in _STOP_ORDER:
-        process = Supervised(programs[name], layout)
-        if process.adopt():
-            found += 1
+    programs = layout.programs(prometheus="prometheus")
+    left = {program.name: process for program in programs if (process := Supervised(program, layout)).adopt()}
+    _stop_in_order(left, layout)
+    return len(left)
+
+
+def _stop_in_order(processes: Mapping[str, Supervised], layout: Layout) -> None:
+    for group in _STOP_ORDER:
+        asked = [processes[name] for name in group if name in processes]
+        for process in asked:
+            process.ask_to_stop()
+        for process in asked:
             process.stop(_GRACE_S)
     _stop_jobs(layout)
-    return found
 
 
 def _stop_jobs(layout: Layout) -> None:

@@ -8,18 +8,24 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 
 from modelyard_cli.embedded.layout import Layout, Program
 
-__all__ = ["Supervised"]
+__all__ = ["Supervised", "is_ready", "living", "write_identity"]
 
 _LOG_BYTES = 20 * 1024**2
 _FIRST_BACKOFF_S = 0.2
 _MAX_BACKOFF_S = 10.0
 _HEALTHY_S = 30.0
+_COLLECT_S = 1.0
+"""A killed process ends at once, unless the kernel waits for a disk: then it is left to it."""
+_SAME_BIRTH_S = 1.0
+"""The kernel counts births in ticks from boot; the wall clock that they are told in may be stepped a little."""
 
 
 class Supervised:
@@ -33,9 +39,12 @@ class Supervised:
         self.program = program
         self._layout = layout
         self._process: psutil.Process | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        """Set when we started it ourselves: only then can its end be collected."""
         self._backoff_s = _FIRST_BACKOFF_S
         self._not_before = 0.0
         self._started = 0.0
+        self._asked = False
         self.restarts = 0
 
     @property
@@ -45,17 +54,14 @@ class Supervised:
 
     def adopt(self) -> bool:
         """Take over the process that an earlier supervisor started; return whether there is one."""
-        try:
-            record = json.loads(self._layout.record(self.program.name).read_text())
-            process = psutil.Process(record["pid"])
-            same = abs(process.create_time() - record["born"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        except (OSError, ValueError, KeyError, psutil.Error):
-            return False
-        if not same:
-            return False
-        self._process = process
+        self._process = living(self._layout.record(self.program.name))
         self._started = time.monotonic()
-        return True
+        return self._process is not None
+
+    def is_elsewhere(self) -> bool:
+        """Return whether the recorded process was told another port than this platform has for it."""
+        record = _read(self._layout.record(self.program.name))
+        return record is not None and record.get("port") != self.program.port
 
     def start(self) -> None:
         """Start the process; its output is appended to its log."""
@@ -65,7 +71,7 @@ class Supervised:
         if path.exists() and path.stat().st_size > _LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         with path.open("ab") as log:
-            started = subprocess.Popen(
+            self._child = subprocess.Popen(
                 self.program.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -73,20 +79,16 @@ class Supervised:
                 env=dict(self.program.environment),
                 start_new_session=True,
             )
-        self._process = psutil.Process(started.pid)
-        record = {"pid": started.pid, "born": self._process.create_time(), "port": self.program.port}
-        target = self._layout.record(self.program.name)
-        part = target.with_suffix(".part")
-        part.write_text(json.dumps(record))
-        part.replace(target)
+        self._process = psutil.Process(self._child.pid)
+        write_identity(self._layout.record(self.program.name), self._process, port=self.program.port)
         self._started = time.monotonic()
 
     def is_running(self) -> bool:
         """Return whether the process runs; one of our children that ended is reaped."""
         if self._process is None:
             return False
-        with suppress(ChildProcessError):
-            os.waitpid(self._process.pid, os.WNOHANG)
+        if self._child is not None:
+            self._child.poll()
         try:
             return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
@@ -113,29 +115,66 @@ class Supervised:
         """Return whether the process answers that it can work."""
         return is_ready(self._layout.url(self.program.name) + self.program.probe)
 
+    def ask_to_stop(self) -> None:
+        """Ask the process to end, once: a second signal would cut its drain short."""
+        if self._process is not None and not self._asked and self.is_running():
+            self._asked = True
+            with suppress(psutil.Error):
+                self._process.terminate()
+
     def stop(self, grace_s: float) -> None:
         """Ask the process to end, and kill it when it does not within grace_s seconds."""
         if self._process is not None and self.is_running():
-            with suppress(psutil.Error):
-                self._process.terminate()
+            self.ask_to_stop()
             deadline = time.monotonic() + grace_s
             while self.is_running() and time.monotonic() < deadline:
                 time.sleep(0.05)
         self._sweep()
+        if self._child is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(_COLLECT_S)
         self._layout.record(self.program.name).unlink(missing_ok=True)
-        self._process = None
+        self._process = self._child = None
+        self._asked = False
 
     def _sweep(self) -> None:
         """Kill what is left of the process's session: workers whose parent was killed still hold its port."""
-        try:
-            record = json.loads(self._layout.record(self.program.name).read_text())
-            group, born = int(record["pid"]), float(record["born"])
-        except (OSError, ValueError, KeyError, TypeError):
+        record = _read(self._layout.record(self.program.name))
+        if record is None:
             return
+        group, born = record["pid"], record["born"]
         for process in psutil.process_iter(["pid", "create_time"]):
             with suppress(psutil.Error, OSError):
                 if os.getpgid(process.pid) == group and process.info["create_time"] >= born - 1.0:
                     process.send_signal(signal.SIGKILL)
+
+
+def write_identity(path: Path, process: psutil.Process, **more: int) -> None:
+    """Keep who a process is, so that another process of the same number is never taken for it."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"pid": process.pid, "born": process.create_time(), **more}))
+    part.replace(path)
+
+
+def living(path: Path) -> psutil.Process | None:
+    """Return the process whose identity was kept, if it is alive."""
+    record = _read(path)
+    if record is None:
+        return None
+    try:
+        process = psutil.Process(record["pid"])
+        same = abs(process.create_time() - record["born"]) < _SAME_BIRTH_S
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text())
+        return {**record, "pid": int(record["pid"]), "born": float(record["born"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def is_ready(url: str) -> bool:
