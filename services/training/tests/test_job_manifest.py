@@ -110,6 +110,15 @@ def test_the_document_travels_in_the_job_and_names_the_pods_own_paths() -> None:
     assert template["spec"]["containers"][0]["args"] == ["/modelyard/job/job.json"]
 
 
+def test_a_job_sees_its_own_token_of_a_secret_that_holds_more() -> None:
+    template = JobTemplate(image="modelyard/trainer:1", token_secret="modelyard-auth", token_key="trainer")
+
+    pod = job_manifest(JOB, template)["spec"]["template"]["spec"]
+
+    [volume] = [volume for volume in pod["volumes"] if volume["name"] == "token"]
+    assert volume["secret"]["items"] == [{"key": "trainer", "path": "token"}]
+
+
 def test_without_a_secret_a_job_has_no_token() -> None:
     document = MANIFESTS["job-small"]["spec"]["template"]["metadata"]["annotations"]["modelyard.dev/job"]
     assert json.loads(document)["token_file"] is None

@@ -85,7 +85,9 @@ class TrainingSettings(ServiceSettings):
     job_service_account: str = "default"
     """Of the pods; its token is never mounted, since a job does not ask the cluster."""
     job_token_secret: str | None = None
-    """A Secret whose key ``token`` is what jobs call the platform with. Required when ``token_file`` is set."""
+    """A Secret with the token that jobs call the platform with. Required when ``token_file`` is set."""
+    job_token_key: str = Field("token", pattern=r"^[-._a-zA-Z0-9]{1,253}$")
+    """The key of that Secret: one Secret may hold the tokens of a whole platform, and a pod sees only its own."""
     job_secrets: tuple[str, ...] = ()
     """Secrets whose keys become environment variables of jobs: credentials of MLflow's artifact store."""
     job_labels: dict[str, str] = {}

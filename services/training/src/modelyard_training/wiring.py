@@ -164,6 +164,7 @@ def _template(settings: TrainingSettings) -> JobTemplate:
         pull_secrets=settings.job_pull_secrets,
         service_account=settings.job_service_account,
         token_secret=settings.job_token_secret,
+        token_key=settings.job_token_key,
         environment=settings.pod_environment,
         secrets=settings.job_secrets,
         labels=settings.job_labels,

@@ -47,7 +47,9 @@ class JobTemplate:
     pull_secrets: tuple[str, ...] = ()
     service_account: str = "default"
     token_secret: str | None = None
-    """A Secret whose key ``token`` is the platform's bearer token."""
+    """A Secret with the platform's bearer token."""
+    token_key: str = "token"  # noqa: S105  # a name
+    """The key of that Secret; the pod sees this one alone."""
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     """Secrets whose keys become environment variables: credentials of a store."""
@@ -206,7 +208,7 @@ def _volumes(template: JobTemplate) -> list[dict[str, Any]]:
         {"name": "tmp", "emptyDir": {"sizeLimit": template.disk}},
     ]
     if template.token_secret:
-        item = {"key": "token", "path": "token"}
+        item = {"key": template.token_key, "path": "token"}
         volumes.append(
             {"name": "token", "secret": {"secretName": template.token_secret, "items": [item], "defaultMode": 0o440}}
         )
