@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from modelyard_common.errors import Invalid, ModelyardError
-from modelyard_contracts.open_inference import InferResponse, ModelMetadata
+from modelyard_contracts.open_inference import IndexEntry, InferResponse, ModelMetadata
+from pydantic import TypeAdapter
 
 from modelyard_client.base import ApiClient
 
@@ -119,6 +120,11 @@ class InferenceClient(ApiClient):
         except ModelyardError:
             return False
         return True
+
+    def index(self) -> list[IndexEntry]:
+        """Return every version that one server has loaded, and the models that wait for one."""
+        response = self._http.request("POST", "/v2/repository/index", json={}, timeout_s=3.0)
+        return TypeAdapter(list[IndexEntry]).validate_json(response.content)
 
     def metadata(self, model: str) -> ModelMetadata:
         """Return what the model takes and gives."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelyard_contracts.evaluation_v1 import Evaluation
+from modelyard_contracts.pages import Page
 from modelyard_contracts.training_v1 import DatasetView, RunReport, RunView, SubmitRunRequest
 
 from modelyard_client.base import ApiClient, write_whole
@@ -33,6 +34,11 @@ class TrainingClient(ApiClient):
     def runs(self, model: str | None = None) -> list[RunView]:
         """Return runs, newest first."""
         return self._pages(RunView, "/v1/runs", {"model": model})
+
+    def latest_run(self, model: str) -> RunView | None:
+        """Return the newest run of a model."""
+        response = self._http.request("GET", "/v1/runs", params={"model": model, "limit": 1})
+        return next(iter(Page[RunView].model_validate_json(response.content).items), None)
 
     def cancel(self, run: str) -> RunView:
         """End a run."""

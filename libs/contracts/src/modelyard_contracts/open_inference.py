@@ -9,6 +9,7 @@ from pydantic import Field
 from modelyard_contracts.base import View, Wire
 
 __all__ = [
+    "IndexEntry",
     "InferRequest",
     "InferResponse",
     "MetadataTensor",
@@ -91,6 +92,15 @@ class ModelMetadata(View):
     platform: str
     inputs: tuple[MetadataTensor, ...] = ()
     outputs: tuple[MetadataTensor, ...] = ()
+
+
+class IndexEntry(View):
+    """One version in ``POST /v2/repository/index``; a model that has none yet is there without a version."""
+
+    name: str
+    version: str
+    state: str
+    reason: str = ""
 
 
 class ServerMetadata(View):

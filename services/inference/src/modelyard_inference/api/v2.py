@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from modelyard_contracts.base import View
-from modelyard_contracts.open_inference import ModelMetadata, ServerMetadata
+from modelyard_contracts.open_inference import IndexEntry, ModelMetadata, ServerMetadata
 from starlette.responses import JSONResponse
 
 from modelyard_inference.api.codecs.v2 import input_tensors, output_tensors
@@ -17,15 +16,6 @@ __all__ = ["VERSION", "router"]
 VERSION = "0.1.0"
 
 router = APIRouter(prefix="/v2", tags=["open inference"], route_class=V2Route)
-
-
-class IndexEntry(View):
-    """One version in the repository index."""
-
-    name: str
-    version: str
-    state: str
-    reason: str = ""
 
 
 @router.get("")
