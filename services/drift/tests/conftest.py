@@ -43,7 +43,15 @@ def make_world(any_database: Database, tmp_path: Path) -> Iterator[Callable[...,
             client = stack.enter_context(httpx.Client(base_url=stack.enter_context(running(app)), trust_env=False))
             stop = threading.Event()
             app.state.refresh()
-            return World(client, registry, training, lambda: app.state.turn(stop), app.state.refresh, app.state.drift)
+            return World(
+                client=client,
+                registry=registry,
+                training=training,
+                turn=lambda: app.state.turn(stop),
+                refresh=app.state.refresh,
+                fold_overdue=lambda: app.state.fold(stop, overdue=True),
+                services=app.state.drift,
+            )
 
         yield make
 

@@ -101,9 +101,11 @@ class World:
     training: FakeTraining
     turn: Callable[[], None]
     refresh: Callable[[], bool]
+    fold_overdue: Callable[[], None]
     services: DriftServices
     generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(11))
     sent: int = 0
+    last: list[dict[str, Any]] = field(default_factory=list)
 
     def rows(self, number: int, *, heat: float = 0.0, noise: float = 0.0, **changes: Any) -> list[dict[str, Any]]:
         """Make events, one an event-time minute."""
@@ -132,6 +134,7 @@ class World:
                 | changes
             )
             self.sent += 1
+        self.last = made
         return made
 
     def send(self, events: list[dict[str, Any]]) -> dict[str, Any]:

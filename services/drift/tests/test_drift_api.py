@@ -285,8 +285,95 @@ class TestDecisions:
         assert world.get("windows")["items"][0]["severity"] == "critical"
         assert [c.trigger for c in world.training.commands] == ["performance"]
 
+    def test_an_episode_subsides_after_calm_windows_and_its_return_is_news(self, world: World) -> None:
+        world.send(world.rows(100, heat=3.0))
+        world.send(world.rows(100))
+        assert world.get("episodes")["items"][0]["closed_at"] is None
+        world.send(world.rows(100))
+        [over] = world.get("episodes")["items"]
+        assert (over["closed_by"], over["windows"]) == ("subsided: calm for 2 windows", 1)
+        world.sent += 24 * 60
+        world.send(world.rows(100, heat=3.0))
+        again, _ = world.get("episodes")["items"]
+        assert (again["features"], again["closed_at"]) == (["heat"], None)
+        assert [command.episode for command in world.training.commands] == [over["id"], again["id"]]
+
+    def test_a_window_too_small_to_judge_does_not_calm_an_episode(self, world: World) -> None:
+        [policy] = world.registry.known
+        few = spec(monitor__window={"for": "1h"})
+        world.registry.known = [replace(policy, spec=few, spec_digest="sha256:" + "6" * 64)]
+        world.refresh()
+        world.send(world.rows(60, heat=3.0))
+        for _ in range(2):
+            world.send(world.rows(30))
+            world.sent += 30
+        world.send(world.rows(1))
+        states = [window["state"] for window in world.get("windows")["items"]]
+        assert states == ["insufficient", "insufficient", "scored"]
+        assert world.get("episodes")["items"][0]["closed_at"] is None
+
+    def test_a_model_that_stays_below_its_floor_is_trained_again_with_each_window(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        world = make_world()
+        self.watch_accuracy(world)
+        for _ in range(2):
+            self.answer(world, right=False)
+            world.sent += 24 * 60
+        [episode] = world.get("episodes")["items"]
+        assert (episode["features"], episode["windows"]) == (["performance:accuracy"], 2)
+        assert [command.episode for command in world.training.commands] == [episode["id"]] * 2
+
+    def test_poor_performance_subsides_when_labels_say_so(self, make_world: Callable[..., World]) -> None:
+        world = make_world()
+        self.watch_accuracy(world)
+        self.answer(world, right=False)
+        self.answer(world, right=True)
+        world.send(world.rows(100))
+        assert world.get("episodes")["items"][0]["closed_at"] is None
+        unlabelled = world.sent - 100
+        rows = [{"prediction_id": f"p{place}/0", "value": 1} for place in range(unlabelled, world.sent)]
+        answers = {entry["id"]: entry["prediction"] for entry in world.last}
+        world.label([row | {"value": answers[row["prediction_id"]]} for row in rows])
+        assert world.get("episodes")["items"][0]["closed_by"] == "subsided: calm for 2 windows"
+
+    @staticmethod
+    def watch_accuracy(world: World) -> None:
+        when = [{"performance": {"metric": "accuracy", "below": 0.6}}]
+        world.registry.known = [Policy(MODEL, spec(train__when=when), "sha256:" + "7" * 64)]
+        world.refresh()
+
+    @staticmethod
+    def answer(world: World, *, right: bool) -> None:
+        """A window whose labels all come."""
+        events = world.rows(100)
+        world.send(events)
+        world.label(
+            [
+                {"prediction_id": event["id"], "value": event["prediction"] if right else 1 - event["prediction"]}
+                for event in events
+            ]
+        )
+
 
 class TestPerformance:
+    def test_a_few_labels_reach_their_window_when_no_more_can_be_expected(self, world: World) -> None:
+        events = world.rows(100)
+        world.send(events)
+        world.label([{"prediction_id": e["id"], "value": e["prediction"]} for e in events[:5]])
+        world.fold_overdue()
+        assert world.get("windows")["items"][0]["performance"] == []
+        world.sent += 24 * 60
+        world.send(world.rows(1))
+        world.fold_overdue()
+        assert world.get("windows")["items"][0]["performance"][0]["rows"] == 5
+
+    def test_status_says_how_far_labels_have_been_folded(self, world: World) -> None:
+        world.send(world.rows(10))
+        last = world.label([{"prediction_id": "p3/0", "value": 1}]).json()["last_seq"]
+        status = world.get("status")
+        assert (status["label_seq"], status["folded_label_seq"]) == (last, last)
+
     def test_late_labels_reach_the_window_of_their_rows(self, world: World) -> None:
         events = world.rows(100)
         world.send(events)

@@ -182,6 +182,8 @@ class DriftStatus(View):
     processed_seq: int
     """Windows have seen everything up to here."""
     label_seq: int
+    folded_label_seq: int = 0
+    """The performance of windows has seen every label up to here."""
     labels: int
     labels_waiting: int
     labels_missing: int

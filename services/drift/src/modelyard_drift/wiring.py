@@ -84,7 +84,7 @@ def build(
     tasks = [
         working,
         Task("policies", lambda _: working.wake() if refresh() else None, settings.refresh_s),
-        Task("late-labels", lambda stop: fold(stop, idle=True), _IDLE_S * 5),
+        Task("late-labels", lambda stop: fold(stop, overdue=True), _IDLE_S * 5),
         Task("retention", lambda _: retain(), settings.retention_s),
         Task("metrics", lambda _: _show(browse, transactions), _METRICS_S),
     ]
@@ -112,7 +112,7 @@ def build(
         health=health,
         tasks=tasks if background else [],
         on_close=[registry_client.close, training_client.close, database.close],
-        state={"drift": services, "turn": turn, "refresh": refresh},
+        state={"drift": services, "turn": turn, "refresh": refresh, "fold": fold},
     )
 
 

@@ -1,6 +1,7 @@
 """Episodes: a lasting change, keyed by model, reference version and the set of features that drifted.
 
-A feature that newly crosses opens another episode; the same ones again lengthen theirs. A promotion closes all.
+A feature that newly crosses opens another episode; the same ones again lengthen theirs. A promotion closes all, and
+one whose features stay calm for some windows subsides, so that their next crossing is news again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from datetime import datetime
 
 from modelyard_drift.domain.severity import Severity, worst
 
-__all__ = ["Episode", "Sighting", "close_all", "follow"]
+__all__ = ["CALM_WINDOWS", "Episode", "Glance", "Sighting", "close_all", "follow", "has_subsided"]
+
+CALM_WINDOWS = 2
+"""One calm window may be chance; with more, a change that comes back within weeks would go unseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Episode:
     closed_at: datetime | None = None
     closed_by: str = ""
     commanded: bool = False
-    """Training was commanded for it; it never is a second time."""
+    """Training was commanded for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,35 @@ def follow(
         result.append(opened)
         touched.append(opened)
     return result, touched
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a closed window says about the names of an episode.
+
+    Attributes:
+        judged: names that it had enough rows, or labels, to judge.
+        crossed: those of them that were beyond their thresholds.
+    """
+
+    first_row: int
+    judged: frozenset[str]
+    crossed: frozenset[str]
+
+
+def has_subsided(episode: Episode, newest: Sequence[Glance]) -> bool:
+    """Return whether an episode is over: the last windows since it opened judged all its names, and none crossed.
+
+    Args:
+        newest: the model's last CALM_WINDOWS closed windows, in any order.
+    """
+    names = set(episode.features)
+    calm = [
+        glance
+        for glance in newest
+        if glance.first_row > episode.opened_row and names <= glance.judged and not names & glance.crossed
+    ]
+    return len(calm) >= CALM_WINDOWS
 
 
 def close_all(open_episodes: Sequence[Episode], *, at: datetime, by: str) -> list[Episode]:

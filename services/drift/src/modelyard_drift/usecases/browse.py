@@ -52,6 +52,7 @@ class Browse:
             ingest_seq=log.prediction_seq,
             processed_seq=progress.processed_seq,
             label_seq=log.label_seq,
+            folded_label_seq=progress.label_cursor,
             labels=log.labels,
             labels_waiting=log.waiting,
             labels_missing=progress.labels_missing,

@@ -12,7 +12,7 @@ from modelyard_contracts.metrics_v1 import METRICS_BY_TASK
 from modelyard_stats.baseline import Baseline
 from modelyard_stats.scoring import WindowScore, score_window
 
-from modelyard_drift.domain.episodes import Episode, Sighting, follow
+from modelyard_drift.domain.episodes import CALM_WINDOWS, Episode, Glance, Sighting, close_all, follow, has_subsided
 from modelyard_drift.domain.performance import Performance, beyond, by_version
 from modelyard_drift.domain.policy import Limits, decide
 from modelyard_drift.domain.severity import (
@@ -81,6 +81,7 @@ class CloseWindow:
         store.save_window(policy.model, kept)
         if closed.by != "promotion":
             self.follow_up(store, policy, kept, drifted | failing, watermark)
+            self.end_subsided(store, policy, watermark)
         delay = timedelta(seconds=spec.label_delay_s)
         return store.unlabelled(policy.model, up_to=watermark - delay)
 
@@ -107,13 +108,28 @@ class CloseWindow:
         for episode in sorted(touched, key=lambda one: -ORDER.index(one.severity)):
             self._decide(store, policy, episode, window.view.quality, watermark)
 
+    def end_subsided(self, store: Writer, policy: Policy, watermark: datetime) -> None:
+        """Close the open episodes whose names have been calm for some windows."""
+        open_episodes = store.open_episodes(policy.model)
+        if not open_episodes:
+            return
+        watches_performance = any(_is_performance(episode) for episode in open_episodes)
+        newest = [
+            _glance(store, policy, window, with_performance=watches_performance)
+            for window in store.windows(policy.model, before=None, limit=CALM_WINDOWS)
+        ]
+        over = [episode for episode in open_episodes if has_subsided(episode, newest)]
+        for episode in close_all(over, at=watermark, by=f"subsided: calm for {CALM_WINDOWS} windows"):
+            store.save_episode(policy.model, episode)
+
     def _decide(
         self, store: Writer, policy: Policy, episode: Episode, faults: Sequence[str], watermark: datetime
     ) -> None:
-        if episode.commanded:
+        performance = _is_performance(episode)
+        if episode.commanded and not performance:
+            # The change was learned from once. A model below its floor is tried again with every window of new labels.
             store.save_episode(policy.model, episode)
             return
-        performance = _is_performance(episode)
         verdict = decide(
             episode.severity,
             self._limits(policy.spec, performance=performance),
@@ -121,9 +137,9 @@ class CloseWindow:
             commands=store.command_times(policy.model),
             faults=faults,
         )
-        store.save_episode(policy.model, replace(episode, commanded=verdict.kind == "command"))
+        store.save_episode(policy.model, replace(episode, commanded=episode.commanded or verdict.kind == "command"))
         last = store.last_decision(episode.id)
-        if last is not None and last.decision == verdict.kind:
+        if last is not None and last.decision == verdict.kind != "command":
             return
         log = store.log(policy.model)
         store.save_decision(
@@ -181,6 +197,23 @@ def failing_metrics(spec: ManagedModelSpec, performance: Sequence[Performance]) 
             if overall and enough and beyond(entry.value, below=rule.below, above=rule.above):
                 found[f"{PERFORMANCE_PREFIX}{rule.metric}"] = "critical"
     return found
+
+
+def _glance(store: Writer, policy: Policy, window: StoredWindow, *, with_performance: bool) -> Glance:
+    """Return what a closed window says about features, the prediction and, if asked, the watched metrics."""
+    view = window.view
+    scored = [] if view.state != "scored" else [*view.features, *([view.prediction] if view.prediction else [])]
+    judged = {part.feature for part in scored}
+    crossed = {part.feature for part in scored if part.drifted}
+    if with_performance:
+        performance = measured(store, policy, window.first_seq, window.last_seq)
+        judged |= {
+            f"{PERFORMANCE_PREFIX}{entry.metric}"
+            for entry in performance
+            if entry.version == "" and entry.rows >= policy.spec.monitor.drift.min_rows
+        }
+        crossed |= set(failing_metrics(policy.spec, performance))
+    return Glance(view.first_row, frozenset(judged), frozenset(crossed))
 
 
 def _required(spec: ManagedModelSpec) -> dict[str, bool]:
