@@ -27,10 +27,11 @@ from tools.charts.common import (
     Resources,
     Routed,
     Service,
+    ServiceAccount,
     Shutdown,
     Workload,
 )
-from tools.charts.kinds import KubernetesList, Name, SecretKey, Texts, Url, Values
+from tools.charts.kinds import KubernetesList, Name, SecretKey, SecretName, Texts, Url, Values
 
 __all__ = ["CHARTS", "Chart", "Observability"]
 
@@ -41,6 +42,8 @@ class Chart:
 
     values: type[Values]
     settings: type[ServiceSettings] | None = None
+    owned: frozenset[str] = frozenset()
+    """Settings that other values of this chart decide, beside those of every chart."""
 
 
 def _resources(cpu: str, memory: str, limit: str) -> Resources:
@@ -95,12 +98,28 @@ class TrainingPeers(Values):
 
 
 class Jobs(Values):
-    """The pods that train."""
+    """The pods that train: Jobs that training makes in its own namespace."""
 
     image: Image = Image(repository="modelyard/trainer")
     """The image of the trainer."""
-    service_account: bool = True
-    """True: jobs get a ServiceAccount of their own, without any rights and without a token."""
+    token_key: SecretKey = "trainer"  # noqa: S105  # a name
+    """Key of `auth.existingSecret` with the token that jobs call the platform with."""
+    service_account: ServiceAccount = ServiceAccount()
+    """The jobs' identity: without any rights, and its token is never mounted."""
+    secrets: list[SecretName] = []
+    """Secrets whose keys become environment variables of jobs."""
+    labels: Texts = {}
+    """More labels of Jobs and their pods, for cost reports."""
+    node_selector: Texts = {}
+    """Labels that a node must have to train."""
+    tolerations: KubernetesList = []
+    """Taints that jobs put up with."""
+    disk: str = Field("10Gi", pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)$")
+    """The most that a job may write; more ends it."""
+    ttl_seconds: int = Field(86400, ge=3600)
+    """How long a finished Job stays for people to look at."""
+    start_patience_seconds: int = Field(600, ge=0)
+    """How long a pod may fail to start before its run is failed: a cluster that grows needs minutes for a node."""
     network_policy: ClosedNetwork = ClosedNetwork()
     """Edges of the jobs beside those of the service graph."""
 
@@ -357,9 +376,16 @@ class Umbrella(Values):
     observability: Subchart = {"enabled": False}
 
 
+_OF_JOBS = frozenset(
+    {"launcher", "kubeconfig", "job_namespace", "job_image", "job_pull_policy", "job_pull_secrets", "job_secrets"}
+    | {"job_service_account", "job_token_secret", "job_token_key", "job_labels", "job_node_selector", "job_tolerations"}
+    | {"job_disk", "job_ttl_s", "job_start_patience_s", "job_command", "job_niceness"}
+)
+"""Derived from `jobs` and the platform; the last two are for jobs that are processes."""
+
 CHARTS: Mapping[str, Chart] = {
     "registry": Chart(Registry, RegistrySettings),
-    "training": Chart(Training, TrainingSettings),
+    "training": Chart(Training, TrainingSettings, _OF_JOBS),
     "inference": Chart(Inference, InferenceSettings),
     "drift": Chart(Drift, DriftSettings),
     "operator": Chart(Operator),

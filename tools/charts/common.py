@@ -33,6 +33,7 @@ __all__ = [
     "Resources",
     "Routed",
     "Service",
+    "ServiceAccount",
     "Shutdown",
     "Workload",
 ]

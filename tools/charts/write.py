@@ -54,7 +54,9 @@ def schema_of(chart: Chart) -> dict[str, Any]:
         schema["properties"]["settings"] |= {
             "additionalProperties": False,
             "properties": {
-                to_camel(name): _setting(field) for name, field in properties.items() if name not in CHART_OWNED
+                to_camel(name): _setting(field)
+                for name, field in properties.items()
+                if name not in CHART_OWNED | chart.owned
             },
         }
         schema["properties"]["settings"].pop("x-kubernetes-object")

@@ -38,7 +38,7 @@ from modelyard_training.usecases.submit import Submit
 from modelyard_training.usecases.tick import Tick
 from modelyard_training.usecases.version_dataset import VersionDataset
 
-__all__ = ["build"]
+__all__ = ["build", "job_template"]
 
 log = get_logger(__name__)
 
@@ -149,14 +149,15 @@ def _launcher(settings: TrainingSettings, clock: Clock) -> Launcher:
     return KubernetesLauncher(
         Cluster.connect(settings.kubeconfig),
         namespace=settings.job_namespace,
-        template=_template(settings),
+        template=job_template(settings),
         logs=settings.data_dir / "logs",
         clock=clock,
         patience_s=settings.job_start_patience_s,
     )
 
 
-def _template(settings: TrainingSettings) -> JobTemplate:
+def job_template(settings: TrainingSettings) -> JobTemplate:
+    """Return what all Jobs of this installation have in common."""
     return JobTemplate(
         image=settings.job_image or "",
         command=settings.job_command if "job_command" in settings.model_fields_set else (),

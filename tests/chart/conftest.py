@@ -1,0 +1,36 @@
+"""Real Helm 3 and 4, and the charts put together once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import kube_tools
+import pytest
+
+from tests.chart.rendering import Helm
+from tools.charts.build import build
+
+
+@pytest.fixture(scope="session")
+def tools() -> kube_tools.KubeTools:
+    try:
+        return kube_tools.ensure()
+    except kube_tools.KubeToolsError as exc:
+        pytest.skip(f"Helm cannot be had: {exc}")
+
+
+@pytest.fixture(scope="session")
+def helms(tools: kube_tools.KubeTools, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Helm]:
+    """Both majors, each with charts that it put together itself."""
+    scratch: Path = tmp_path_factory.mktemp("charts")
+    return {
+        name: Helm(binary, build(scratch / name, binary), tmp_path_factory.mktemp(name))
+        for name, binary in (("helm3", tools.helm3), ("helm4", tools.helm4))
+    }
+
+
+@pytest.fixture(scope="session")
+def helm(helms: Mapping[str, Helm]) -> Helm:
+    """Helm 4, where the major does not matter: both render the same, which has a test of its own."""
+    return helms["helm4"]

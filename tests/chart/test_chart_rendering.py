@@ -1,0 +1,155 @@
+"""Every chart with every profile and feature, on both majors of Helm, against Kubernetes' own schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import kubernetes_validate
+import pytest
+
+from tests.chart.rendering import (
+    FEATURES,
+    GOLDENS,
+    SERVICES,
+    Document,
+    Helm,
+    golden,
+    merged,
+    name_of,
+    of_kind,
+    profile,
+    section,
+    umbrella,
+)
+
+PROFILES = ("small", "ha", "ci")
+MATRIX = [pytest.param(p, f, id=f"{p}-{f}") for p in PROFILES for f in FEATURES]
+# Kinds that are not Kubernetes' own; the tests below look at each of them.
+FOREIGN = {"ServiceMonitor", "HTTPRoute", "ScaledObject"}
+
+
+@pytest.mark.parametrize(("profile_name", "feature"), MATRIX)
+def test_helm_3_and_helm_4_render_the_same(helms: Mapping[str, Helm], profile_name: str, feature: str) -> None:
+    three, four = (umbrella(helm, profile_name, feature) for helm in helms.values())
+
+    assert {name_of(document) for document in three} == {name_of(document) for document in four}
+    assert golden(three) == golden(four)
+
+
+@pytest.mark.parametrize(("profile_name", "feature"), MATRIX)
+def test_every_object_is_what_kubernetes_calls_one(helm: Helm, profile_name: str, feature: str) -> None:
+    documents = umbrella(helm, profile_name, feature)
+
+    for document in documents:
+        if document["kind"] not in FOREIGN:
+            kubernetes_validate.validate(document, "1.35", strict=True)
+    names = [name_of(document) for document in documents]
+    assert sorted(set(names)) == sorted(names), "two objects of one name"
+    assert all(document["metadata"].get("namespace", "ml") == "ml" for document in documents)
+
+
+def test_the_schemas_of_kubernetes_are_looked_at_strictly(helm: Helm) -> None:
+    [service] = [one for one in of_kind(umbrella(helm, "small", "plain"), "Service") if "drift" in name_of(one)]
+    misspelt = merged(service, {"spec": {"clusterIp": "None"}})
+
+    with pytest.raises(kubernetes_validate.ValidationError, match="clusterIp"):
+        kubernetes_validate.validate(misspelt, "1.35", strict=True)
+
+
+@pytest.mark.parametrize("profile_name", PROFILES)
+@pytest.mark.parametrize("chart", [*SERVICES, "observability", "crds"])
+def test_a_chart_alone_makes_the_objects_that_the_umbrella_makes(helm: Helm, chart: str, profile_name: str) -> None:
+    values = merged(profile(profile_name), {"observability": {"enabled": True}})
+    together = {name_of(document): document for document in helm.render("modelyard", values)}
+
+    alone = helm.render(chart, section(values, chart), release=f"modelyard-{chart}")
+
+    assert alone
+    for document in alone:
+        assert _without_release(document) == _without_release(together[name_of(document)])
+
+
+def _without_release(document: Document) -> str:
+    """Return an object as text, with the release's name taken out where it is a label."""
+    text = golden([document]) or str(document)
+    return "\n".join(line for line in text.splitlines() if "app.kubernetes.io/instance:" not in line)
+
+
+@pytest.mark.parametrize("profile_name", PROFILES)
+def test_a_profile_renders_what_was_reviewed(helm: Helm, profile_name: str) -> None:
+    rendered = golden(umbrella(helm, profile_name, "plain"))
+
+    reviewed = (GOLDENS / f"{profile_name}.yaml").read_text()
+
+    assert rendered == reviewed, "look at the difference, then `python -m tests.chart.goldens`"
+
+
+@pytest.mark.parametrize("chart", [*SERVICES, "crds", "observability", "modelyard"])
+@pytest.mark.parametrize("major", ["helm3", "helm4"])
+def test_lint_finds_nothing(helms: Mapping[str, Helm], major: str, chart: str) -> None:
+    values = {"persistence": {"enabled": True}} if chart == "mlflow" else {}
+
+    said = helms[major].run("lint", "", chart, profile("small") if chart == "modelyard" else values, "--strict")
+
+    assert "1 chart(s) linted, 0 chart(s) failed" in said
+
+
+def test_the_umbrella_leaves_out_what_is_switched_off(helm: Helm) -> None:
+    off = {name: {"enabled": False} for name in (*SERVICES, "crds", "observability") if name != "registry"}
+
+    documents = helm.render("modelyard", off)
+
+    assert {document["metadata"]["labels"]["app.kubernetes.io/name"] for document in documents} == {"registry"}
+
+
+def test_release_and_platform_names_of_any_length_make_names_that_kubernetes_takes(helm: Helm) -> None:
+    documents = helm.render("modelyard", profile("ha"), release="a" * 53)
+
+    # A StatefulSet's pods carry its name and a hash of ten characters in a label of at most 63.
+    assert max(len(document["metadata"]["name"]) for document in documents if "CRD" not in document["kind"]) <= 63
+    assert max(len(document["metadata"]["name"]) for document in of_kind(documents, "StatefulSet")) <= 52
+    assert {len(service["metadata"]["name"]) for service in of_kind(documents, "Service")} <= set(range(1, 53))
+
+
+@pytest.mark.parametrize("chart", SERVICES)
+def test_extra_objects_are_templates_of_their_chart(helm: Helm, chart: str) -> None:
+    documents = umbrella(helm, "small", "hatches")
+
+    [made] = [one for one in of_kind(documents, "ConfigMap") if one["metadata"]["name"] == f"modelyard-{chart}-more"]
+    assert made["data"] == {"release": "modelyard"}
+
+
+def test_routes_write_out_their_defaults_so_that_gitops_tools_see_no_difference(helm: Helm) -> None:
+    routes = of_kind(umbrella(helm, "small", "routed"), "HTTPRoute")
+
+    assert len(routes) == 5
+    for route in routes:
+        [parent] = route["spec"]["parentRefs"]
+        assert parent == {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public", "namespace": "gw"}
+        [rule] = route["spec"]["rules"]
+        [backend] = rule["backendRefs"]
+        assert backend["group"] == "" and backend["kind"] == "Service" and backend["weight"] == 1
+
+
+def test_keda_takes_the_place_of_the_autoscaler(helm: Helm) -> None:
+    documents = umbrella(helm, "small", "keda")
+
+    assert of_kind(documents, "HorizontalPodAutoscaler") == []
+    [scaled] = of_kind(documents, "ScaledObject")
+    target = scaled["spec"]["scaleTargetRef"]
+    assert f"{target['kind']}/{target['name']}" in {name_of(document) for document in documents}
+    assert [trigger["type"] for trigger in scaled["spec"]["triggers"]] == ["cpu", "cron"]
+
+
+def test_service_monitors_find_each_service_by_a_port_that_it_has(helm: Helm) -> None:
+    documents = umbrella(helm, "small", "ours")
+    services = of_kind(documents, "Service")
+    monitors = of_kind(documents, "ServiceMonitor")
+
+    assert len(monitors) == 5
+    for monitor in monitors:
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        [service] = [one for one in services if wanted <= one["metadata"]["labels"].items()]
+        assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
+        assert monitor["spec"]["sampleLimit"] > 0
+        assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
