@@ -153,13 +153,16 @@ spec:
 {{- define "modelyard-common.httpRoute" -}}
 {{- if .Values.httpRoute.enabled -}}
 {{- include "modelyard-common.requireClients" . -}}
+{{- if not .Values.httpRoute.parentRefs -}}
+{{- fail (printf "%s: httpRoute.enabled needs httpRoute.parentRefs" .Chart.Name) -}}
+{{- end -}}
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata:
   {{- include "modelyard-common.metadata" (dict "root" . "component" .Chart.Name "annotations" .Values.httpRoute.annotations) | nindent 2 }}
 spec:
   parentRefs:
-    {{- range required (printf "%s: httpRoute.enabled needs httpRoute.parentRefs" .Chart.Name) .Values.httpRoute.parentRefs }}
+    {{- range .Values.httpRoute.parentRefs }}
     - {{ merge (dict) . (dict "group" "gateway.networking.k8s.io" "kind" "Gateway") | toYaml | nindent 6 | trim }}
     {{- end }}
   {{- with .Values.httpRoute.hostnames }}

@@ -55,6 +55,7 @@ class ServiceSettings(BaseSettings):
     grace_s: float = Field(20.0, ge=0, le=3600)
     """Seconds that requests in flight may take to finish after that."""
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    """The largest body of a request."""
     registry_url: str = "http://127.0.0.1:8081"
     training_url: str = "http://127.0.0.1:8082"
     drift_url: str = "http://127.0.0.1:8083"
