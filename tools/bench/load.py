@@ -101,7 +101,7 @@ async def _measure(url: str, body: bytes, connections: int, seconds: float) -> S
     for _ in range(connections):
         ends.append(loop.create_future())
         callers.append(_Caller(request, start + seconds, ends[-1]))
-        await loop.create_connection(lambda caller=callers[-1]: caller, place.hostname, place.port or 80)  # type: ignore[misc]
+        await loop.create_connection(lambda caller=callers[-1]: caller, place.hostname or "", place.port or 80)  # type: ignore[misc]
     async with asyncio.timeout(seconds + _ENDING_S):
         await asyncio.gather(*ends)
     latencies = tuple(latency for caller in callers for latency in caller.latencies_ms)

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from modelyard_common.errors import Unavailable
 from modelyard_common.http import HttpClient
 from modelyard_contracts.pages import Page
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ValidationError
 
 __all__ = ["ApiClient", "write_whole"]
 
 V = TypeVar("V", bound=BaseModel)
+Item = TypeVar("Item")
+
+
+class _Ready(BaseModel):
+    checks: dict[str, str] = {}
 
 
 def write_whole(path: Path, chunks: Iterable[bytes]) -> Path:
     """Write chunks to path: readers see all of them or the file of before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with part.open("wb") as handle:
             for chunk in chunks:
@@ -74,11 +81,18 @@ class ApiClient:
 
     def health(self) -> dict[str, str]:
         """Return the named checks of the service. Raise Unavailable when it is not ready."""
-        checks: dict[str, str] = self._http.request("GET", "/health/ready", timeout_s=3.0).json().get("checks", {})
-        return checks
+        return self._read(_Ready, self._http.request("GET", "/health/ready", timeout_s=3.0)).checks
 
     def _get(self, shape: type[V], path: str, **params: Any) -> V:
-        return shape.model_validate_json(self._http.request("GET", path, params=params).content)
+        return self._read(shape, self._http.request("GET", path, params=params))
+
+    def _read(self, shape: type[V], response: httpx.Response) -> V:
+        """Return an answer as its shape; whatever else answers there, it is not the service."""
+        try:
+            return shape.model_validate_json(response.content)
+        except ValidationError as exc:
+            name = shape.__name__.partition("[")[0].lstrip("_")
+            raise Unavailable(f"{self.service} at {self.base_url} answered something that is no {name}") from exc
 
     def _send(
         self,
@@ -95,16 +109,21 @@ class ApiClient:
         response = self._http.request(
             method, path, content=content, headers=headers, idempotency_key=idempotency_key, timeout_s=timeout_s
         )
-        return shape.model_validate_json(response.content)
+        return self._read(shape, response)
 
     def _pages(self, shape: type[V], path: str, params: Mapping[str, Any] | None = None) -> list[V]:
-        adapter: TypeAdapter[Page[V]] = TypeAdapter(Page[shape])  # type: ignore[valid-type]  # shape is a class, known at run time
-        items: list[V] = []
+        return self._walk(Page[shape], path, params)  # type: ignore[valid-type]  # shape is a class, known at run time
+
+    def _walk(self, page_of: type[Page[Item]], path: str, params: Mapping[str, Any] | None = None) -> list[Item]:
+        items: list[Item] = []
+        seen: set[str | None] = {None}
         cursor: str | None = None
         while True:
             response = self._http.request("GET", path, params={**(params or {}), "cursor": cursor})
-            page = adapter.validate_json(response.content)
+            page = self._read(page_of, response)
             items.extend(page.items)
-            if page.next_cursor is None:
+            if (cursor := page.next_cursor) is None:
                 return items
-            cursor = page.next_cursor
+            if cursor in seen:
+                raise Unavailable(f"{self.service} at {self.base_url} gives pages that go in a circle")
+            seen.add(cursor)

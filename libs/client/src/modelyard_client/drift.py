@@ -16,10 +16,15 @@ from modelyard_contracts.drift_v1 import (
 )
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_contracts.pages import Page
+from pydantic import RootModel
 
 from modelyard_client.base import ApiClient, write_whole
 
 __all__ = ["DriftClient"]
+
+
+class _Report(RootModel[dict[str, Any]]):
+    """A report, which is read by people and plots."""
 
 
 class DriftClient(ApiClient):
@@ -63,8 +68,8 @@ class DriftClient(ApiClient):
 
     def report(self, model: str, window: str) -> dict[str, Any]:
         """Return the report on a window."""
-        report: dict[str, Any] = self._http.request("GET", f"/v1/models/{model}/reports/{window}").json()
-        return report
+        response = self._http.request("GET", f"/v1/models/{model}/reports/{window}")
+        return self._read(_Report, response).root
 
     def report_html(self, model: str, window: str) -> str:
         """Return the report on a window as a page that needs nothing else."""
@@ -73,12 +78,4 @@ class DriftClient(ApiClient):
 
     def prediction_ids(self, model: str) -> list[str]:
         """Return the ids of all answers in the log (never shadow copies), in the order of ingest."""
-        ids: list[str] = []
-        cursor: str | None = None
-        while True:
-            response = self._http.request("GET", f"/v1/models/{model}/predictions", params={"cursor": cursor})
-            page = Page[str].model_validate_json(response.content)
-            ids.extend(page.items)
-            if page.next_cursor is None:
-                return ids
-            cursor = page.next_cursor
+        return self._walk(Page[str], f"/v1/models/{model}/predictions")

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from modelyard_common.errors import Invalid, ModelyardError
+from modelyard_common.errors import Invalid, ModelyardError, Unavailable
 from modelyard_contracts.open_inference import IndexEntry, InferResponse, ModelMetadata
-from pydantic import TypeAdapter
+from modelyard_contracts.problem import FieldError
+from pydantic import RootModel
 
 from modelyard_client.base import ApiClient
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["InferenceClient", "Prediction", "tensors"]
 
 Row = Mapping[str, Any]
+_PLAIN = (str, int, bool, float, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def tensors(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return rows as V2 input tensors, one a feature, shape [n].
 
     Raises:
-        Invalid: there are no rows, or they have different features.
+        Invalid: there are no rows, they have different features, or values that JSON has not.
     """
     if not rows:
         raise Invalid("there are no rows to predict")
@@ -48,11 +50,12 @@ def tensors(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         if set(row) != set(names):
             raise Invalid(f"row {number} has other features than row 0")
-    return [_tensor(name, [row[name] for row in rows]) for name in names]
+    return [
+        _tensor(name, [_plain(row[name], f"[{number}].{name}") for number, row in enumerate(rows)]) for name in names
+    ]
 
 
 def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
-    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     known = [value for value in values if value is not None]
     if known and all(isinstance(value, bool) for value in known):
         datatype = "BOOL"
@@ -63,6 +66,10 @@ def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
     else:
         datatype = "FP64"
     return {"name": name, "shape": [len(values)], "datatype": datatype, "data": values}
+
+
+class _Index(RootModel[list[IndexEntry]]):
+    """What a server has loaded."""
 
 
 class InferenceClient(ApiClient):
@@ -87,20 +94,24 @@ class InferenceClient(ApiClient):
             version: a number or digest; the champion or the candidate by the split when left out.
             event_time: when it happened; now when left out.
             routing_key: requests with one key go to one version during a rollout.
+
+        Raises:
+            Invalid: names the row and the feature.
         """
-        records = rows if isinstance(rows, Sequence) else rows.to_dict(orient="records")
         parameters: dict[str, Any] = {}
         if event_time is not None:
             parameters["event_time"] = event_time.isoformat()
         if routing_key is not None:
             parameters["routing_key"] = routing_key
         path = f"/v2/models/{model}" + (f"/versions/{version}" if version is not None else "") + "/infer"
-        body: dict[str, Any] = {"inputs": tensors([_plain(record) for record in records])}
+        body: dict[str, Any] = {"inputs": tensors(_records(rows))}
         if parameters:
             body["parameters"] = parameters
         response = self._http.request("POST", path, json=body)
-        answer = InferResponse.model_validate_json(response.content)
+        answer = self._read(InferResponse, response)
         outputs = {tensor.name: tensor for tensor in answer.outputs}
+        if "predict" not in outputs:
+            raise Unavailable(f"{self.service} at {self.base_url} answered without predictions")
         probabilities = None
         if (proba := outputs.get("predict_proba")) is not None:
             width = proba.shape[-1]
@@ -124,13 +135,37 @@ class InferenceClient(ApiClient):
     def index(self) -> list[IndexEntry]:
         """Return every version that one server has loaded, and the models that wait for one."""
         response = self._http.request("POST", "/v2/repository/index", json={}, timeout_s=3.0)
-        return TypeAdapter(list[IndexEntry]).validate_json(response.content)
+        return self._read(_Index, response).root
 
     def metadata(self, model: str) -> ModelMetadata:
         """Return what the model takes and gives."""
         return self._get(ModelMetadata, f"/v2/models/{model}")
 
 
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a row with Python's own numbers instead of numpy's."""
-    return {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}
+def _records(rows: Any) -> list[dict[str, Any]]:
+    """Return rows, or those of a data frame, as dicts."""
+    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
+        if not rows.columns.is_unique:
+            raise Invalid("two columns of the data frame have one name")
+        # Only None stands for a missing value in all of pandas' kinds of columns.
+        rows = rows.astype(object).where(rows.notna(), None).to_dict(orient="records")
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        raise Invalid("rows must be a list of dicts (feature to value) or a DataFrame")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _plain(value: Any, path: str) -> Any:
+    """Return a value as one of Python's own."""
+    if isinstance(value, _PLAIN) and not isinstance(value, float):
+        return value
+    if hasattr(value, "item") and not isinstance(value, float):  # of numpy
+        return _plain(value.item(), path)
+    if not isinstance(value, float):
+        raise _wrong(path, f"must be a number, a text, a boolean or None, not a {type(value).__name__}")
+    if math.isinf(value):
+        raise _wrong(path, "must be finite")
+    return None if math.isnan(value) else float(value)
+
+
+def _wrong(path: str, message: str) -> Invalid:
+    return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))

@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
+from modelyard_common.errors import Invalid, NotFound
 from modelyard_contracts.drift_v1 import DriftStatus, Label, LabelBatch, LabelReceipt
 from modelyard_contracts.events_v1 import FeatureValue
 from modelyard_contracts.registry_v1 import (
@@ -90,13 +92,19 @@ class Model:
 
 
 class Models(Mapping[str, Model]):
-    """The models by name."""
+    """The models by name. Looking one up asks nobody: a name that is not known is found out at the first call."""
 
     def __init__(self, platform: Modelyard) -> None:
         self._platform = platform
 
     def __getitem__(self, name: str) -> Model:
         return Model(name, self._platform)
+
+    def __contains__(self, name: object) -> bool:
+        try:
+            return isinstance(name, str) and self._platform.registry.model(name).name == name
+        except (NotFound, Invalid):
+            return False
 
     def __iter__(self) -> Iterator[str]:
         return iter([view.name for view in self._platform.registry.models()])
@@ -106,7 +114,7 @@ class Models(Mapping[str, Model]):
 
 
 class Modelyard:
-    """The platform.
+    """The platform; a context manager that closes its connections.
 
     Args:
         registry_url, training_url, inference_url, drift_url: default to ``MODELYARD_REGISTRY_URL`` and its likes,
@@ -130,6 +138,14 @@ class Modelyard:
         self.inference = InferenceClient(inference_url or _url("inference"), token_file=token_file)
         self.drift = DriftClient(drift_url or _url("drift"), token_file=token_file)
         self.models = Models(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close all connections."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
-import httpx
 from modelyard_common.errors import Invalid, Unavailable
 from modelyard_contracts.bundle_v1 import MANIFEST_FILE, BundleManifest, manifest_digest
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModel
@@ -25,6 +25,7 @@ from modelyard_contracts.registry_v1 import (
     VersionView,
     WatchEvent,
 )
+from pydantic import ValidationError
 
 from modelyard_client.base import ApiClient, write_whole
 
@@ -32,6 +33,7 @@ __all__ = ["RegistryClient"]
 
 _REGISTER_TIMEOUT_S = 120.0
 """Registering reads and hashes every file of a bundle."""
+_FILE_TIMEOUT_S = 60.0
 
 
 class RegistryClient(ApiClient):
@@ -42,7 +44,7 @@ class RegistryClient(ApiClient):
     def apply(self, manifest: ManagedModel) -> ModelView:
         """Make the manifest the model's policy; applying the same twice changes nothing."""
         response = self._http.request("PUT", f"/v1/models/{manifest.metadata.name}", json=manifest.to_wire())
-        return ModelView.model_validate_json(response.content)
+        return self._read(ModelView, response)
 
     def model(self, name: str) -> ModelView:
         """Return a model."""
@@ -77,7 +79,9 @@ class RegistryClient(ApiClient):
 
     def file(self, model: str, digest: str, path: str) -> bytes:
         """Return one file of a bundle."""
-        return self._http.request("GET", f"/v1/models/{model}/versions/{digest}/files/{path}", timeout_s=60.0).content
+        return self._http.request(
+            "GET", f"/v1/models/{model}/versions/{digest}/files/{quote(path)}", timeout_s=60.0
+        ).content
 
     def download_bundle(self, model: str, digest: str, into: Path) -> Path:
         """Write all files of a bundle into a folder; every one is hashed against the digest before it is kept.
@@ -86,7 +90,10 @@ class RegistryClient(ApiClient):
             Invalid: the manifest or a file is not what the digest stands for; names the file.
         """
         raw = self.file(model, digest, MANIFEST_FILE)
-        manifest = BundleManifest.model_validate_json(raw)
+        try:
+            manifest = BundleManifest.model_validate_json(raw)
+        except ValidationError as exc:
+            raise Invalid(f"{MANIFEST_FILE} is not a bundle manifest: {exc.error_count()} wrong fields") from exc
         if str(manifest_digest(manifest)) != digest:
             raise Invalid(f"{MANIFEST_FILE} is not the manifest of {digest}")
         for entry in manifest.files:
@@ -162,10 +169,13 @@ class RegistryClient(ApiClient):
         headers = {"accept": "text/event-stream"}
         if last_event_id is not None:
             headers["last-event-id"] = str(last_event_id)
+        with self._http.stream("GET", "/v1/watch", headers=headers, timeout_s=timeout_s) as response:
+            for line in response.iter_lines():
+                if line.startswith("data:"):
+                    yield self._event(line[5:])
+
+    def _event(self, text: str) -> WatchEvent:
         try:
-            with self._http.stream("GET", "/v1/watch", headers=headers, timeout_s=timeout_s) as response:
-                for line in response.iter_lines():
-                    if line.startswith("data:"):
-                        yield WatchEvent.model_validate_json(line[5:])
-        except httpx.HTTPError as exc:
-            raise Unavailable("the registry's watch broke") from exc
+            return WatchEvent.model_validate_json(text)
+        except ValidationError as exc:
+            raise Unavailable(f"{self.service} at {self.base_url} sent something that is no WatchEvent") from exc

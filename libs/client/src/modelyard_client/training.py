@@ -74,7 +74,7 @@ class TrainingClient(ApiClient):
             headers={"content-type": media_type},
             timeout_s=_TRANSFER_TIMEOUT_S,
         )
-        return DatasetView.model_validate_json(response.content)
+        return self._read(DatasetView, response)
 
     def datasets(self) -> list[DatasetView]:
         """Return all dataset versions, newest first."""
