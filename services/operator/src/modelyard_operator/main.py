@@ -1,1 +1,23 @@
-"""Starts the operator."""
+"""Starts the operator: finds the cluster, then serves. Reads nothing but the environment."""
+
+from __future__ import annotations
+
+from modelyard_common.app import serve
+from modelyard_common.cluster import Cluster
+from modelyard_common.logs import configure_logging
+
+from modelyard_operator.settings import OperatorSettings
+from modelyard_operator.wiring import build
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = OperatorSettings()
+    configure_logging("operator", settings.log_level)
+    serve(build(settings, Cluster.connect(settings.kubeconfig, timeout_s=settings.call_timeout_s)), settings)
+
+
+if __name__ == "__main__":
+    main()

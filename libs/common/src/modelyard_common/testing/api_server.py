@@ -195,6 +195,7 @@ class ApiServer:
     def _drop(self, key: tuple[str, str, str], document: Document) -> None:
         self._version += 1
         del self._objects[key]
+        document["metadata"]["resourceVersion"] = str(self._version)
         self._events.append((self._version, "DELETED", key[0], copy.deepcopy(document)))
         self._changed.notify_all()
 
