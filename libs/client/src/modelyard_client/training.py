@@ -38,7 +38,7 @@ class TrainingClient(ApiClient):
     def latest_run(self, model: str) -> RunView | None:
         """Return the newest run of a model."""
         response = self._http.request("GET", "/v1/runs", params={"model": model, "limit": 1})
-        return next(iter(Page[RunView].model_validate_json(response.content).items), None)
+        return next(iter(self._read(Page[RunView], response).items), None)
 
     def cancel(self, run: str) -> RunView:
         """End a run."""
