@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from modelyard_common.errors import ModelyardError
+from modelyard_common.errors import ModelyardError, Unavailable
 from rich.markup import escape
 
 from modelyard_cli.commands import browsing, changing, describing, drifting, platform, predicting, training
@@ -97,6 +97,10 @@ def tell(error: ModelyardError) -> int:
         line = f"{part.path}: {part.message}"
         if line != error.message:
             ERR.print(f"  {escape(line)}", soft_wrap=True)
+    if isinstance(error, Unavailable):
+        ERR.print(
+            "[dim]`modelyard status` shows who is away; `modelyard up` starts a platform here[/dim]", soft_wrap=True
+        )
     return exit_code_of(error)
 
 

@@ -24,7 +24,7 @@ get = typer.Typer(
       modelyard get models
       modelyard get versions diabetes
       modelyard get runs diabetes -o json | jq -r '.[0].id'
-      modelyard get events                  every decision, and whether the chain of their hashes is intact""",
+      modelyard get events       every decision; is the chain of hashes intact?""",
 )
 _STATES = {"champion": "green", "candidate": "yellow", "aborted": "red", "refused": "red"}
 _RUN_STATES = {"succeeded": "green", "failed": "red", "timed_out": "red", "running": "yellow"}

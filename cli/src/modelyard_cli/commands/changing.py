@@ -44,7 +44,8 @@ def apply(context: typer.Context, file: File, output: Output = Format.table) -> 
 
     Examples:
       modelyard apply -f examples/diabetes/model.yaml
-      modelyard validate -f model.yaml && modelyard apply -f model.yaml -o json | jq .generation
+      modelyard validate -f model.yaml && modelyard apply -f model.yaml
+      modelyard apply -f model.yaml -o json | jq .generation
     """
     session: Session = context.obj
     manifests = read_manifests(file)
@@ -106,7 +107,7 @@ def register(
 
     Examples:
       modelyard register model.skops --model diabetes --data sample.csv
-      modelyard register mlruns/1/models/m-3f/artifacts --model diabetes --data sample.parquet
+      modelyard register mlruns/m-3f --model diabetes --data sample.parquet
       modelyard promote diabetes 3 -m "measured by hand"
     """
     session: Session = context.obj
@@ -165,7 +166,7 @@ def promote(
 
     Examples:
       modelyard promote electricity 4 -m "needed for the audit"
-      modelyard promote electricity 4 --direct          at once, without shadow or canary
+      modelyard promote electricity 4 --direct     without shadow or canary
     """
     session: Session = context.obj
     request = PromotionRequest(version=version_ref(version), reason=reason, direct=direct)

@@ -35,7 +35,7 @@ def drift(
     Examples:
       modelyard drift electricity
       modelyard drift electricity --last 3 -o json | jq '.windows[].features'
-      modelyard report electricity w3 --html w3.html      one window in full, with plots
+      modelyard report electricity w3 --html w3.html     with plots
     """
     client = context.obj.connect().drift
     status = client.status(model)

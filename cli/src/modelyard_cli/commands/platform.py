@@ -62,9 +62,9 @@ def up(
     Prometheus is started too when it is on the PATH. Every process writes to a file of its own in DATA-DIR/logs.
 
     Examples:
-      modelyard up                                           in the foreground, until Ctrl-C
-      modelyard up --detach                                  in the background; modelyard down stops it
-      modelyard --data-dir /tmp/two --port-base 9080 up -d   a second platform beside the first
+      modelyard up                   in the foreground, until Ctrl-C
+      modelyard up --detach          in the background; see modelyard down
+      modelyard --data-dir /tmp/two --port-base 9080 up      a second one
     """
     session: Session = context.obj
     if detach:

@@ -40,7 +40,7 @@ def predict(
     Examples:
       modelyard predict diabetes -f rows.csv --rows 3
       echo '{"age": 59, "sex": 2, "bmi": 32.1}' | modelyard predict diabetes
-      modelyard predict diabetes -f rows.parquet --version 2 -o json | jq .predictions
+      modelyard predict diabetes -f rows.parquet --version 2 -o json
     """
     session: Session = context.obj
     given = read_rows(file)[:rows]

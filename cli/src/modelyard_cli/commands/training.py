@@ -38,7 +38,7 @@ def train(
 
     Examples:
       modelyard train diabetes
-      modelyard train diabetes --wait -m "new sensors"      a progress bar; exit code 6 if it fails
+      modelyard train diabetes --wait -m "new sensors"     exit code 6 if it fails
     """
     session: Session = context.obj
     training = session.connect().training
@@ -89,7 +89,7 @@ def logs(
 
     Examples:
       modelyard logs run-1a21211e419-3aefa20b --follow
-      modelyard logs "$(modelyard get runs diabetes -o json | jq -r '.[0].id')" | jq -r .message
+      modelyard logs run-1a21211e419-3aefa20b | jq -r .message
     """
     session: Session = context.obj
     training = session.connect().training

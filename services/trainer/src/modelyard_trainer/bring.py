@@ -29,6 +29,8 @@ from modelyard_contracts.bundle_v1 import Lineage, Signature
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
 from modelyard_contracts.registry_v1 import RegisterVersionRequest, VersionView
 from modelyard_stats.baseline import build_baseline
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from modelyard_trainer.errors import RunFailed
 from modelyard_trainer.rows import Rows
@@ -120,6 +122,10 @@ def _sample(spec: ManagedModelSpec, estimator: Any, data: Path) -> _Sample:
 def _check_task(spec: ManagedModelSpec, estimator: Any) -> None:
     needed = {"classification": "predict_proba", "regression": "predict", "anomaly": "score_samples"}[spec.task]
     kind = type(estimator).__name__
+    try:
+        check_is_fitted(estimator)
+    except (NotFittedError, TypeError) as exc:
+        raise Invalid(f"{kind} was not fitted, or is no scikit-learn estimator") from exc
     if not hasattr(estimator, needed):
         raise Invalid(f"spec.task is {spec.task}, which takes a model with {needed}; {kind} has none")
     if spec.task == "regression" and hasattr(estimator, "classes_"):

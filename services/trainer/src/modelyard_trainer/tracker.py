@@ -43,6 +43,7 @@ class MlflowTracker:
         os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
         os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "20"
         os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # the log is JSON, one event a line
         if token_file is not None:
             os.environ["MLFLOW_TRACKING_TOKEN"] = token_file.read_text().strip()
         self._url = url
