@@ -14,7 +14,8 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,15 +52,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         body = make_bundle(folder / "bundle")
         others = surroundings_of(folder)
         servers = servers_of(folder, others.port)
-        with running([others], cores and Cores(cores.load, cores.load), folder), running(servers, cores, folder):
+        around = running([others], cores and Cores(cores.load, cores.load), folder)
+        with around, running(servers, cores, folder) as cpu_s:
             if cores is not None:
                 os.sched_setaffinity(0, cores.load)
             check_same_answers(servers, body)
             for connections in given.connections:
-                samples = take_turns(servers, body, connections, given.rounds, given.seconds)
+                samples = take_turns(servers, cpu_s, body, connections, given.rounds, given.seconds)
                 show(connections, samples)
     where = "servers and load on one core each" if cores else "servers and load share their cores"
-    print(f"\n{given.rounds} rounds of {given.seconds:g} s; {where}; rate: median of rounds; latencies: all rounds.")
+    print(f"\n{given.rounds} rounds of {given.seconds:g} s; {where}.")
+    print("Rates: the median of rounds. Latencies: of all rounds. CPU: of the server, a request.")
 
 
 def make_bundle(folder: Path) -> bytes:
@@ -140,7 +143,12 @@ def check_same_answers(servers: Sequence[Server], body: bytes) -> None:
 
 
 def take_turns(
-    servers: Sequence[Server], body: bytes, connections: int, rounds: int, seconds: float
+    servers: Sequence[Server],
+    cpu_s: Mapping[str, Callable[[], float]],
+    body: bytes,
+    connections: int,
+    rounds: int,
+    seconds: float,
 ) -> dict[str, list[Sample]]:
     """Return the samples of each server, one a round."""
     samples: dict[str, list[Sample]] = {server.name: [] for server in servers}
@@ -148,7 +156,9 @@ def take_turns(
         measure(server.url, body, connections=connections, seconds=min(WARM_S, seconds))
     for _ in range(rounds):
         for server in servers:
-            samples[server.name].append(measure(server.url, body, connections=connections, seconds=seconds))
+            before = cpu_s[server.name]()
+            sample = measure(server.url, body, connections=connections, seconds=seconds)
+            samples[server.name].append(replace(sample, cpu_s=cpu_s[server.name]() - before))
     return samples
 
 
@@ -159,12 +169,18 @@ def show(connections: int, samples: dict[str, list[Sample]]) -> None:
     bound = next(iter(samples))
     rows = []
     for name, sample in whole.items():
+        base = whole[bound]
         p50, p99 = sample.percentile(50), sample.percentile(99)
-        ratios = (rates[name] / rates[bound], p50 / whole[bound].percentile(50), p99 / whole[bound].percentile(99))
-        measured = (f"{rates[name]:.0f}", f"{p50:.2f}", f"{p99:.2f}")
+        ratios = (
+            rates[name] / rates[bound],
+            p50 / base.percentile(50),
+            p99 / base.percentile(99),
+            sample.cpu_us / base.cpu_us,
+        )
+        measured = (f"{rates[name]:.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{sample.cpu_us:.0f}")
         rows.append([name, *measured, *(f"{ratio:.2f}" for ratio in ratios)])
     print(f"\n{connections} connection{'' if connections == 1 else 's'}; ratios to the {bound}")
-    print(table(["server", "requests/s", "p50 ms", "p99 ms", "rate", "p50", "p99"], rows))
+    print(table(["server", "requests/s", "p50 ms", "p99 ms", "CPU us", "rate", "p50", "p99", "CPU"], rows))
 
 
 if __name__ == "__main__":

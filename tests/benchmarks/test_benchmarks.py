@@ -36,13 +36,15 @@ def test_the_benchmark_of_drift_compares_counters_with_raw_rows() -> None:
 
 
 def test_the_benchmark_of_inference_measures_all_servers_at_every_number_of_connections() -> None:
-    text = output("tools/bench_inference.py", "--rounds", "1", "--seconds", "0.3")
+    text = output("tools/bench_inference.py", "--rounds", "1", "--seconds", "0.5")
 
     assert "1 connection;" in text
     assert "16 connections;" in text
     for server in ("empty ASGI echo", "Modelyard", "FastAPI + scikit-learn"):
         alone, crowded = lines(text, server)
-        for _, rate, p50, p99, *ratios in (alone, crowded):
+        for _, rate, p50, p99, cpu, *ratios in (alone, crowded):
             assert float(rate) > 0
             assert 0 < float(p50) <= float(p99)
+            assert float(cpu) > 0
+            assert len(ratios) == 4
             assert all(float(ratio) > 0 for ratio in ratios)

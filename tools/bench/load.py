@@ -25,6 +25,13 @@ class Sample:
 
     seconds: float
     latencies_ms: tuple[float, ...]
+    cpu_s: float = 0.0
+    """CPU seconds that the server took."""
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU microseconds of the server a request: what other processes of the machine do hardly changes it."""
+        return self.cpu_s / len(self.latencies_ms) * 1e6
 
     @property
     def rate(self) -> float:
@@ -36,7 +43,8 @@ class Sample:
         return float(np.percentile(self.latencies_ms, share))
 
     def __add__(self, other: Sample) -> Sample:
-        return Sample(self.seconds + other.seconds, self.latencies_ms + other.latencies_ms)
+        latencies_ms = self.latencies_ms + other.latencies_ms
+        return Sample(self.seconds + other.seconds, latencies_ms, self.cpu_s + other.cpu_s)
 
 
 class _Caller(asyncio.Protocol):
