@@ -199,4 +199,6 @@ def golden(documents: list[Document]) -> str:
     """Return a rendering as it is kept: one order of objects and keys, without the generated CRD."""
     kept = [document for document in documents if document["kind"] != "CustomResourceDefinition"]
     kept.sort(key=name_of)
-    return yaml.safe_dump_all(kept, sort_keys=True, width=110)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump_all(kept, Dumper=dumper, sort_keys=True, width=110)
+    return text

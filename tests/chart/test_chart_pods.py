@@ -268,6 +268,12 @@ def test_training_may_make_jobs_and_the_operator_may_not_write_a_spec(helm: Helm
         ("", "events"): {"list"},
         ("", "pods/log"): {"get"},
     }
+    operator = rules["modelyard-operator"]
+    assert operator["modelyard.dev", "managedmodels"] == {"get", "list", "watch", "patch"}
+    assert operator["modelyard.dev", "managedmodels/status"] == {"patch"}
+    assert operator.keys() - {("modelyard.dev", "managedmodels"), ("modelyard.dev", "managedmodels/status")} == {
+        ("coordination.k8s.io", "leases")
+    }
     assert all("*" not in verbs for of_role in rules.values() for verbs in of_role.values())
     assert not any("secrets" in resource for of_role in rules.values() for _, resource in of_role)
 
@@ -307,8 +313,8 @@ def test_the_ha_profile_keeps_spools_and_has_no_lonely_pod_that_serves(helm: Hel
     }
 
     assert {"inference", "registry", "training"} <= persistent
-    # Training's datasets lie on one volume, and an operator does everything once; neither is asked by a prediction.
-    assert lonely == {"training", "operator"}
+    # Training's datasets lie on one volume; no prediction asks it.
+    assert lonely == {"training"}
 
 
 def test_migrations_come_before_pods_with_an_identity_of_their_own(helm: Helm) -> None:

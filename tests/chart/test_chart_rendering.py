@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping
 
 import kubernetes_validate
@@ -32,8 +34,7 @@ FOREIGN = {"ServiceMonitor", "HTTPRoute", "ScaledObject"}
 def test_helm_3_and_helm_4_render_the_same(helms: Mapping[str, Helm], profile_name: str, feature: str) -> None:
     three, four = (umbrella(helm, profile_name, feature) for helm in helms.values())
 
-    assert {name_of(document) for document in three} == {name_of(document) for document in four}
-    assert golden(three) == golden(four)
+    assert sorted(three, key=name_of) == sorted(four, key=name_of)
 
 
 @pytest.mark.parametrize(("profile_name", "feature"), MATRIX)
@@ -42,7 +43,7 @@ def test_every_object_is_what_kubernetes_calls_one(helm: Helm, profile_name: str
 
     for document in documents:
         if document["kind"] not in FOREIGN:
-            kubernetes_validate.validate(document, "1.35", strict=True)
+            _validate(json.dumps(document))
     names = [name_of(document) for document in documents]
     assert sorted(set(names)) == sorted(names), "two objects of one name"
     assert all(document["metadata"].get("namespace", "ml") == "ml" for document in documents)
@@ -54,6 +55,12 @@ def test_the_schemas_of_kubernetes_are_looked_at_strictly(helm: Helm) -> None:
 
     with pytest.raises(kubernetes_validate.ValidationError, match="clusterIp"):
         kubernetes_validate.validate(misspelt, "1.35", strict=True)
+
+
+@functools.cache
+def _validate(document: str) -> None:
+    """Look at an object once, in however many combinations it is the same."""
+    kubernetes_validate.validate(json.loads(document), "1.35", strict=True)
 
 
 @pytest.mark.parametrize("profile_name", PROFILES)

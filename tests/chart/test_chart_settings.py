@@ -163,8 +163,7 @@ def _other_than_default(field: dict[str, object]) -> object:
     if field["type"] == "integer":
         return min(int(field.get("maximum", 10**9)), 50_000_000)  # type: ignore[call-overload]
     if field["type"] == "number":
-        # exclusive bounds: of a share below one, of seconds above zero
-        return 0.25 if "exclusiveMaximum" in field or field.get("maximum") else 1234567.5
+        return 0.25 if "exclusiveMaximum" in field else field.get("maximum", 1234567.5)
     return {"array": ["a", "b"], "object": {"a": "b"}, "string": "x"}[str(field["type"])]
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from modelyard_common.settings import ServiceSettings
 from modelyard_drift.settings import DriftSettings
 from modelyard_inference.settings import InferenceSettings
+from modelyard_operator.settings import OperatorSettings
 from modelyard_registry.settings import RegistrySettings
 from modelyard_training.settings import TrainingSettings
 from pydantic import Field
@@ -245,11 +246,9 @@ class OperatorPeers(Values):
     """Inference."""
 
 
-class Operator(Service):
-    """The operator: ManagedModel objects to API calls, and their status back."""
+class Operator(Replicated, Service):
+    """The operator: ManagedModel objects to API calls, and their status back. Of several pods one works, by a Lease."""
 
-    replicas: int = Field(1, ge=1, le=1)
-    """Always one: a second one would do everything twice."""
     image: Image = Image(repository="modelyard/operator")
     """The image."""
     resources: Resources = _resources("50m", "128Mi", "512Mi")
@@ -388,7 +387,7 @@ CHARTS: Mapping[str, Chart] = {
     "training": Chart(Training, TrainingSettings, _OF_JOBS),
     "inference": Chart(Inference, InferenceSettings),
     "drift": Chart(Drift, DriftSettings),
-    "operator": Chart(Operator),
+    "operator": Chart(Operator, OperatorSettings, frozenset({"kubeconfig", "namespace", "lease_name", "identity"})),
     "mlflow": Chart(Mlflow),
     "crds": Chart(Crds),
     "observability": Chart(Observability),

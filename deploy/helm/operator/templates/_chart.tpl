@@ -7,7 +7,11 @@ outside: [kubernetesApi]
 {{- end -}}
 
 {{- define "operator.env" -}}
-{{- include "modelyard-common.env" . -}}
+{{- include "modelyard-common.env" . }}
+- name: MODELYARD_OPERATOR_NAMESPACE
+  value: {{ .Release.Namespace }}
+- name: MODELYARD_OPERATOR_LEASE_NAME
+  value: {{ include "modelyard-common.fullname" . }}
 {{- end -}}
 
 {{- define "operator.envFrom" -}}[]{{- end -}}
