@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -243,6 +244,7 @@ def test_raw_routes_answer_inside_the_edge(database: Database) -> None:
 
 
 SERVER = """
+    import os
     import time
     from fastapi import APIRouter
     from modelyard_common.app import create_app, serve
@@ -255,6 +257,10 @@ SERVER = """
     def slow() -> str:
         time.sleep(1.0)
         return "finished"
+
+    @router.get("/child")
+    def child() -> int:
+        return os.posix_spawn("/bin/sleep", ["sleep", "60"], {{}})
 
     settings = ServiceSettings(port={port}, drain_s=0.6)
     closed = lambda: print("closed", flush=True)
@@ -284,6 +290,22 @@ def test_sigterm_drains_unready_still_serving_finishing_exit_zero() -> None:
     assert process.stdout is not None
     assert process.stdout.read() == "closed\n"
     process.stdout.close()
+
+
+def test_a_service_killed_while_its_job_runs_gets_its_port_back() -> None:
+    port = free_port()
+    source = textwrap.dedent(SERVER.format(port=port))
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.DEVNULL) as process:
+        wait_for(lambda: httpx.get(f"{url}/health/ready").status_code == 200)
+        job = int(httpx.get(f"{url}/child").text)
+        process.kill()
+    try:
+        with socket.socket() as next_one:
+            next_one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            next_one.bind(("127.0.0.1", port))
+    finally:
+        os.kill(job, signal.SIGKILL)
 
 
 def wait_for(condition: Any, timeout_s: float = 15) -> None:

@@ -34,11 +34,16 @@ _LABEL_PATIENCE_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a row got."""
+    """What a row got.
+
+    Attributes:
+        asked_s: monotonic seconds when the request was sent.
+    """
 
     prediction_id: str = ""
     value: Any = None
     version: str = ""
+    asked_s: float = 0.0
     took_ms: float = 0.0
     failure: str = ""
 
@@ -157,16 +162,18 @@ class _Connection:
             content = response.read()
         except (OSError, http.client.HTTPException) as exc:
             self.close()
-            return Answer(failure=type(exc).__name__)
+            return Answer(asked_s=started, failure=type(exc).__name__)
         self._used = time.monotonic()
         took_ms = (self._used - started) * 1000
         if response.status != 200:
-            return Answer(took_ms=took_ms, failure=f"{response.status}: {content[:200].decode(errors='replace')}")
+            failure = f"{response.status}: {content[:200].decode(errors='replace')}"
+            return Answer(asked_s=started, took_ms=took_ms, failure=failure)
         outputs = {output["name"]: output["data"] for output in json.loads(content)["outputs"]}
         return Answer(
             prediction_id=response.getheader("modelyard-prediction-id", ""),
             value=outputs["predict"][0],
             version=response.getheader("modelyard-version", ""),
+            asked_s=started,
             took_ms=took_ms,
         )
 

@@ -107,7 +107,6 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
-    listener.set_inheritable(True)
     _log.info("service.listening", address=f"{host}:{listener.getsockname()[1]}")
     return listener
 
