@@ -17,7 +17,7 @@ from modelyard_bundle.loading import load
 from modelyard_bundle.manifest import verify
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import columns_from_rows
-from modelyard_common.errors import Invalid, NotFound, Unavailable
+from modelyard_common.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from modelyard_contracts.registry_v1 import VersionView
 from modelyard_trainer.bring import bring
 from modelyard_trainer.tracker import MlflowTracker, skops_file
@@ -265,3 +265,8 @@ def test_program_answers_a_problem_document_and_nothing_else_on_standard_output(
     assert done.returncode == 1
     assert (problem["status"], problem["type"]) == (422, "urn:modelyard:invalid")
     assert problem["detail"].startswith("model.skops: cannot be read")
+
+
+def test_token_file_that_is_not_there_is_named_before_anything_begins(tmp_path: Path) -> None:
+    with pytest.raises(Unauthenticated, match=f"the token file {tmp_path / 'token'} cannot be read"):
+        MlflowTracker("http://127.0.0.1:9", run="external", token_file=tmp_path / "token")

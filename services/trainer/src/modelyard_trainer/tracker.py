@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from modelyard_common.logs import get_logger
 from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_trainer.errors import RunFailed
+from modelyard_trainer.settings import tell_mlflow
 
 __all__ = ["ARTIFACT_PATH", "MlflowTracker", "skops_file"]
 
@@ -39,13 +39,7 @@ class MlflowTracker:
     """
 
     def __init__(self, url: str, *, run: str, token_file: Path | None = None, patience_s: float = _PATIENCE_S) -> None:
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
-        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "20"
-        os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # the log is JSON, one event a line
-        if token_file is not None:
-            os.environ["MLFLOW_TRACKING_TOKEN"] = token_file.read_text().strip()
+        tell_mlflow(token_file)
         self._url = url
         self._run = run
         self._patience_s = patience_s
