@@ -54,8 +54,8 @@ class TrainingSettings(ServiceSettings):
     """Runs that may wait; more are refused, since something asks without need."""
     max_conversions: int = Field(2, ge=1)
     """Datasets converted at once; each takes a core and its table's size in memory."""
-    tick_s: float = Field(0.25, gt=0)
-    """How often processes are looked at: nobody tells us that one died."""
+    tick_s: float | None = Field(None, gt=0)
+    """How often runs are looked at: nobody tells us that one died. Default: 0.25, and 2 where a look asks a cluster."""
     specs_s: float = Field(1.0, gt=0)
     """How often the registry's models are compared with the runs."""
     schedules_s: float = Field(1.0, gt=0)
@@ -120,6 +120,11 @@ class TrainingSettings(ServiceSettings):
         if self.token_file is not None and self.job_token_secret is None:
             raise ValueError("token_file is set: set job_token_secret to the Secret with the token that jobs use")
         return self
+
+    @property
+    def look_s(self) -> float:
+        """Between two looks at the runs: as it is set, else as cheap as a look is."""
+        return self.tick_s or (0.25 if self.launcher == "local" else 2.0)
 
     @property
     def own_url(self) -> str:

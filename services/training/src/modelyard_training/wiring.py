@@ -102,7 +102,7 @@ def build(
     tick = Tick(transactions, observe, clock, settings.max_running, ended)
     specs = ReconcileSpecs(transactions, models, submit, cancel, clock)
     schedules = FireSchedules(transactions, models, submit, clock)
-    bell.task = Task("supervisor", lambda _: _turn(tick, database), settings.tick_s)
+    bell.task = Task("supervisor", lambda _: _turn(tick, database), settings.look_s)
     tasks = [
         bell.task,
         Task("specs", lambda _: _follow(specs, contact), settings.specs_s),

@@ -76,7 +76,8 @@ class LookRound:
             except ModelyardError as exc:
                 self.failed(one.name)
                 log.warning("object.failed", model=one.name, kind=type(exc).__name__, reason=exc.message)
-        self.away = sight.away
+        if found:  # without a model nobody was asked
+            self.away = sight.away
 
     def _bring(self, one: ManagedObject, sight: Sight) -> None:
         observed = sight.of(one, refused=self._refused(one))

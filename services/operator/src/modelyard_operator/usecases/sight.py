@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from modelyard_common.errors import ModelyardError
+from modelyard_common.errors import ModelyardError, Overloaded, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_contracts.registry_v1 import ModelView
 
@@ -43,7 +43,9 @@ class Sight:
     def lost(self, service: str, exc: ModelyardError) -> Away:
         """Note that a service is away for the rest of the round."""
         log.warning("peer.away", peer=service, kind=type(exc).__name__, reason=exc.message)
-        self.away[service] = f"{service} cannot be asked: {exc.message}"
+        # Words that stay the same while it is away: what exactly failed this time is in the log.
+        away = isinstance(exc, Unavailable | Overloaded)
+        self.away[service] = f"{service} does not answer" if away else f"{service} refuses: {exc.message}"
         return Away(self.away[service])
 
     def _ask(self, service: str, question: Callable[[], T | None]) -> Seen[T] | Away:
