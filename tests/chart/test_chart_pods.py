@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from modelyard_inference.settings import InferenceSettings
 
 from tests.chart.jobs import trainer_job
 from tests.chart.rendering import (
@@ -14,6 +15,7 @@ from tests.chart.rendering import (
     Document,
     Helm,
     PodSpec,
+    environment,
     merged,
     of_kind,
     pods,
@@ -301,6 +303,37 @@ def test_the_ci_profile_asks_for_little(helm: Helm) -> None:
 
 def _cores(cpu: str) -> float:
     return float(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
+
+
+def test_what_an_upgrade_must_not_lose_lies_on_volumes_in_every_profile(
+    helm: Helm, combination: tuple[str, str]
+) -> None:
+    documents = umbrella(helm, *combination)
+    kinds = {
+        owner["metadata"]["labels"]["app.kubernetes.io/component"]: owner["kind"]
+        for owner in of_kind(documents, "Deployment", "StatefulSet")
+    }
+    [pod] = [pod for pod in pods(documents) if pod.component == "mlflow"]
+
+    assert kinds["training"] == "StatefulSet", "datasets"
+    artifacts = environment(pod.spec["containers"][0])["MLFLOW_ARTIFACTS_DESTINATION"]
+    assert kinds["mlflow"] == "StatefulSet" or artifacts.startswith("s3://"), "bundles"
+
+
+def test_the_spool_fits_into_the_room_that_it_has(helm: Helm, combination: tuple[str, str]) -> None:
+    [pod] = [pod for pod in pods(umbrella(helm, *combination)) if pod.component == "inference"]
+    told = environment(pod.spec["containers"][0])
+    most = int(
+        told.get("MODELYARD_INFERENCE_SPOOL_MAX_BYTES", InferenceSettings.model_fields["spool_max_bytes"].default)
+    )
+    volumes = {volume["name"]: volume for volume in pod.spec["volumes"]}
+    if "data" in volumes:
+        room = volumes["data"]["emptyDir"]["sizeLimit"]
+    else:
+        room = pod.owner["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
+
+    # As much again for bundles.
+    assert 2 * most <= int(room.removesuffix("Gi")) * 2**30
 
 
 def test_the_ha_profile_keeps_spools_and_has_no_lonely_pod_that_serves(helm: Helm) -> None:

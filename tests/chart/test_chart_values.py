@@ -133,6 +133,7 @@ def test_helm_refuses_and_names_the_value_alone_and_under_the_umbrella(
 
 REFUSALS = [
     ("mlflow", {}, "set artifacts to an object store"),
+    ("mlflow", {"replicas": 2, "persistence": {"enabled": True}}, "several replicas need an object store"),
     ("inference", {"ingress": {"enabled": True, "host": "x.example.org"}}, "networkPolicy.clients is empty"),
     ("inference", {"httpRoute": {"enabled": True}}, "networkPolicy.clients is empty"),
     ("registry", {"ingress": {"enabled": True}, "networkPolicy": {"clients": [{}]}}, "needs ingress.host"),

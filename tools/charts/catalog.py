@@ -32,7 +32,7 @@ from tools.charts.common import (
     Shutdown,
     Workload,
 )
-from tools.charts.kinds import KubernetesList, Name, SecretKey, SecretName, Texts, Url, Values
+from tools.charts.kinds import KubernetesList, Name, Quantity, SecretKey, SecretName, Texts, Url, Values
 
 __all__ = ["CHARTS", "Chart", "Observability"]
 
@@ -280,6 +280,8 @@ class Mlflow(Routed, Replicated, Workload):
     """The object store."""
     persistence: Persistence = Persistence(size="20Gi")
     """Artifacts on a volume, where there is no object store."""
+    temporary_size: Quantity = "4Gi"
+    """The most that may lie in /tmp: an upload is there before it is in the object store."""
     allowed_hosts: list[str] = []
     """More host names that MLflow answers to, for instance of an ingress; its own in the cluster are known."""
     workers: int = Field(1, ge=1)

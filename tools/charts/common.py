@@ -83,6 +83,8 @@ class Global(Values):
 
     platform: Name = ""
     """Prefix of all names and the label that ties the platform together; default: the release without the chart."""
+    bind_address: Literal["0.0.0.0", "::"] = "0.0.0.0"  # noqa: S104  # pods are there to be reached
+    """Where services listen in their pods; `::` where pods have IPv6 addresses."""
     image_registry: str = ""
     """Registry of every image, before a chart's own `image.registry`: one switch for a mirror or an air gap."""
     image_pull_secrets: list[SecretName] = []
@@ -357,6 +359,8 @@ class Workload(Values):
     """How pods end."""
     persistence: Persistence = Persistence()
     """Whether /data outlives the pod."""
+    temporary_size: Quantity = "1Gi"
+    """The most that may lie in /tmp; more ends the pod."""
     service_account: ServiceAccount = ServiceAccount()
     """The pods' identity."""
     service: ServicePort = ServicePort()

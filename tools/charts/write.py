@@ -67,6 +67,10 @@ def schema_of(chart: Chart) -> dict[str, Any]:
 
 def _setting(field: dict[str, Any]) -> dict[str, Any]:
     """Return a setting as a value: what is computed where the service runs is not a default here."""
+    # Not to set a value is how Helm says None.
+    choices = [choice for choice in field.get("anyOf", []) if choice.get("type") != "null"]
+    if len(choices) == 1:
+        field = choices[0] | {key: value for key, value in field.items() if key != "anyOf"}
     kept = {key: value for key, value in field.items() if key != "format"}
     if not isinstance(kept.get("default"), int | float | str):
         kept.pop("default", None)

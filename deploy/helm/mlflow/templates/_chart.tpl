@@ -13,6 +13,9 @@ workingDir: /tmp
 {{- if not (or .Values.artifacts .Values.persistence.enabled) -}}
 {{- fail "mlflow: set artifacts to an object store (s3://bucket/prefix), or persistence.enabled to keep them on a volume" -}}
 {{- end -}}
+{{- if and (gt (int .Values.replicas) 1) (hasPrefix "/" (.Values.artifacts | default "/")) -}}
+{{- fail "mlflow: several replicas need an object store that they share; set artifacts (s3://bucket/prefix)" -}}
+{{- end -}}
 {{- $port := get (include "modelyard-common.ports" . | fromYaml) .Chart.Name | int -}}
 {{- $name := include "modelyard-common.fullname" . -}}
 {{- $hosts := list -}}
@@ -25,7 +28,7 @@ workingDir: /tmp
 - name: MLFLOW_ARTIFACTS_DESTINATION
   value: {{ .Values.artifacts | default "/data/artifacts" | quote }}
 - name: MLFLOW_HOST
-  value: 0.0.0.0
+  value: {{ .Values.global.bindAddress | quote }}
 - name: MLFLOW_PORT
   value: {{ $port | quote }}
 - name: MLFLOW_WORKERS

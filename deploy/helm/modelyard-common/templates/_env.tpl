@@ -7,7 +7,7 @@ adds what the service itself knows.
 {{- $facts := include "modelyard-common.facts" . | fromYaml -}}
 {{- $prefix := printf "MODELYARD_%s_" (upper .Chart.Name) -}}
 {{- $told := dict
-      "HOST" "0.0.0.0"
+      "HOST" .Values.global.bindAddress
       "PORT" (get (include "modelyard-common.ports" . | fromYaml) .Chart.Name | int | toString)
       "AUTH" "token"
       "TOKENS_FILE" "/etc/modelyard/auth/tokens"

@@ -104,7 +104,7 @@ containers:
 volumes:
   - name: tmp
     emptyDir:
-      sizeLimit: 1Gi
+      sizeLimit: {{ .Values.temporarySize }}
   {{- if not .Values.persistence.enabled }}
   - name: data
     emptyDir:
