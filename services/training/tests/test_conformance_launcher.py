@@ -170,6 +170,7 @@ class RealClusterKit(_ClusterKit):
 
     def close(self) -> None:
         self.core.delete_namespace(self.namespace)
+        self.core.api_client.close()
         super().close()
 
 

@@ -12,6 +12,7 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 POLICY = Policy(grace_s=10.0, max_attempts=2)
 ABSENT, ALIVE = Sighting(Presence.ABSENT), Sighting(Presence.ALIVE)
 ENDED, KILLED = Sighting(Presence.ENDED, 3), Sighting(Presence.KILLED, -9, "SIGKILL")
+WAITING = Sighting(Presence.ALIVE, detail="no room")
 STUCK, OVERDUE = Sighting(Presence.STUCK, reason="no such image"), Sighting(Presence.OVERDUE)
 
 
@@ -43,6 +44,9 @@ def over() -> Run:
         pytest.param(running(), ALIVE, 60, Do.STOP, id="too long at work"),
         pytest.param(running(), ABSENT, 1, Do.FINISH, id="deleted by hand"),
         pytest.param(begun(), ABSENT, 60, Do.STOP, id="not launched in time"),
+        pytest.param(running(), WAITING, 1, Do.NOTE_RUNNING, id="waits"),
+        pytest.param(mark_running(begun(), "no room"), WAITING, 1, Do.NOTHING, id="still waits"),
+        pytest.param(mark_running(begun(), "no room"), ALIVE, 1, Do.NOTE_RUNNING, id="waits no more"),
         pytest.param(begun(), STUCK, 1, Do.STOP, id="cannot start"),
         pytest.param(stopping(), STUCK, 1, Do.TERMINATE, id="asked to stop what cannot start"),
         pytest.param(over(), STUCK, 10, Do.KILL, id="over, and might still start"),

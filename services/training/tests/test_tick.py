@@ -235,6 +235,23 @@ def test_a_run_whose_job_was_deleted_by_hand_is_named_and_never_started_again(ya
     assert yard.launcher.launches == [(run, 1)]
 
 
+def test_what_a_run_waits_for_is_shown_until_it_starts(yard: Any) -> None:
+    run = begun(yard)
+    yard.launcher.sightings[run, 1] = Sighting(Presence.ALIVE, detail="cannot be scheduled: no memory")
+    yard.tick()
+    assert (yard.state(run), yard.run(run).reason) == (State.RUNNING, "cannot be scheduled: no memory")
+    yard.launcher.sightings[run, 1] = Sighting(Presence.ALIVE)
+    yard.tick()
+    assert yard.run(run).reason == ""
+
+
+def test_a_report_of_a_job_that_is_being_stopped_does_not_hide_why(yard: Any) -> None:
+    run = begun(yard)
+    yard.cancel(run, "no more money")
+    yard.report(run, RunReport(seq=1, stage="load", progress=0.1))
+    assert yard.run(run).reason == "no more money"
+
+
 def test_a_run_that_cannot_start_is_stopped_and_fails_with_the_reason(yard: Any) -> None:
     run = begun(yard)
     yard.launcher.sightings[run, 1] = Sighting(Presence.STUCK, reason="the image x cannot be pulled")

@@ -155,9 +155,15 @@ def begin(run: Run, now: datetime) -> Run:
     )
 
 
-def mark_running(run: Run) -> Run:
-    """Return the run as running: its process was seen alive, so nothing keeps it from starting any more."""
-    return replace(_move(run, State.RUNNING), reason="") if run.state is State.STARTING else run
+def mark_running(run: Run, waits_for: str = "") -> Run:
+    """Return the run as running: its process, or what will start it, was seen.
+
+    Args:
+        run: that has begun.
+        waits_for: what keeps it from starting, in words; why it is being stopped is worth more, and stays.
+    """
+    moved = _move(run, State.RUNNING) if run.state is State.STARTING else run
+    return moved if run.stopping is not None else replace(moved, reason=waits_for)
 
 
 def ask_to_stop(run: Run, why: State, now: datetime, reason: str) -> Run:

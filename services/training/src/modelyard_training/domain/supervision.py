@@ -43,7 +43,7 @@ class Sighting:
     exit_code: int | None = None
     """Set with ``ENDED``."""
     detail: str = ""
-    """More about the end, for people: ``signal 9``."""
+    """More, for people: how it ended (``signal 9``), or what it waits for."""
     reason: str = ""
     """Why it ended or cannot start, as a sentence, when the launcher knows."""
 
@@ -68,7 +68,7 @@ class Do(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do, and the state and reason when it is ``STOP`` or ``FINISH``."""
+    """One thing to do; the state when it is ``STOP`` or ``FINISH``, and the words that go with it."""
 
     do: Do
     state: State | None = None
@@ -113,7 +113,9 @@ def _while_there(run: Run, seen: Sighting, now: datetime, policy: Policy) -> Ste
         return Step(Do.STOP, State.FAILED, seen.reason)
     if run.overdue(now):
         return Step(Do.STOP, State.TIMED_OUT, _overdue(run))
-    return Step(Do.NOTE_RUNNING) if run.state is State.STARTING else Step(Do.NOTHING)
+    if run.state is State.STARTING or run.reason != seen.detail:
+        return Step(Do.NOTE_RUNNING, reason=seen.detail)
+    return Step(Do.NOTHING)
 
 
 def _while_absent(run: Run, now: datetime) -> Step:

@@ -71,7 +71,7 @@ class Observe:
             case Do.KILL:
                 self.launcher.kill(run.id, run.attempts)
             case Do.NOTE_RUNNING:
-                self._record(run, mark_running(run))
+                self._record(run, mark_running(run, step.reason))
             case Do.STOP:
                 self._record(run, ask_to_stop(run, step.state or State.FAILED, self.clock.now(), step.reason))
             case Do.LAUNCH_AGAIN:
