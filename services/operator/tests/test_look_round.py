@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from modelyard_client import DriftClient, InferenceClient, RegistryClient, TrainingClient
 from modelyard_common.cluster import Cluster
-from modelyard_common.errors import Invalid, NotFound, Unavailable
+from modelyard_common.errors import Conflict, Denied, Invalid, ModelyardError, NotFound, Unauthenticated, Unavailable
 from modelyard_common.testing import FakeClock
 from modelyard_common.testing.api_server import ApiServer, Refusal
 from modelyard_contracts.problem import FieldError
@@ -167,20 +167,50 @@ def test_a_refused_policy_is_tried_again_after_a_growing_while(yard: Yard) -> No
     assert yard.condition("Accepted")[:2] == ("True", "Applied")
 
 
+@pytest.mark.parametrize("error", [Denied("not your token"), Conflict("it is being restored")])
+def test_a_registry_that_will_not_delete_keeps_the_object_and_is_quoted(yard: Yard, error: ModelyardError) -> None:
+    yard.server.create(MM, document())
+    yard.look()
+    refusals = Refusing(yard.look.peers)
+    refusals.error, yard.look.peers = error, refusals
+    yard.server.remove(MM, "m")
+    yard.look()
+    assert yard.server.get(MM, "m")["metadata"]["finalizers"] == [FINALIZER]
+    assert error.message in yard.status()["next"]
+    refusals.willing = True
+    yard.look()
+    assert yard.server.all(MM) == []
+
+
+def test_a_token_that_the_registry_does_not_take_is_no_fault_of_the_policy(yard: Yard) -> None:
+    refusals = Refusing(yard.look.peers)
+    refusals.error, yard.look.peers = Unauthenticated("no such token"), refusals
+    yard.server.create(MM, document())
+    yard.look()
+    assert yard.condition("Accepted") == ("Unknown", "RegistryAway", "registry refuses: no such token")
+    assert yard.condition("Stalled")[0] == "False"
+
+
 class Refusing:
-    """The real services, behind a registry that refuses policies."""
+    """The real services, behind a registry that refuses policies and deletions."""
 
     def __init__(self, peers: Any) -> None:
         self.peers, self.asked, self.willing = peers, 0, False
+        self.error: ModelyardError = Invalid("not today", errors=(FieldError(path="spec.task", message="no"),))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.peers, name)
+
+    def delete(self, name: str) -> None:
+        if not self.willing:
+            raise self.error
+        self.peers.delete(name)
 
     def apply(self, manifest: Any) -> Any:
         if self.willing:
             return self.peers.apply(manifest)
         self.asked += 1
-        raise Invalid("not today", errors=(FieldError(path="spec.task", message="no"),))
+        raise self.error
 
 
 def test_one_object_that_fails_keeps_no_other_waiting(yard: Yard) -> None:

@@ -33,6 +33,15 @@ def test_an_object_is_read_without_the_clusters_bookkeeping(objects: ClusterObje
     assert found.manifest.to_wire()["metadata"] == {"name": "m"}
 
 
+def test_objects_are_listed_page_by_page(cluster: Cluster, server: ApiServer) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    for name in names:
+        server.create(MM, document(name))
+    for page in (2, 5, 6):
+        found = ClusterObjects(cluster, namespace="default", watch_s=1, page=page).all()
+        assert [one.name for one in found] == names
+
+
 def test_a_spec_that_is_no_policy_is_said_with_its_field(server: ApiServer, objects: ClusterObjects) -> None:
     server.create(MM, document(train={"recipe": {"estimator": "decision_tree"}, "when": [{"cron": "61 * * * *"}]}))
     (found,) = objects.all()

@@ -127,7 +127,7 @@ STAGES: list[Any] = [
     pytest.param(
         observed(object=managed(deleting=True), registry=Away("r")),
         {"Ready": ("False", "Deleting")},
-        "waits for the registry to delete the model",
+        "waits for the registry to delete the model: r",
         id="deleting while the registry is away",
     ),
 ]

@@ -248,7 +248,10 @@ class ApiServer:
         labels = dict(part.split("=", 1) for part in selector.split(",") if part)
         with self._changed:
             items = self.all(place.plural, place.namespace, **labels)
-            return JSONResponse({"metadata": {"resourceVersion": str(self._version)}, "items": items})
+            begin = int(request.query_params.get("continue", 0))
+            end = begin + int(request.query_params.get("limit", len(items)))
+            meta = {"resourceVersion": str(self._version), "continue": str(end) if end < len(items) else ""}
+            return JSONResponse({"metadata": meta, "items": items[begin:end]})
 
     def _stream(self, place: _Place, since: int, seconds: int) -> Iterator[bytes]:
         told = since

@@ -17,7 +17,6 @@ from modelyard_operator.domain.ports import Change
 __all__ = ["ClusterObjects", "object_of"]
 
 log = get_logger(__name__)
-_PAGE = 500
 
 
 class ClusterObjects:
@@ -27,19 +26,21 @@ class ClusterObjects:
         cluster: where.
         namespace: of the objects.
         watch_s: how long one watch lasts; a stop of the process waits for it.
+        page: how many objects are asked for at once.
     """
 
-    def __init__(self, cluster: Cluster, *, namespace: str, watch_s: float) -> None:
+    def __init__(self, cluster: Cluster, *, namespace: str, watch_s: float, page: int = 500) -> None:
         self._cluster = cluster
         self._path = f"/apis/{API_VERSION}/namespaces/{namespace}/managedmodels"
         self._watch_s = watch_s
+        self._page = page
 
     def all(self) -> Sequence[ManagedObject]:
         """Return all objects; see the port."""
         found: list[ManagedObject] = []
         following: str | None = None
         while True:
-            page = self._cluster.get(self._path, limit=_PAGE, **{"continue": following})
+            page = self._cluster.get(self._path, limit=self._page, **{"continue": following})
             found.extend(object_of(item) for item in page["items"])
             following = page["metadata"].get("continue")
             if not following:

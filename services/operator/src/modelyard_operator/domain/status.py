@@ -111,7 +111,8 @@ def _drift(observed: Observed) -> DriftState | None:
 def _next(observed: Observed, found: dict[str, Finding]) -> str:
     """Return what happens next, the most pressing thing first."""
     if observed.object.deleting:
-        return "waits for the registry to delete the model"
+        why = f": {observed.registry.reason}" if isinstance(observed.registry, Away) else ""
+        return f"waits for the registry to delete the model{why}"
     if found["Accepted"].status != "True":
         words = _NOT_ACCEPTED[found["Accepted"].reason]
         return f"{words}: {found['Accepted'].message}"

@@ -12,7 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Conflict, ModelyardError, NotFound, Overloaded, Unavailable
+from modelyard_common.errors import (
+    Conflict,
+    Denied,
+    ModelyardError,
+    NotFound,
+    Overloaded,
+    Unauthenticated,
+    Unavailable,
+)
 from modelyard_common.logs import get_logger
 from modelyard_contracts.specs import spec_digest
 
@@ -29,6 +37,8 @@ log = get_logger(__name__)
 _MOST_LOOKS = 5
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 5.0, 300.0
 _LATER = (Unavailable, Overloaded)
+# Nothing that a change of the spec could mend: the service does not answer us, or not our token.
+_NO_ANSWER = (Unavailable, Overloaded, Denied, Unauthenticated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class LookRound:
         name = observed.object.name
         try:
             model = self.peers.apply(action.manifest)
-        except _LATER as exc:
+        except _NO_ANSWER as exc:
             return replace(observed, registry=sight.lost("registry", exc))
         except ModelyardError as exc:
             return replace(observed, refused=self._refuse(observed.object, _words(exc)))
@@ -125,8 +135,11 @@ class LookRound:
             return observed
         try:
             self.peers.delete(observed.object.name)
-        except _LATER as exc:
+        except _NO_ANSWER as exc:
             return replace(observed, registry=sight.lost("registry", exc))
+        except ModelyardError as exc:
+            # Of this model alone; the object stays and says so.
+            return replace(observed, registry=Away(f"the registry keeps it: {_words(exc)}"))
         self.done(action)
         log.info("model.deleted", model=observed.object.name)
         return replace(observed, registry=Seen(None))
