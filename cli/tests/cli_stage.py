@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
@@ -121,6 +123,28 @@ class LivePlatform:
             [*COMMAND, *self.options, *words], capture_output=True, text=True, check=False, timeout=timeout_s
         )
         return Said(done.returncode, done.stdout, done.stderr)
+
+    def at_a_terminal(self, *words: str, timeout_s: float = 120.0) -> Said:
+        """Run the command as a process whose standard error is a terminal."""
+        ours, theirs = pty.openpty()
+        shown = b""
+        command = [*COMMAND, *self.options, *words]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | {"TERM": "xterm"}
+        ) as run:
+            os.close(theirs)
+            ends = time.monotonic() + timeout_s
+            while time.monotonic() < ends:
+                ready, _, _ = select.select([ours], [], [], 1.0)
+                try:
+                    shown += (piece := os.read(ours, 65_536) if ready else b"")
+                except OSError:  # the other end is closed: Linux says EIO
+                    break
+                if ready and not piece:
+                    break
+            out, _ = run.communicate(timeout=10)
+        os.close(ours)
+        return Said(run.returncode, out.decode(), shown.decode(errors="replace"))
 
     @property
     def names(self) -> list[str]:

@@ -193,7 +193,9 @@ def test_wrong_rows_are_refused_with_the_features_that_the_model_takes(
     assert version.code == 3 and "no such version" in version.err
 
 
-def test_run_that_fails_says_why_and_is_exit_code_6(platform: LivePlatform, journey: Journey, tmp_path: Path) -> None:
+def test_run_is_watched_with_a_bar_and_one_that_fails_says_why_with_exit_code_6(
+    platform: LivePlatform, journey: Journey, tmp_path: Path
+) -> None:
     shutil.copy(journey.rows, tmp_path / "rows.csv")
     path = tmp_path / "model.yaml"
     text = (ROOT / "examples/diabetes/model.yaml").read_text()
@@ -201,9 +203,11 @@ def test_run_that_fails_says_why_and_is_exit_code_6(platform: LivePlatform, jour
     path.write_text(path.read_text().replace("target: progression", "target: progress"))
     platform("apply", "-f", path).ok()
 
-    said = platform("train", "hopeless", "--wait")
+    said = platform.at_a_terminal("train", "hopeless", "--wait")
 
     assert said.code == 6
+    assert re.search("hopeless.*━", said.err), "there is a progress bar"
+    assert re.search(r"run \S+: failed", said.out)
     assert "spec.data.target: the data has no column 'progress'; its columns are age, " in said.err
     assert "Traceback" not in said.err
 
