@@ -55,9 +55,7 @@ def assert_the_loop_closed(demo: Demo) -> None:
     learned = [version for version in result["versions"] if version["version"] in {run["version"] for run in commanded}]
     assert all(version["verdict"] is not None for version in learned), "a version was not judged"
     steps = [step for version in learned for rollout in version["rollout"] for step in rollout["steps"]]
-    assert any(step["outcome"] == "passed" and step["candidate"] for step in steps), (
-        "nothing was rolled out"
-    )
+    assert any(step["outcome"] == "passed" and step["candidate"] for step in steps), "nothing was rolled out"
     served = {row["version"] for row in demo.answers}
     assert len(served) > 1, "no other version than the first ever answered"
 

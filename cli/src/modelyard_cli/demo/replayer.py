@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -140,7 +141,7 @@ class Replayer:
 
 
 class _Connection:
-    """One keep-alive connection; a new one is opened after a failure or a long pause."""
+    """One keep-alive connection; a new one is opened after a failure, a long pause, or when the other side hung up."""
 
     def __init__(self, base_url: str, model: str) -> None:
         parts = urlsplit(base_url)
@@ -153,7 +154,7 @@ class _Connection:
         """Return the answer to one request, or what went wrong with it."""
         text = json.dumps(body)
         started = time.monotonic()
-        if self._connection is None or started - self._used > _STALE_S:
+        if self._connection is None or started - self._used > _STALE_S or self._hung_up():
             self.close()
             self._connection = http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
         try:
@@ -176,6 +177,11 @@ class _Connection:
             asked_s=started,
             took_ms=took_ms,
         )
+
+    def _hung_up(self) -> bool:
+        """Return whether an idle connection has something to read: its end. Every client's pool looks before use."""
+        socket = self._connection.sock if self._connection is not None else None
+        return socket is None or bool(select.select([socket], [], [], 0)[0])
 
     def close(self) -> None:
         """Close the connection, if there is one."""
