@@ -8,7 +8,6 @@ import os
 import pty
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from modelyard_cli.embedded.process import is_ready, living
 from modelyard_cli.main import main
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import upgrade
-from modelyard_common.testing import free_port, running
+from modelyard_common.testing import free_port_base, running
 from modelyard_registry.settings import RegistrySettings
 from modelyard_registry.wiring import build as build_registry
 from modelyard_training.settings import TrainingSettings
@@ -87,24 +86,6 @@ def lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def free_port_base() -> int:
-    """Return a port that is free together with the seven that follow it."""
-    for _ in range(200):
-        base = free_port()
-        if base < 65_000 and all(_is_free(base + offset) for offset in range(8)):
-            return base
-    raise AssertionError("there are no eight free ports in a row")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class LivePlatform:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_stage import NOBODY, Services, free_port_base, manifest, modelyard
+from cli_stage import NOBODY, Services, manifest, modelyard
 from modelyard_cli.exits import RunEndedBadly, exit_code_of
 from modelyard_common import errors
+from modelyard_common.testing import free_port_base
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cli_stage import free_port_base, lives, wait_until
+from cli_stage import lives, wait_until
 from modelyard_cli.embedded.layout import Layout, Program
 from modelyard_cli.embedded.platform import Platform, find_supervisor, stop_leftovers
 from modelyard_cli.embedded.process import Supervised, living
 from modelyard_common.errors import Conflict, Unavailable
+from modelyard_common.testing import free_port_base
 
 SERVER = """
 import http.server, os, sys

@@ -11,10 +11,11 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
-from cli_stage import COMMAND, LivePlatform, free_port_base, lives, manifest, modelyard, wait_until
+from cli_stage import COMMAND, LivePlatform, lives, manifest, modelyard, wait_until
 from modelyard_cli.embedded.layout import SERVICES, Layout
 from modelyard_cli.embedded.platform import find_supervisor
 from modelyard_cli.embedded.process import living
+from modelyard_common.testing import free_port_base
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard_common.testing.server import free_port_base
+from modelyard_common.testing import free_port_base
 
 ROOT = Path(__file__).parents[2]
 VICTORIA = {"vic_price", "vic_demand", "transfer"}

@@ -21,7 +21,7 @@ from modelyard_cli.manifests import with_uploaded_data
 from modelyard_cli.session import Session
 from modelyard_client import Modelyard
 from modelyard_common.errors import ModelyardError
-from modelyard_common.testing.server import free_port_base
+from modelyard_common.testing import free_port_base
 from modelyard_contracts.training_v1 import TERMINAL_STATES
 
 READY_S = 60.0

@@ -1,6 +1,6 @@
 """What tests of all members share; never imported from src."""
 
 from modelyard_common.testing.clock import FakeClock
-from modelyard_common.testing.server import free_port, running
+from modelyard_common.testing.server import free_port, free_port_base, running
 
-__all__ = ["FakeClock", "free_port", "running"]
+__all__ = ["FakeClock", "free_port", "free_port_base", "running"]
