@@ -39,3 +39,22 @@ def test_services_read_the_environment_only_in_settings() -> None:
                 offenders.append(f"{source.relative_to(ROOT)}:{node.lineno}")
 
     assert offenders == []
+
+
+def test_no_service_or_library_knows_an_example() -> None:
+    """Neither a column, nor a row number, nor a digest of the examples' data stands in a service or a library."""
+    known = (
+        *("vic_price", "vic_demand", "nsw_price", "nsw_demand", "victoria", "electricity", "elec2", "diabetes"),
+        *("17424", "17_424", "12_000", "45312", "33312", "ebdfe5480ae25a43", "d5d55f2ebb4c69f0"),
+    )
+    sources = [source for source in SOURCES if source.relative_to(ROOT).parts[0] in ("libs", "services")]
+    assert len(sources) > 100
+
+    found = [
+        f"{source.relative_to(ROOT)}: {word}"
+        for source in sources
+        for word in known
+        if word in source.read_text().lower()
+    ]
+
+    assert found == []

@@ -1,8 +1,8 @@
 """Replays a stream: each row to the inference API when its time has come, each label to drift when it is known.
 
 Rows are asked one by one over a few keep-alive connections, without retries: what fails, failed. Before a block of
-rows the labels that are due by its first row are sent, so that none comes early. The stream is held after each block
-and after its labels, so that whatever the platform decides, it decides knowing the same rows and labels every time.
+rows the labels that are due by its first row are sent, so that none comes early. The stream is held after each block,
+so that whatever the platform decides, it decides knowing the same labels every time.
 """
 
 from __future__ import annotations
@@ -76,8 +76,7 @@ class Replayer:
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 for start in range(0, len(self.stream), _BLOCK_ROWS):
-                    if self._send_labels(start):
-                        self.hold(self.answered)
+                    self._send_labels(start)
                     block = range(start, min(start + _BLOCK_ROWS, len(self.stream)))
                     parts = [block[place::_CONNECTIONS] for place in range(_CONNECTIONS)]
                     found: dict[int, Answer] = {}
@@ -109,8 +108,8 @@ class Replayer:
             found[row] = answer
         return found
 
-    def _send_labels(self, row: int) -> bool:
-        """Send the labels that are known when a row comes; return whether there were any."""
+    def _send_labels(self, row: int) -> None:
+        """Send the labels that are known when a row comes."""
         now = self.stream.times[row]
         due = self._labelled
         while due < len(self.answers) and self.stream.times[due] + self.stream.delay <= now:
@@ -124,7 +123,6 @@ class Replayer:
             self._deliver(LabelBatch(labels=labels))
             self.labels_sent += len(labels)
         self._labelled = due
-        return bool(labels)
 
     def _deliver(self, batch: LabelBatch) -> None:
         """Deliver labels at least once: drift takes the same label again as a no-op."""

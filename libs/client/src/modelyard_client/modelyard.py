@@ -1,4 +1,4 @@
-"""The façade for notebooks: ``Modelyard().models["electricity"].predict(frame)``."""
+"""The façade for notebooks: ``Modelyard().models["churn"].predict(frame)``."""
 
 from __future__ import annotations
 
