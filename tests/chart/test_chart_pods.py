@@ -249,6 +249,22 @@ def test_images_are_never_latest_and_a_digest_wins(helm: Helm) -> None:
     assert all(image.startswith("mirror.example.org/x/") for image in pinned)
 
 
+def test_charts_run_the_images_that_are_built_as_they_are_built(helm: Helm) -> None:
+    documents = umbrella(helm, "small", "plain")
+    found = {pod.component: pod for pod in pods(documents)}
+
+    for package, image in IMAGES.items():
+        if image.port is None:
+            continue
+        [container] = found[package].spec["containers"]
+        assert container["image"].rpartition(":")[0] == image.tag().rpartition(":")[0]
+        assert [port["containerPort"] for port in container["ports"]] == [image.port]
+        assert "command" not in container, "the image's own entry point serves"
+    [trainer] = trainer_job(documents)["spec"]["template"]["spec"]["containers"]
+    assert trainer["image"].rpartition(":")[0] == IMAGES["trainer"].tag().rpartition(":")[0]
+    assert {pod.spec["securityContext"]["runAsUser"] for pod in found.values()} == {USER}
+
+
 def test_training_may_make_jobs_and_the_operator_may_not_write_a_spec(helm: Helm) -> None:
     documents = umbrella(helm, "ha", "plain")
     rules = {

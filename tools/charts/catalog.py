@@ -186,7 +186,7 @@ class Inference(AutoscaledService):
     replicas: int = Field(2, ge=1)
     """Pods, where no autoscaler decides."""
     image: Image = Image(repository="modelyard/inference")
-    """The image: `modelyard/inference` runs ONNX bundles; `modelyard/inference-runtime` scikit-learn and pyfunc too."""
+    """The image."""
     resources: Resources = _resources("500m", "512Mi", "2Gi")
     """What the container asks for and may use; models and their caches are in memory."""
     shutdown: SpoolShutdown = SpoolShutdown()
