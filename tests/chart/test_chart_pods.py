@@ -22,6 +22,7 @@ from tests.chart.rendering import (
     profile,
     umbrella,
 )
+from tools.images.catalog import IMAGES, USER
 
 LABELS = {
     *(f"app.kubernetes.io/{name}" for name in ("name", "instance", "component", "version", "part-of", "managed-by")),
