@@ -80,7 +80,7 @@ def ensure() -> KubeTools:
     Raises:
         KubeToolsError: the platform, the network or a digest stands in the way.
     """
-    return KubeTools(**{tool: _given(tool) or _pinned(tool, layer) for layer in LAYERS for tool in layer.members})
+    return KubeTools(**{tool: _given(tool) or fetched(tool, layer) for layer in LAYERS for tool in layer.members})
 
 
 def _given(tool: str) -> Path | None:
@@ -94,7 +94,8 @@ def _given(tool: str) -> Path | None:
     return path
 
 
-def _pinned(tool: str, layer: Layer) -> Path:
+def fetched(tool: str, layer: Layer) -> Path:
+    """Return a tool of a layer from the cache, fetching it first when it is not there or not what it should be."""
     sha256 = layer.members[tool][1]
     path = cache_dir() / f"{tool}-{sha256[:12]}" / tool
     if path.is_file() and _sha256(path.read_bytes()) == sha256:
