@@ -3,15 +3,15 @@
 import argparse
 import sys
 
-from images.base import cache_dir, ensure_base
-from images.build import Built, build
-from images.catalog import IMAGES
-from images.engine import EngineError, docker
+from tools.images.base import cache_dir, ensure_base
+from tools.images.build import Built, build
+from tools.images.catalog import IMAGES
+from tools.images.engine import EngineError, docker
 
 
 def main() -> None:
     """Build, print a table, and fail when an image outgrew its budget."""
-    parser = argparse.ArgumentParser(prog="python -m images", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.images", description=__doc__)
     parser.add_argument("packages", nargs="*", choices=[*IMAGES, []], help="default: all")
     packages = parser.parse_args().packages or list(IMAGES)
     try:

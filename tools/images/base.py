@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from images.engine import Engine, EngineError
+from tools.images.engine import Engine, EngineError
 
 __all__ = ["cache_dir", "ensure_base"]
 

@@ -1,19 +1,21 @@
 """Build the images and measure what each adds to its base.
 
-An image's identity is its sources: the time stamped into it is that of the last commit, never the clock's.
+An image's identity is its sources: the time stamped into it is that of their last commit, never the clock's.
 """
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from images.catalog import Image
-from images.engine import Engine
+from tools.images.catalog import Image
+from tools.images.engine import Engine
 
 __all__ = ["ROOT", "Built", "build"]
 
 ROOT = Path(__file__).resolve().parents[2]
+INPUTS = ("Dockerfile", ".dockerignore", "pyproject.toml", "uv.lock", "libs", "services", "tools/images/healthcheck.py")
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class Built:
         return self.added_mb <= self.image.budget_mb
 
 
-def build(engine: Engine, image: Image, *, base: str, version: str = "dev") -> Built:
+def build(engine: Engine, image: Image, *, base: str, version: str = "dev", extra: Sequence[str] = ()) -> Built:
     """Build one image from this checkout and return it with its sizes."""
-    epoch = _git("log", "-1", "--format=%ct") or "0"
+    # The last change of what goes in: a commit elsewhere gives the same image again.
+    epoch = _git("log", "-1", "--format=%ct", "--", *INPUTS) or "0"
     arguments = {
         "PACKAGE": image.package,
         "PYTHON_IMAGE": base,
@@ -46,7 +49,7 @@ def build(engine: Engine, image: Image, *, base: str, version: str = "dev") -> B
         "CREATED": datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "REVISION": _git("rev-parse", "HEAD") or "unknown",
     }
-    engine.build(context=ROOT, tag=image.tag(version), build_args=arguments)
+    engine.build(context=ROOT, tag=image.tag(version), build_args=arguments, extra=extra)
     size, base_size = (int(str(engine.inspect(name)["Size"])) for name in (image.tag(version), base))
     return Built(image, image.tag(version), size, base_size)
 

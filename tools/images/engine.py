@@ -4,8 +4,10 @@ An own dockerd keeps its data in a cache outside the checkout and touches nothin
 bridge and writes no firewall rule, so containers use the host's network or none.
 """
 
+import fcntl
 import json
 import os
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -14,11 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Engine", "EngineError", "docker", "podman"]
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+TURN_TIMEOUT_S = 1800.0
 BUILD_TIMEOUT_S = 1800.0
 CALL_TIMEOUT_S = 300.0
 
@@ -68,9 +72,9 @@ class Engine:
         options = ["--network", "host", *self.build_options, *extra]
         self.run("build", *options, *arguments, "--tag", tag, str(context), timeout_s=BUILD_TIMEOUT_S)
 
-    def inspect(self, reference: str, kind: str = "image") -> dict[str, object]:
+    def inspect(self, reference: str, kind: str = "image") -> dict[str, Any]:
         """Return what the engine knows of an image or a container."""
-        found: list[dict[str, object]] = json.loads(self.run(kind, "inspect", reference))
+        found: list[dict[str, Any]] = json.loads(self.run(kind, "inspect", reference))
         return found[0]
 
     def has(self, tag: str) -> bool:
@@ -95,38 +99,72 @@ def docker(data_root: Path) -> Iterator[Engine]:
         return
     if os.geteuid() != 0 or not (daemon := shutil.which("dockerd")):
         raise EngineError("no Docker answers, and starting one takes root and dockerd")
-    with tempfile.TemporaryDirectory(prefix="modelyard-dockerd-") as scratch, _daemon(daemon, Path(scratch), data_root):
+    with (
+        _alone(data_root),
+        tempfile.TemporaryDirectory(prefix="modelyard-dockerd-") as scratch,
+        _daemon(daemon, Path(scratch), data_root),
+    ):
         yield Engine((client,), {"DOCKER_HOST": f"unix://{scratch}/docker.sock", "DOCKER_BUILDKIT": "0"})
 
 
 @contextmanager
-def podman(storage: Path, scratch: Path) -> Iterator[Engine]:
+def podman(storage: Path) -> Iterator[Engine]:
     """Yield podman with a storage of its own, independent of systemd and of the machine's settings.
 
     Args:
-        storage: images and containers; left there at the end.
-        scratch: run-time state and settings.
+        storage: images and containers; the images stay there.
     """
     if os.geteuid() != 0 or not (client := shutil.which("podman")):
         raise EngineError("podman is not installed, or this is not root; tools/install-cluster-packages.sh installs it")
-    settings = scratch / "containers.conf"
-    # The limits of this very process: without CAP_SYS_RESOURCE none may be raised, and podman's own defaults would.
-    settings.write_text(
-        '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
-        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
-    )
-    options = ("--root", str(storage), "--runroot", str(scratch / "run"), "--tmpdir", str(scratch / "tmp"))
-    # Docker's image format: OCI's has no health check.
-    yield Engine((client, *options), {"CONTAINERS_CONF": str(settings)}, ("--format", "docker", "--pull=never"))
+    # Podman takes no run-time folder of more than 50 characters.
+    with _alone(storage), tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp") as scratch:
+        settings = Path(scratch) / "containers.conf"
+        # The limits of this very process: without CAP_SYS_RESOURCE none may be raised, and podman's own would.
+        limits = f'["nofile={_limit(resource.RLIMIT_NOFILE)}", "nproc={_limit(resource.RLIMIT_NPROC)}"]'
+        engine = '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+        settings.write_text(f"[containers]\ndefault_ulimits = {limits}\n{engine}")
+        options = ("--root", str(storage), "--runroot", f"{scratch}/run", "--tmpdir", f"{scratch}/tmp")  # noqa: S108
+        try:
+            # Docker's image format: OCI's has no health check.
+            yield Engine((client, *options), {"CONTAINERS_CONF": str(settings)}, ("--format", "docker", "--pull=never"))
+        finally:
+            for mount in (storage / "overlay", Path(scratch) / "run"):
+                subprocess.run(["umount", "--lazy", str(mount)], capture_output=True, check=False)
+
+
+@contextmanager
+def _alone(data_root: Path) -> Iterator[None]:
+    """Wait until no other session uses the data: two daemons over one folder would ruin it."""
+    data_root.mkdir(parents=True, exist_ok=True)
+    with data_root.with_suffix(".lock").open("w") as lock:
+        deadline = time.monotonic() + TURN_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise EngineError(f"another session has held {data_root} for {TURN_TIMEOUT_S:.0f} s") from None
+                time.sleep(0.5)
+        yield
 
 
 @contextmanager
 def _daemon(daemon: str, scratch: Path, data_root: Path) -> Iterator[None]:
-    data_root.mkdir(parents=True, exist_ok=True)
     log = scratch / "dockerd.log"
     places = ["--data-root", data_root, "--exec-root", scratch / "exec", "--pidfile", scratch / "docker.pid"]
     network = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
-    command = [daemon, "-H", f"unix://{scratch}/docker.sock", *map(str, places), *network]
+    # A session that is killed takes its daemon with it.
+    command = [
+        "setpriv",
+        "--pdeathsig",
+        "TERM",
+        daemon,
+        "-H",
+        f"unix://{scratch}/docker.sock",
+        *map(str, places),
+        *network,
+    ]
     command += ["--exec-opt", "native.cgroupdriver=cgroupfs", *_ulimits()]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
@@ -140,16 +178,20 @@ def _daemon(daemon: str, scratch: Path, data_root: Path) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        # dockerd leaves the mount of its network namespace behind, and a mount cannot be deleted.
-        for mount in (scratch / "exec").glob("netns/*"):
+        # dockerd leaves these mounts behind: of its network namespace, and of its data onto itself.
+        for mount in [*(scratch / "exec").glob("netns/*"), data_root]:
             subprocess.run(["umount", "--lazy", str(mount)], capture_output=True, check=False)
 
 
 def _ulimits() -> list[str]:
-    import resource  # noqa: PLC0415  # absent on Windows, where the other functions still work
+    return ["--default-ulimit", f"nofile={_limit(resource.RLIMIT_NOFILE)}"]
 
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return ["--default-ulimit", f"nofile={hard}:{hard}"]
+
+def _limit(kind: int) -> str:
+    """Return a limit that may be set here: this process's hard one, but never without end, which has no notation."""
+    hard = resource.getrlimit(kind)[1]
+    value = min(hard, 32768) if hard != resource.RLIM_INFINITY else 32768
+    return f"{value}:{value}"
 
 
 def _await(process: subprocess.Popen[bytes], socket: Path, log: Path) -> None:

@@ -1,0 +1,60 @@
+"""What the tests of images and of the cluster share: one engine and one build of each image for the whole session.
+
+Where such a thing cannot be had the tests are skipped with the reason. CI sets MODELYARD_REQUIRE_CLUSTER=1, which turns
+the skip into a failure, so that it never hides a broken cluster.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tools.images.base import cache_dir, ensure_base
+from tools.images.build import Built, build
+from tools.images.catalog import IMAGES
+from tools.images.engine import Engine, EngineError, docker
+
+
+def unavailable(reason: str) -> None:
+    """Skip the test with a reason, or fail it where CI insists."""
+    if os.environ.get("MODELYARD_REQUIRE_CLUSTER") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """Docker: the one that runs here, else one of the session's own."""
+    running = docker(cache_dir() / "docker")
+    try:
+        found = running.__enter__()
+    except EngineError as error:
+        unavailable(str(error))
+        raise
+    try:
+        yield found
+    finally:
+        running.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def base_image(engine: Engine) -> str:
+    """The name of the base that all images are built on."""
+    try:
+        return ensure_base(engine)
+    except EngineError as error:
+        unavailable(str(error))
+        raise
+
+
+@pytest.fixture(scope="session")
+def built(engine: Engine, base_image: str) -> Callable[[str], Built]:
+    """Build an image of this checkout, once a session; unchanged layers come from the engine's cache."""
+    images: dict[str, Built] = {}
+
+    def build_once(package: str) -> Built:
+        if package not in images:
+            images[package] = build(engine, IMAGES[package], base=base_image)
+        return images[package]
+
+    return build_once
