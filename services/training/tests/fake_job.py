@@ -63,6 +63,10 @@ def main() -> None:
             if path:
                 Path(path).write_text(json.dumps(behaviour["report"]))
         sys.exit(1)
+    if kind == "hungry":  # only for a container with a limit
+        held = []
+        while True:
+            held.append(b"x" * 2**20)
     wait_for(work_dir.parent / "go")
     if kind == "report":
         report(job, {"seq": 1, "stage": "fit", "progress": 0.5})
