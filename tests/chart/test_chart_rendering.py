@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from tests.chart.rendering import (
     FEATURES,
@@ -27,7 +30,7 @@ from tests.chart.rendering import (
 PROFILES = ("small", "ha", "ci")
 MATRIX = [pytest.param(p, f, id=f"{p}-{f}") for p in PROFILES for f in FEATURES]
 # Kinds that are not Kubernetes' own; the tests below look at each of them.
-FOREIGN = {"ServiceMonitor", "HTTPRoute", "ScaledObject"}
+FOREIGN = {"ServiceMonitor", "PrometheusRule", "HTTPRoute", "ScaledObject"}
 
 
 @pytest.mark.parametrize(("profile_name", "feature"), MATRIX)
@@ -160,3 +163,24 @@ def test_service_monitors_find_each_service_by_a_port_that_it_has(helm: Helm) ->
         assert monitor["spec"]["endpoints"][0]["port"] in {port["name"] for port in service["spec"]["ports"]}
         assert monitor["spec"]["sampleLimit"] > 0
         assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_each_file_of_rules_and_dashboards_becomes_an_object_as_it_is(helm: Helm, tmp_path: Path) -> None:
+    chart = Path(shutil.copytree(helm.charts / "observability", tmp_path / "observability"))
+    for kind in ("rules", "dashboards"):
+        (chart / "files" / kind).mkdir(parents=True, exist_ok=True)
+    alert = {"alert": "A", "expr": "up == 0", "annotations": {"summary": "{{ $labels.x }}"}}
+    rules = {"groups": [{"name": "g", "rules": [alert]}]}
+    (chart / "files/rules/probe-rules.yaml").write_text(yaml.safe_dump(rules))
+    dashboard = '{"title": "x", "legendFormat": "{{pod}}"}\n'
+    (chart / "files/dashboards/probe-board.json").write_text(dashboard)
+
+    documents = Helm(helm.binary, tmp_path, tmp_path).render("observability")
+
+    [rule] = [one for one in of_kind(documents, "PrometheusRule") if one["metadata"]["name"] == "modelyard-probe-rules"]
+    assert rule["spec"] == rules
+    assert rule["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    [board] = [one for one in of_kind(documents, "ConfigMap") if "probe-board.json" in one["data"]]
+    assert board["data"]["probe-board.json"] == dashboard
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert board["metadata"]["annotations"]["grafana_folder"] == "Modelyard"

@@ -4,7 +4,7 @@ policy of its own, which are hooks too, since hooks come before everything else 
 install and upgrade, Argo CD as PreSync. Hooks that succeeded are deleted; a failed Job stays and says why.
 */}}
 
-{{/* Takes root and weight. */}}
+{{/* Takes weight, and optionally more annotations. */}}
 {{- define "modelyard-common.hookAnnotations" -}}
 helm.sh/hook: pre-install,pre-upgrade
 helm.sh/hook-weight: {{ .weight | quote }}
@@ -36,7 +36,7 @@ automountServiceAccountToken: false
 apiVersion: batch/v1
 kind: Job
 metadata:
-  {{- include "modelyard-common.metadata" (dict "root" . "component" $component "name" $name "annotations" (include "modelyard-common.hookAnnotations" (dict "weight" "-5") | fromYaml)) | nindent 2 }}
+  {{- include "modelyard-common.metadata" (dict "root" . "component" $component "name" $name "annotations" (include "modelyard-common.hookAnnotations" (dict "weight" "-5" "more" (dict "helm.sh/hook-output-log-policy" "hook-failed")) | fromYaml)) | nindent 2 }}
 spec:
   backoffLimit: {{ .Values.migrations.retries }}
   activeDeadlineSeconds: {{ .Values.migrations.timeoutSeconds }}

@@ -26,6 +26,11 @@ app.kubernetes.io/component: {{ .component }}
 {{/* Labels of an object. Takes root and component. */}}
 {{- define "modelyard-common.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
+{{ include "modelyard-common.podLabels" . }}
+{{- end -}}
+
+{{/* Labels of a pod; without the chart's version, so that a new chart with the same image restarts nothing. */}}
+{{- define "modelyard-common.podLabels" -}}
 {{ include "modelyard-common.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: modelyard

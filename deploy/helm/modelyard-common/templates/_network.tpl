@@ -15,7 +15,6 @@ edges are those of the service graph.
 {{- if has $component $to -}}{{- $callers = append $callers $from -}}{{- end -}}
 {{- end -}}
 {{- $port := get $ports $component -}}
-{{- $ingress := concat $callers (.clients | default list) -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:

@@ -69,18 +69,6 @@ spec:
   {{- end }}
 {{- end -}}
 
-{{/* Labels of a pod; without the chart's version, so that a new chart with the same image restarts nothing. */}}
-{{- define "modelyard-common.podLabels" -}}
-{{ include "modelyard-common.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: modelyard
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-{{ include "modelyard-common.platformLabel" .root }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
-{{- end -}}
-
 {{- define "modelyard-common.workloadPod" -}}
 {{- $facts := include "modelyard-common.facts" . | fromYaml -}}
 serviceAccountName: {{ include "modelyard-common.serviceAccountName" . }}
