@@ -10,11 +10,19 @@ from modelyard_contracts.drift_v1 import WindowView
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
 from modelyard_stats.counters import Counters
 
-from modelyard_drift.adapters.tables import DecisionRow, EpisodeRow, PolicyRow, PredictionRow, ProgressRow, WindowRow
+from modelyard_drift.adapters.tables import (
+    DecisionRow,
+    EpisodeRow,
+    LogRow,
+    PolicyRow,
+    PredictionRow,
+    ProgressRow,
+    WindowRow,
+)
 from modelyard_drift.domain.comparing import Reply
 from modelyard_drift.domain.episodes import Episode
 from modelyard_drift.domain.windows import OpenWindow
-from modelyard_drift.usecases.ports import Decided, Entry, Policy, Progress, StoredWindow
+from modelyard_drift.usecases.ports import Decided, Entry, LogState, Policy, Progress, StoredWindow
 
 __all__ = [
     "decision_from",
@@ -22,6 +30,7 @@ __all__ = [
     "entry_from",
     "episode_from",
     "episode_values",
+    "log_from",
     "policy_from",
     "progress_from",
     "progress_values",
@@ -29,6 +38,18 @@ __all__ = [
     "window_from",
     "window_values",
 ]
+
+
+def log_from(row: LogRow) -> LogState:
+    """Return where a model's log stands."""
+    return LogState(
+        seq=row.seq,
+        prediction_seq=row.prediction_seq,
+        label_seq=row.label_seq,
+        requests=row.requests,
+        labels=row.labels,
+        waiting=row.waiting,
+    )
 
 
 def entry_from(row: PredictionRow) -> Entry:
@@ -102,12 +123,14 @@ def _open_document(window: OpenWindow) -> dict[str, Any]:
         "last_seq": window.last_seq,
         "time_from": window.time_from.isoformat() if window.time_from else None,
         "time_until": window.time_until.isoformat() if window.time_until else None,
+        "starts_at": window.starts_at.isoformat() if window.starts_at else None,
     }
 
 
 def _open_from(document: dict[str, Any]) -> OpenWindow:
     times = {
-        name: datetime.fromisoformat(document[name]) if document[name] else None for name in ("time_from", "time_until")
+        name: datetime.fromisoformat(document[name]) if document.get(name) else None
+        for name in ("time_from", "time_until", "starts_at")
     }
     return OpenWindow(**(document | times | {"counters": Counters.from_document(document["counters"])}))
 

@@ -53,6 +53,8 @@ class OpenWindow:
     last_seq: int = 0
     time_from: datetime | None = None
     time_until: datetime | None = None
+    starts_at: datetime | None = None
+    """Event time of the first row that came, from which a window by event time runs: late rows do not move it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,10 @@ def cut(window: OpenWindow, reference: str, baseline: Baseline) -> tuple[OpenWin
 def _fitting(window: OpenWindow, rows: Sequence[Row], rule: WindowRule) -> tuple[int, Closing | None]:
     """Return how many of the rows belong to the window, and whether it closes then."""
     if rule.rows is not None:
-        room = rule.rows - window.rows
+        room = max(0, rule.rows - window.rows)  # the manifest may since have asked for smaller windows
         return (room, "rows") if len(rows) >= room else (len(rows), None)
     assert rule.span is not None  # noqa: S101  # a rule has one of the two
-    start = window.time_from or rows[0].event_time
+    start = window.starts_at or rows[0].event_time
     for place, row in enumerate(rows):
         if row.event_time >= start + rule.span:
             return place, "time"
@@ -126,6 +128,7 @@ def _add(window: OpenWindow, rows: Sequence[Row], baseline: Baseline) -> OpenWin
         last_seq=rows[-1].seq,
         time_from=earliest if window.time_from is None else min(window.time_from, earliest),
         time_until=latest if window.time_until is None else max(window.time_until, latest),
+        starts_at=window.starts_at or rows[0].event_time,
     )
 
 

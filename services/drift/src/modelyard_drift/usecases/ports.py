@@ -262,7 +262,7 @@ class Writer(Reader, Protocol):
         """Keep a decision."""
 
     def forget(self, model: str, *, keep_rows: int) -> int:
-        """Delete the oldest processed rows beyond keep_rows, with their labels; return how many."""
+        """Delete the oldest processed rows beyond keep_rows, and labels as old as they are; return how many rows."""
 
 
 class Transactions(Protocol):
