@@ -7,6 +7,7 @@ PYTHON ?= python3
 # uv is taken from the PATH, else installed into a folder of our own.
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
+CRD := deploy/helm/crds/templates/managedmodels.yaml
 export UV_PYTHON_DOWNLOADS ?= never
 export UV_LINK_MODE ?= copy
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -20,15 +21,20 @@ demo: .venv/.ready ## The same, finite; the last line of standard output is one 
 	$(BIN)/modelyard demo electricity --exit --json
 
 ##@ Test
-.PHONY: test test-fast test-slow
+.PHONY: test test-fast test-slow test-cluster
+# What starts the whole platform has both cores for itself; everything else shares them.
 test: .venv/.ready ## The whole suite: units, conformance, real processes, one full demo (under 15 minutes)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not acceptance"
+	$(BIN)/pytest -m "acceptance and not slow and not cluster"
 
 test-fast: .venv/.ready ## Everything but the tests that start the whole platform
-	$(BIN)/pytest -m "not slow and not acceptance"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not acceptance"
 
-test-slow: .venv/.ready ## What takes longer: the full demo while its services are killed
-	$(BIN)/pytest -m slow
+test-slow: .venv/.ready ## What takes longer: the demo's controls, and the whole of it while services are killed
+	$(BIN)/pytest -m "slow and not cluster"
+
+test-cluster: .venv/.ready ## Images and charts for real: a container engine, a Kubernetes (KUBECONFIG's, else one made here)
+	$(BIN)/pytest -m cluster
 
 ##@ Check
 .PHONY: check lint types layers generated fmt
@@ -44,14 +50,26 @@ types: .venv/.ready ## mypy, strict, on all of src
 layers: .venv/.ready ## import-linter: the map of the house, executable
 	$(BIN)/lint-imports
 
-generated: .venv/.ready ## The lock and the JSON schemas are what their sources say
+generated: .venv/.ready ## The lock, JSON schemas, the CRD and charts' values are what their sources say
 	$(UV) lock --check
 	$(BIN)/python -m modelyard_contracts.schemas --check libs/contracts/tests/goldens
+	$(BIN)/python -m modelyard_contracts.crd --check $(CRD)
+	$(BIN)/python -m tools.charts.write --check
 
 fmt: .venv/.ready ## Format, mend what can be mended, and write the generated files again
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/python -m modelyard_contracts.schemas libs/contracts/tests/goldens
+	$(BIN)/python -m modelyard_contracts.crd $(CRD)
+	$(BIN)/python -m tools.charts.write
+
+##@ Deploy
+.PHONY: images charts
+images: .venv/.ready ## Build all images with the engine that is here, and print what each adds to its base
+	$(BIN)/python -m tools.images
+
+charts: .venv/.ready ## Package the Helm charts into build/charts
+	$(BIN)/python -m tools.charts.build build/charts
 
 ##@ Measure
 .PHONY: bench bench-inference bench-drift
