@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from tests.chart.rendering import SERVICES, Document, Helm, Refused, merged, profile
+from tools.charts.build import HELM
 from tools.charts.catalog import CHARTS
-from tools.charts.write import HELM, rendered
+from tools.charts.write import rendered
 
 SCHEMAS = {name: json.loads((HELM / name / "values.schema.json").read_text()) for name in CHARTS}
 VALUES = {name: yaml.safe_load((HELM / name / "values.yaml").read_text()) for name in CHARTS}

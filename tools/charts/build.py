@@ -2,7 +2,8 @@
 
     python -m tools.charts.build dist/charts [--helm helm]
 
-Helm wants the library in each chart, and each chart in the umbrella, in that order; the checkout stays clean.
+Helm wants the library in each chart, and each chart in the umbrella, in that order; the checkout stays clean. Needs
+Helm and the standard library only.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.charts.catalog import CHARTS
-from tools.charts.write import HELM
+__all__ = ["HELM", "BuildError", "build"]
 
-__all__ = ["BuildError", "build"]
-
-UMBRELLA = "modelyard"
+HELM = Path(__file__).parents[2] / "deploy" / "helm"
+_UMBRELLA = "modelyard"
 
 
 class BuildError(Exception):
@@ -28,7 +27,8 @@ class BuildError(Exception):
 def build(target: Path, helm: str | Path) -> Path:
     """Build all charts in a folder that is not there yet, and return it."""
     shutil.copytree(HELM, target, ignore=shutil.ignore_patterns("charts", "Chart.lock"))
-    for name in sorted(CHARTS, key=lambda chart: chart == UMBRELLA):
+    charts = [path.parent.name for path in target.glob("*/Chart.yaml")]
+    for name in sorted(charts, key=lambda chart: (chart == _UMBRELLA, chart)):
         command = [str(helm), "dependency", "update", "--skip-refresh", str(target / name)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:

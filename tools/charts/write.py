@@ -20,12 +20,12 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
+from tools.charts.build import HELM
 from tools.charts.catalog import CHARTS, Chart, Observability
 from tools.charts.common import Workload
 
-__all__ = ["CHART_OWNED", "HELM", "rendered", "schema_of"]
+__all__ = ["CHART_OWNED", "rendered", "schema_of"]
 
-HELM = Path(__file__).parents[2] / "deploy" / "helm"
 _BANNER = "Written by `python -m tools.charts.write`; declare values in tools/charts."
 _WIDTH = 112
 

@@ -46,7 +46,7 @@ volumes:
   - name: auth
     secret:
       secretName: {{ .Values.auth.existingSecret }}
-      defaultMode: 0440
+      defaultMode: 288 # 0440, in a notation that every YAML reads alike
       items:
         - key: {{ .Values.test.tokenKey }}
           path: token

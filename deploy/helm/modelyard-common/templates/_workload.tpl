@@ -102,7 +102,7 @@ volumes:
   - name: auth
     secret:
       secretName: {{ .Values.auth.existingSecret }}
-      defaultMode: 0440
+      defaultMode: 288 # 0440, in a notation that every YAML reads alike
       items:
         - key: {{ .Values.auth.tokensKey }}
           path: tokens
