@@ -159,6 +159,13 @@ def test_the_columns_show_versions_step_and_drift() -> None:
     assert status_of(observed(registry=Seen(paused)), NOW).step == "2/2 25% paused"
 
 
+def test_a_column_is_one_line_also_when_a_reason_brings_a_log() -> None:
+    failed = run("failed", reason="ended with exit code 3; the end of its log:\nTraceback\n  File x\n" + "y" * 500)
+    status = status_of(observed(registry=Seen(model()), run=Seen(failed)), NOW)
+    assert status.next.startswith("run run-1 is failed: ended with exit code 3; the end of its log: Traceback File x")
+    assert (len(status.next), status.next[-1]) == (100, "…")
+
+
 def test_what_a_service_that_is_away_last_said_stays() -> None:
     view = model(champion=version(7), candidate=version(8, "candidate"), rollout=rollout())
     before = status_of(observed(registry=Seen(view), drift=Seen(drift("low", ("a",)))), NOW)

@@ -56,7 +56,13 @@ def status_of(observed: Observed, now: datetime) -> ManagedModelStatus:
         status = status.model_copy(update={"run": shown})
     if not isinstance(observed.drift, Away):
         status = status.model_copy(update={"drift": _drift(observed)})
-    return status.model_copy(update={"next": _next(observed, found)[:_MOST_NEXT]})
+    return status.model_copy(update={"next": _column(_next(observed, found))})
+
+
+def _column(text: str) -> str:
+    """Return words that fit into a column: one line, cut where it is too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MOST_NEXT else line[: _MOST_NEXT - 1] + "…"
 
 
 def _condition(kind: str, found: Finding, before: Condition | None, generation: int, now: datetime) -> Condition:
