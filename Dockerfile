@@ -5,7 +5,7 @@
 # `make images` builds them all and prints what each adds to the base image. Only instructions that every builder knows
 # are used (Docker's classic one, BuildKit, Buildah).
 ARG PYTHON_IMAGE=python:3.11-slim
-# registry | training | trainer | inference | drift
+# registry | training | trainer | inference | drift | operator
 ARG PACKAGE=registry
 
 # The lock and the members' declarations alone, so that a change of code does not fetch the dependencies again.
@@ -103,6 +103,12 @@ ENV MODELYARD_DRIFT_HOST=0.0.0.0 MODELYARD_DRIFT_AUTH=token MODELYARD_DRIFT_DATA
 EXPOSE 8083
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/opt/modelyard/healthcheck.py", "DRIFT", "8083"]
 ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_drift.main"]
+
+FROM runtime AS operator
+ENV MODELYARD_OPERATOR_HOST=0.0.0.0 MODELYARD_OPERATOR_AUTH=token
+EXPOSE 8084
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/opt/modelyard/healthcheck.py", "OPERATOR", "8084"]
+ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_operator.main"]
 
 # One job, then the end: no port and nothing to ask. The argument is the path of its job.json.
 FROM runtime AS trainer

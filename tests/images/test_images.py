@@ -19,7 +19,8 @@ from tools.images.engine import Engine, EngineError, podman
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300, func_only=True)]
 
 Build = Callable[[str], Built]
-SERVING = [package for package, image in IMAGES.items() if image.port]
+# The operator serves too, where there is a cluster: the tests of the whole platform run it.
+SERVING = [package for package, image in IMAGES.items() if image.port and package != "operator"]
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -87,6 +88,7 @@ def test_member_imports_nothing_that_its_image_lacks(engine: Engine, built: Buil
         ("inference", ["scipy", "sklearn", "skops", "pandas", "pyarrow", "mlflow", "sqlalchemy"]),
         ("training", ["sklearn", "skops", "pandas", "mlflow", "onnxruntime"]),
         ("drift", ["sklearn", "pandas", "mlflow", "onnxruntime"]),
+        ("operator", ["numpy", "sqlalchemy", "mlflow", "modelyard_training", "modelyard_registry"]),
         ("trainer", ["sqlalchemy", "modelyard_training", "modelyard_registry", "modelyard_inference"]),
         *((package, ["pip", "setuptools", "pytest", "uv"]) for package in IMAGES),
     ],
