@@ -1,9 +1,10 @@
-// Command cluster is the node's five Kubernetes programs in one binary: the first argument says which.
+// Command node is the node's five Kubernetes programs in one binary: the first argument says which.
 //
 // One link instead of five: 140 MB instead of 450.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -14,8 +15,6 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
-
-	"context"
 
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
@@ -31,7 +30,7 @@ func main() {
 		"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
 	}
 	if len(os.Args) < 2 || programs[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: cluster kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet [flags]")
+		fmt.Fprintln(os.Stderr, "usage: node kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet [flags]")
 		os.Exit(2)
 	}
 	command := programs[os.Args[1]]()

@@ -1,0 +1,91 @@
+"""One Kubernetes for the whole session, and a namespace for each test.
+
+KUBECONFIG names a cluster of yours; without it one is made on this machine, in a network of its own, and removed at
+the end, also when a test failed or the start itself did.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import unavailable
+from tools import kube_tools
+from tools.cluster import binaries, node
+from tools.cluster.access import Cluster
+from tools.cluster.errors import CannotRun
+from tools.images.build import Built
+from tools.images.catalog import IMAGES
+from tools.images.engine import Engine
+
+
+@dataclass(frozen=True)
+class Place:
+    """The session's cluster, and its node where it is our own."""
+
+    cluster: Cluster
+    node: node.Node | None
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Place]:
+    """The cluster of KUBECONFIG, else one made for this session."""
+    tools = kube_tools.ensure()
+    if given := os.environ.get("KUBECONFIG"):
+        yield Place(Cluster(Path(given), tools), None)
+        return
+    try:
+        node.require_machine()
+        made = node.start(binaries.ensure())
+    except CannotRun as reason:
+        unavailable(f"no cluster here: {reason}")
+        raise
+    try:
+        yield Place(Cluster(made.layout.kubeconfig, tools), made)
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(place: Place) -> Cluster:
+    """What a test needs of a cluster."""
+    return place.cluster
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that refuses every pod which is not restricted."""
+    with cluster.namespace("test") as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def image(
+    place: Place, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Return the name of a service's image that the cluster has: built from this checkout and loaded into the node.
+
+    A cluster of KUBECONFIG gets its images from whoever made it; MODELYARD_TEST_IMAGES says under which names, with
+    `{package}` for the service, for example `registry.example/modelyard/{package}:dev`.
+    """
+    loaded: dict[str, str] = {}
+
+    def load_once(package: str) -> str:
+        if place.node is None:
+            names = os.environ.get("MODELYARD_TEST_IMAGES", "modelyard/{package}:dev")
+            return names.format(package=IMAGES[package].package)
+        if package not in loaded:
+            engine: Engine = request.getfixturevalue("engine")
+            build: Callable[[str], Built] = request.getfixturevalue("built")
+            archive = tmp_path_factory.mktemp("images") / f"{package}.tar"
+            engine.run("save", "--output", str(archive), build(package).tag)
+            place.node.load_archive(archive)
+            archive.unlink()
+            loaded[package] = build(package).tag
+        return loaded[package]
+
+    return load_once
