@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import kube_tools
 import pytest
 
 from tests.chart.rendering import Helm
+from tools import kube_tools
 from tools.charts.build import build
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
-from tests.chart.rendering import GOLDENS, ROOT, Helm, golden, umbrella
+from tests.chart.rendering import GOLDENS, Helm, golden, umbrella
+from tools import kube_tools
 from tools.charts.build import build
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / "tools"))
-    import kube_tools
-
     with tempfile.TemporaryDirectory() as folder:
         binary = kube_tools.ensure().helm4
         helm = Helm(binary, build(Path(folder) / "charts", binary), Path(folder))

@@ -184,3 +184,10 @@ def test_each_file_of_rules_and_dashboards_becomes_an_object_as_it_is(helm: Helm
     assert board["data"]["probe-board.json"] == dashboard
     assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert board["metadata"]["annotations"]["grafana_folder"] == "Modelyard"
+
+
+def test_two_releases_in_one_namespace_share_no_name(helm: Helm) -> None:
+    one, two = (helm.render("modelyard", profile("ha"), release=name) for name in ("a", "b"))
+
+    shared = {name_of(document) for document in one} & {name_of(document) for document in two}
+    assert shared == {"CustomResourceDefinition/managedmodels.modelyard.dev"}
