@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelyard_common.errors import Invalid
-from modelyard_common.pagination import decode_cursor, encode_cursor
+from modelyard_common.pagination import decode_cursor, decode_number, encode_cursor
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
@@ -67,3 +67,15 @@ def test_what_is_no_cursor_is_refused_as_a_wrong_field(cursor: str) -> None:
 def test_no_text_breaks_a_list(text: str) -> None:
     with contextlib.suppress(Invalid):
         decode_cursor(text)
+
+
+@given(st.none() | st.integers(-(2**63), 2**63 - 1))
+def test_a_numbered_list_reads_its_own_cursors(position: int | None) -> None:
+    assert decode_number(None if position is None else encode_cursor(position)) == position
+
+
+@given(TEXTS)
+def test_a_numbered_list_refuses_the_cursor_of_one_that_is_not(position: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        decode_number(encode_cursor(position))
+    assert refused.value.errors[0].path == "cursor"

@@ -146,6 +146,7 @@ BAD_V2 = {
     "no time": (GOOD_V2 | {"parameters": {"event_time": SECRET}}, "event_time"),
     "too many times": (GOOD_V2 | {"parameters": {"event_time": ["2026-01-01T00:00:00Z"] * 2}}, "2 times for 1 rows"),
     "routing key of the wrong type": (GOOD_V2 | {"parameters": {"routing_key": 7}}, "routing_key"),
+    "routing key with a NUL": (GOOD_V2 | {"parameters": {"routing_key": "a\0b"}}, "routing_key"),
     "unknown output": (GOOD_V2 | {"outputs": [{"name": "magic"}]}, "magic"),
 }
 

@@ -10,7 +10,7 @@ from modelyard_contracts.problem import FieldError
 
 from modelyard_common.errors import Invalid
 
-__all__ = ["MAX_PAGE", "decode_cursor", "encode_cursor"]
+__all__ = ["MAX_PAGE", "decode_cursor", "decode_number", "encode_cursor"]
 
 MAX_PAGE = 500
 
@@ -31,6 +31,14 @@ def decode_cursor(cursor: str | None) -> int | str | None:
     if not (isinstance(found, list) and len(found) == 1 and _is_position(found[0])):
         raise _wrong()
     position: int | str = found[0]
+    return position
+
+
+def decode_number(cursor: str | None) -> int | None:
+    """Return the position of a cursor of a list that is numbered; None for none. Raise Invalid for any other."""
+    position = decode_cursor(cursor)
+    if isinstance(position, str):
+        raise _wrong()
     return position
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["Request", "UtcTime", "View", "Wire"]
+__all__ = ["Request", "StoredText", "UtcTime", "View", "Wire"]
 
 
 def _as_utc(value: datetime) -> datetime:
@@ -23,6 +23,10 @@ def _as_utc(value: datetime) -> datetime:
 
 UtcTime = Annotated[datetime, AfterValidator(_as_utc)]
 """A point in time with an offset, kept in UTC."""
+
+
+StoredText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""A text that a database can hold: PostgreSQL takes no NUL character."""
 
 
 class Wire(BaseModel):

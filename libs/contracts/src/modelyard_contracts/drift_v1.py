@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from modelyard_contracts.base import Request, UtcTime, View
+from modelyard_contracts.base import Request, StoredText, UtcTime, View
 from modelyard_contracts.events_v1 import FeatureValue
 from modelyard_contracts.refs import DigestText, ModelName
 
@@ -31,10 +31,10 @@ LABELLED_COLUMNS = ("prediction_id", "event_time", "label_seq", "label", "predic
 class Label(Request):
     """The truth about one predicted row."""
 
-    prediction_id: str
+    prediction_id: StoredText = Field(min_length=1, max_length=198)
     """``<id>/<row>``; without a row, row 0."""
     value: FeatureValue
-    revision: int = Field(0, ge=0)
+    revision: int = Field(0, ge=0, lt=2**31)
     """A correction has a higher revision; the same revision with another value is refused (409)."""
 
 

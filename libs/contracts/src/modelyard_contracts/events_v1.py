@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from modelyard_contracts.base import Request, UtcTime, View
+from modelyard_contracts.base import Request, StoredText, UtcTime, View
 from modelyard_contracts.refs import DigestText, ModelName
 
 __all__ = ["EventBatch", "EventReceipt", "FeatureValue", "PredictionEvent"]
@@ -21,17 +21,17 @@ FeatureValue = float | int | str | bool | None
 class PredictionEvent(Request):
     """One row of one response (or of one shadow copy)."""
 
-    id: str
+    id: StoredText = Field(min_length=1, max_length=198)
     """``<modelyard-prediction-id>/<row>``; for a shadow copy the same id: (id, role) is unique."""
     model: ModelName
-    revision: int
+    revision: int = Field(ge=0, le=2**53)
     """Of the routing table that was in force."""
     champion: DigestText
     """The champion of that revision, whoever answered."""
     version: DigestText
     """Who answered."""
     role: Literal["champion", "candidate", "shadow"]
-    routing_key: str = ""
+    routing_key: StoredText = Field("", max_length=512)
     event_time: UtcTime
     arrival: UtcTime
     features: dict[str, FeatureValue] = {}
@@ -41,7 +41,7 @@ class PredictionEvent(Request):
     score: float | None = None
     """Probability of the positive class, where there is one."""
     latency_ms: float = Field(ge=0)
-    error: str | None = None
+    error: StoredText | None = None
     """A candidate's failure that the champion answered for; counted against the candidate."""
 
 

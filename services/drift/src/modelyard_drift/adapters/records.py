@@ -128,8 +128,9 @@ def _open_document(window: OpenWindow) -> dict[str, Any]:
 
 
 def _open_from(document: dict[str, Any]) -> OpenWindow:
+    document = {"starts_at": document["time_from"]} | document  # older documents have no start of their own
     times = {
-        name: datetime.fromisoformat(document[name]) if document.get(name) else None
+        name: datetime.fromisoformat(document[name]) if document[name] else None
         for name in ("time_from", "time_until", "starts_at")
     }
     return OpenWindow(**(document | times | {"counters": Counters.from_document(document["counters"])}))

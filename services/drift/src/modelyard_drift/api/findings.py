@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from modelyard_common.pagination import MAX_PAGE, decode_cursor, encode_cursor
+from modelyard_common.pagination import MAX_PAGE, decode_number, encode_cursor
 from modelyard_contracts.drift_v1 import Comparison, DecisionView, DriftStatus, EpisodeView, WindowView
 from modelyard_contracts.pages import Page
 from modelyard_contracts.refs import ModelName
@@ -20,11 +20,6 @@ router = APIRouter(prefix="/v1/models/{model}", tags=["findings"], dependencies=
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 
 
-def _before(cursor: str | None) -> int | None:
-    position = decode_cursor(cursor)
-    return None if position is None else int(position)
-
-
 @router.get("/status")
 def get_status(model: ModelName, services: Services) -> DriftStatus:
     """Return where drift stands for a model."""
@@ -36,7 +31,7 @@ def list_windows(
     model: ModelName, services: Services, cursor: str | None = None, limit: Limit = 100
 ) -> Page[WindowView]:
     """Return closed windows, newest first."""
-    found = services.browse.windows(model, before=_before(cursor), limit=limit)
+    found = services.browse.windows(model, before=decode_number(cursor), limit=limit)
     more = encode_cursor(found[-1].index) if len(found) == limit else None
     return Page(items=tuple(found), next_cursor=more)
 
@@ -46,7 +41,7 @@ def list_episodes(
     model: ModelName, services: Services, cursor: str | None = None, limit: Limit = 100
 ) -> Page[EpisodeView]:
     """Return episodes, newest first, each with the last decision about it."""
-    found = services.browse.episodes(model, before=_before(cursor), limit=limit)
+    found = services.browse.episodes(model, before=decode_number(cursor), limit=limit)
     more = encode_cursor(found[-1][0]) if len(found) == limit else None
     return Page(items=tuple(view for _, view in found), next_cursor=more)
 
@@ -56,7 +51,7 @@ def list_decisions(
     model: ModelName, services: Services, cursor: str | None = None, limit: Limit = 100
 ) -> Page[DecisionView]:
     """Return decisions, newest first."""
-    found = services.browse.decisions(model, before=_before(cursor), limit=limit)
+    found = services.browse.decisions(model, before=decode_number(cursor), limit=limit)
     more = encode_cursor(found[-1][0]) if len(found) == limit else None
     return Page(items=tuple(view for _, view in found), next_cursor=more)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
-from modelyard_common.pagination import MAX_PAGE, decode_cursor, encode_cursor
+from modelyard_common.pagination import MAX_PAGE, decode_number, encode_cursor
 from modelyard_contracts.drift_v1 import LabelBatch, LabelReceipt
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_contracts.pages import Page
@@ -58,7 +58,6 @@ def list_predictions(
     limit: Annotated[int, Query(ge=1, le=10_000)] = MAX_PAGE,
 ) -> Page[str]:
     """Return the ids of the answers in the log, in the order of ingest."""
-    after = decode_cursor(cursor)
-    found = services.browse.prediction_ids(model, after=int(after or 0), limit=limit)
+    found = services.browse.prediction_ids(model, after=decode_number(cursor) or 0, limit=limit)
     more = encode_cursor(found[-1][0]) if len(found) == limit else None
     return Page(items=tuple(id_ for _, id_ in found), next_cursor=more)

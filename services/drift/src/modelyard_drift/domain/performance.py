@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,10 +52,14 @@ def by_version(metric: str, rows: Sequence[Answered], *, positive: Any = None) -
 
 
 def _measure(version: str, metric: str, rows: Sequence[Answered], positive: Any) -> Performance | None:
-    numeric = metric in {"rmse", "mae", "r2"}
-    kind = float if numeric else None
-    truth = np.asarray([row.truth if numeric else _label(row.truth) for row in rows], dtype=kind)
-    answer = np.asarray([row.answer if numeric else _label(row.answer) for row in rows], dtype=kind)
+    read = _number if metric in {"rmse", "mae", "r2"} else _label
+    read_rows = [(row, read(row.truth), read(row.answer)) for row in rows]
+    whole = [entry for entry in read_rows if entry[1] is not None and entry[2] is not None]
+    if not whole:
+        return None
+    rows = [row for row, _, _ in whole]
+    truth = np.asarray([value for _, value, _ in whole])
+    answer = np.asarray([value for _, _, value in whole])
     score = None
     if all(row.score is not None for row in rows):
         score = np.asarray([row.score for row in rows], dtype=float)
@@ -62,7 +67,9 @@ def _measure(version: str, metric: str, rows: Sequence[Answered], positive: Any)
 
     def on(places: npt.NDArray[np.int64]) -> float | None:
         part = None if score is None else score[places]
-        return compute(metric, truth[places], answer[places], part, positive=wanted)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = compute(metric, truth[places], answer[places], part, positive=wanted)
+        return found if found is not None and math.isfinite(found) else None
 
     value = on(np.arange(len(rows)))
     if value is None:
@@ -72,6 +79,17 @@ def _measure(version: str, metric: str, rows: Sequence[Answered], positive: Any)
     else:
         low, high = bootstrap(on, len(rows), resamples=_BOOTSTRAPS) or (value, value)
     return Performance(version, metric, value, low, high, len(rows))
+
+
+def _number(value: Any) -> float | None:
+    """Return a value as a number; None for what is none, which no error can be taken of."""
+    if not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _label(value: Any) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from modelyard_common.errors import ModelyardError
+from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
 
 from modelyard_drift.domain.performance import Performance
@@ -19,6 +21,7 @@ from modelyard_drift.usecases.views import performance_views
 
 __all__ = ["FoldLabels"]
 
+_log = get_logger(__name__)
 _SHARE = 0.1
 
 
@@ -35,10 +38,15 @@ class FoldLabels:
         with self.transactions.read() as store:
             models = [policy.model for policy in store.policies()]
         for model in models:
-            while not stop.is_set() and self._walk(model):
-                pass
-            if overdue:
-                self._measure_overdue(model)
+            try:
+                while not stop.is_set() and self._walk(model):
+                    pass
+                if overdue:
+                    self._measure_overdue(model)
+            except ModelyardError:
+                raise
+            except Exception as exc:  # a model that trips over its own labels keeps no other back
+                _log.error("labels.failed", error=exc, model=model)
 
     def _walk(self, model: str) -> bool:
         """Count one chunk of labels to the windows of their rows; return whether there were any."""

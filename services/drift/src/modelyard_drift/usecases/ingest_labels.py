@@ -27,7 +27,7 @@ class IngestLabels:
         """Return what became of a batch; all that was accepted is durable then.
 
         Raises:
-            Invalid: a label without a value.
+            Invalid: a label without a value, or one that is no number for a model that answers in numbers.
             NotFound: no such model was ever seen.
             Overloaded: too many labels wait for their predictions.
             Conflict: a label has another value under the same or a lower revision. Nothing of the batch is kept.
@@ -37,17 +37,45 @@ class IngestLabels:
             errors = tuple(FieldError(path=f"labels[{place}].value", message="is required") for place in empty[:20])
             raise Invalid("a label without a value says nothing; leave it out", errors=errors)
         with self.transactions.write() as store:
-            if store.policy(model) is None and store.log(model) is None:
+            policy = store.policy(model)
+            if policy is None and store.log(model) is None:
                 raise NotFound(f"drift knows no model {model!r}")
+            if policy is not None and policy.spec.task == "regression":
+                _require_numbers(batch.labels)
             log = store.lock_log(model)
-            if log.waiting + len(batch.labels) > self.max_waiting:
-                raise Overloaded(f"{log.waiting} labels wait for their predictions; send predictions first")
             fresh = _fresh(store, model, batch.labels)
-            log, waiting = _append(store, model, log, fresh)
+            log, waiting = self._append(store, model, log, fresh)
         self.wake()
         return LabelReceipt(
             accepted=len(fresh), unchanged=len(batch.labels) - len(fresh), waiting=waiting, last_seq=log.label_seq
         )
+
+    def _append(self, store: Writer, model: str, log: LogState, fresh: Sequence[KeptLabel]) -> tuple[LogState, int]:
+        if not fresh:
+            return log, 0
+        here = store.answered_ids(model, [label.prediction_id for label in fresh])
+        waiting = sum(1 for label in fresh if label.prediction_id not in here)
+        if waiting and log.waiting + waiting > self.max_waiting:
+            raise Overloaded(
+                f"{log.waiting} of at most {self.max_waiting} labels wait for their predictions; send predictions first"
+            )
+        store.append_labels(model, log.seq + 1, [(label, label.prediction_id in here) for label in fresh])
+        seq = log.seq + len(fresh)
+        joined = log.labels + len(fresh) - waiting
+        log = replace(log, seq=seq, label_seq=seq, labels=joined, waiting=log.waiting + waiting)
+        store.save_log(model, log)
+        return log, waiting
+
+
+def _require_numbers(labels: Sequence[Label]) -> None:
+    """Raise Invalid, naming the labels that are no numbers."""
+    errors = tuple(
+        FieldError(path=f"labels[{place}].value", message="must be a number: the model's task is regression")
+        for place, label in enumerate(labels)
+        if isinstance(label.value, str | bool)
+    )
+    if errors:
+        raise Invalid(f"{len(errors)} labels are no numbers; nothing of this batch was kept", errors=errors[:20])
 
 
 def _fresh(store: Writer, model: str, labels: Sequence[Label]) -> list[KeptLabel]:
@@ -72,18 +100,6 @@ def _fresh(store: Writer, model: str, labels: Sequence[Label]) -> list[KeptLabel
             errors=tuple(conflicts[:20]),
         )
     return fresh
-
-
-def _append(store: Writer, model: str, log: LogState, fresh: Sequence[KeptLabel]) -> tuple[LogState, int]:
-    if not fresh:
-        return log, 0
-    here = store.answered_ids(model, [label.prediction_id for label in fresh])
-    store.append_labels(model, log.seq + 1, [(label, label.prediction_id in here) for label in fresh])
-    seq = log.seq + len(fresh)
-    waiting = sum(1 for label in fresh if label.prediction_id not in here)
-    log = replace(log, seq=seq, label_seq=seq, labels=log.labels + len(fresh) - waiting, waiting=log.waiting + waiting)
-    store.save_log(model, log)
-    return log, waiting
 
 
 def _row_id(prediction_id: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from modelyard_common.errors import ModelyardError, Unavailable
 from modelyard_common.logs import get_logger
@@ -52,6 +52,9 @@ class Process:
                     pass
             except ModelyardError as exc:
                 self._hold(model, str(exc))
+            except Exception as exc:
+                _log.error("processing.failed", error=exc, model=model)
+                self._hold(model, f"processing failed ({type(exc).__name__}); the log of drift says where")
 
     def _hold(self, model: str, note: str) -> None:
         if self.notes.get(model) != note:
@@ -91,19 +94,16 @@ class Process:
         baseline: Baseline,
     ) -> Progress:
         progress = replace(progress, revision=max(progress.revision, *(entry.revision for entry in segment)))
-        watermark = max(entry.event_time for entry in segment)
-        if progress.watermark is not None:
-            watermark = max(watermark, progress.watermark)
         if progress.window is None or progress.reference != reference:
             progress = self._cut(store, policy, progress, reference, baseline)
         assert progress.window is not None  # noqa: S101  # cut opens one
         rows = [_row(entry) for entry in segment if entry.role != "shadow" and not entry.error]
         window, closed = feed(progress.window, rows, baseline, _rule(policy))
-        progress = replace(progress, window=window, watermark=watermark)
         for one in closed:
+            watermark = _watermark(progress, segment, one.window.last_seq)
             missing = self.close_window(store, policy, one, baseline, watermark)
             progress = replace(progress, labels_missing=missing)
-        return progress
+        return replace(progress, window=window, watermark=_watermark(progress, segment, segment[-1].seq))
 
     def _cut(self, store: Writer, policy: Policy, progress: Progress, reference: str, baseline: Baseline) -> Progress:
         """Begin to count on another champion's edges: its promotion ends the open window and all episodes."""
@@ -138,6 +138,16 @@ def _segment(progress: Progress, entries: Sequence[Entry]) -> tuple[Sequence[Ent
                 return entries[:place], reference
             reference = entry.champion
     return entries, reference
+
+
+def _watermark(progress: Progress, segment: Sequence[Entry], until: int) -> datetime:
+    """Return the newest event time up to a row: a window is judged as of its last row, however far the log has come.
+
+    Law: how a log is cut into segments changes no watermark.
+    """
+    times = [entry.event_time for entry in segment if entry.seq <= until]
+    known = [] if progress.watermark is None else [progress.watermark]
+    return max([*times, *known])
 
 
 def _row(entry: Entry) -> Row:

@@ -33,8 +33,8 @@ def routing_key_from(parameters: Mapping[str, Any], header: str | None) -> str |
     key = parameters.get("routing_key", header)
     if key is None:
         return None
-    if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY:
-        raise invalid("routing_key", f"must be a text of 1 to {_LONGEST_KEY} characters")
+    if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or "\0" in key:
+        raise invalid("routing_key", f"must be a text of 1 to {_LONGEST_KEY} characters, none of them NUL")
     return key
 
 
