@@ -59,6 +59,7 @@ CALLS: dict[str, tuple[type[ApiClient], Callable[[Any], Any]]] = {
     "a report": (DriftClient, lambda client: client.report("m", "1")),
     "a prediction": (InferenceClient, lambda client: client.infer("m", ROWS)),
     "the index": (InferenceClient, lambda client: client.index()),
+    "the revision": (InferenceClient, lambda client: client.revision("m")),
     "health": (InferenceClient, lambda client: client.health()),
 }
 

@@ -137,6 +137,8 @@ def test_the_signature_can_be_asked(yard: Modelyard) -> None:
 
     assert [tensor.name for tensor in metadata.inputs] == ["load", "price", "day"]
     assert yard.inference.ready(MODEL)
+    assert yard.inference.revision(MODEL) == 1
+    assert yard.inference.revision("nobody") is None
     assert yard.inference.health()["models"] == "ok"
 
 

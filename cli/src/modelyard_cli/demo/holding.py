@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import httpx
 from modelyard_client import Modelyard
 from modelyard_common.errors import ModelyardError, NotFound, Unavailable
 from modelyard_contracts.registry_v1 import ModelView, RolloutStepView
@@ -40,6 +39,8 @@ class Holder:
     model: str
     keep_alive: Callable[[], None]
     held_s: float = 0.0
+    _quiet_since: int | None = None
+    """Commands that drift had decided when nothing was under way; None: something may be."""
 
     def __call__(self, answered: int) -> None:
         """Return when the platform has caught up with so many answered rows.
@@ -54,7 +55,8 @@ class Holder:
                 raise Unavailable(f"the platform did not catch up within {_PATIENCE_S:.0f} s: {waits_for}")
             self.keep_alive()
             time.sleep(_POLL_RUN_S if waits_for.startswith("run") else _POLL_S)
-        self._let_rollout_advance()
+        if self._quiet_since is None:
+            self._let_rollout_advance()
         self.held_s += time.monotonic() - started
 
     def _unsettled(self, answered: int) -> str | None:
@@ -69,6 +71,9 @@ class Holder:
                 return f"windows have seen {status.processed_seq} of {status.ingest_seq} rows {status.note}"
             if status.pending_commands:
                 return f"{status.pending_commands} commands are not delivered"
+            if status.commands == self._quiet_since:
+                return None
+            self._quiet_since = None
             active = [run for run in self.platform.training.runs(self.model) if run.state not in TERMINAL_STATES]
         except NotFound:
             return "drift has not seen the model yet" if answered else None
@@ -79,6 +84,7 @@ class Holder:
     def _let_rollout_advance(self) -> None:
         """Give the registry time to act on a step that has its responses, and inference to adopt what follows."""
         try:
+            commands = self.platform.drift.status(self.model).commands
             view = self.platform.registry.model(self.model)
             while (step := self._ripe(view)) is not None:
                 looked = time.monotonic() + _ROLLOUT_LOOK_S
@@ -91,9 +97,11 @@ class Holder:
         except ModelyardError:
             return
         deadline = time.monotonic() + _ADOPTION_S
-        while time.monotonic() < deadline and not self._serves(view.routing_revision):
+        while not (adopted := self._serves(view.routing_revision)) and time.monotonic() < deadline:
             self.keep_alive()
             time.sleep(_POLL_S)
+        if adopted and view.rollout is None:
+            self._quiet_since = commands
 
     def _ripe(self, view: ModelView) -> RolloutStepView | None:
         """Return the live step of a rollout if its candidate has given the responses that the step asks for."""
@@ -108,10 +116,10 @@ class Holder:
 
     def _serves(self, revision: int) -> bool:
         try:
-            answer = httpx.get(f"{self.platform.inference.base_url}/v1/models", timeout=5.0, trust_env=False).json()
-        except (httpx.HTTPError, ValueError):
+            served = self.platform.inference.revision(self.model)
+        except ModelyardError:
             return False
-        return any(entry["name"] == self.model and entry["revision"] >= revision for entry in answer["models"])
+        return served is not None and served >= revision
 
 
 def _live(view: ModelView) -> RolloutStepView | None:

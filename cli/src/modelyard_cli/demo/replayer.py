@@ -56,6 +56,7 @@ class Replayer:
     Attributes:
         hold: returns when the stream may go on; told how many rows were answered so far.
         seen: told of each block: (rows sent so far).
+        token: what the platform knows the application by, where it asks for one.
     """
 
     stream: Stream
@@ -67,12 +68,13 @@ class Replayer:
     labels_sent: int = 0
     first_correct: float | None = None
     """Monotonic seconds of the first answer that was true."""
+    token: str | None = field(default=None, repr=False)
     _labelled: int = 0
     _failed: int = 0
 
     def run(self) -> None:
         """Replay all rows."""
-        connections = [_Connection(self.inference_url, self.stream.name) for _ in range(_CONNECTIONS)]
+        connections = [_Connection(self.inference_url, self.stream.name, self.token) for _ in range(_CONNECTIONS)]
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 for start in range(0, len(self.stream), _BLOCK_ROWS):
@@ -141,10 +143,13 @@ class Replayer:
 class _Connection:
     """One keep-alive connection; a new one is opened after a failure, a long pause, or when the other side hung up."""
 
-    def __init__(self, base_url: str, model: str) -> None:
+    def __init__(self, base_url: str, model: str, token: str | None) -> None:
         parts = urlsplit(base_url)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._path = f"/v2/models/{model}/infer"
+        self._headers = {"content-type": "application/json"}
+        if token is not None:
+            self._headers["authorization"] = f"Bearer {token}"
         self._connection: http.client.HTTPConnection | None = None
         self._used = 0.0
 
@@ -156,7 +161,7 @@ class _Connection:
             self.close()
             self._connection = http.client.HTTPConnection(*self._address, timeout=_TIMEOUT_S)
         try:
-            self._connection.request("POST", self._path, text, {"content-type": "application/json"})
+            self._connection.request("POST", self._path, text, self._headers)
             response = self._connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException) as exc:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modelyard_common.errors import Invalid, ModelyardError, Unavailable
 from modelyard_contracts.open_inference import IndexEntry, InferResponse, ModelMetadata
 from modelyard_contracts.problem import FieldError
-from pydantic import RootModel
+from pydantic import BaseModel, RootModel
 
 from modelyard_client.base import ApiClient
 
@@ -70,6 +70,17 @@ def _tensor(name: str, values: list[Any]) -> dict[str, Any]:
 
 class _Index(RootModel[list[IndexEntry]]):
     """What a server has loaded."""
+
+
+class _Served(BaseModel):
+    name: str
+    revision: int
+
+
+class _Server(BaseModel):
+    """What a server says of itself; more than is read here."""
+
+    models: tuple[_Served, ...]
 
 
 class InferenceClient(ApiClient):
@@ -136,6 +147,11 @@ class InferenceClient(ApiClient):
         """Return every version that one server has loaded, and the models that wait for one."""
         response = self._http.request("POST", "/v2/repository/index", json={}, timeout_s=3.0)
         return self._read(_Index, response).root
+
+    def revision(self, model: str) -> int | None:
+        """Return the routing revision that one server serves a model by; None when it serves none."""
+        server = self._read(_Server, self._http.request("GET", "/v1/models", timeout_s=3.0))
+        return next((served.revision for served in server.models if served.name == model), None)
 
     def metadata(self, model: str) -> ModelMetadata:
         """Return what the model takes and gives."""
