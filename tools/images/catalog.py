@@ -42,7 +42,7 @@ IMAGES = {
         Image("inference", 8080, budget_mb=200),
         Image("training", 8082, budget_mb=420),
         Image("drift", 8083, budget_mb=500),
-        Image("operator", 8084, budget_mb=130),
+        Image("operator", 8084, budget_mb=200),
         Image("trainer", None, budget_mb=900),
     )
 }
