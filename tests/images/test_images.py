@@ -133,7 +133,10 @@ print([folder for folder in ("/", "/app", "/opt", "/opt/modelyard", "/etc") if o
     assert _python(engine, built("registry").tag, probe).split() == ["/data", "/tmp", "[]"]
 
 
-def test_same_sources_give_the_same_layers(engine: Engine, built: Build, base_image: str) -> None:
+def test_same_sources_give_the_same_layers(
+    engine: Engine, built: Build, base_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     image = built("registry").image
     builds = [build(engine, image, base=base_image, version="first")]
     builds.append(build(engine, image, base=base_image, version="again", extra=["--no-cache"]))

@@ -3,6 +3,7 @@
 An image's identity is its sources: the time stamped into it is that of their last commit, never the clock's.
 """
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Built:
 def build(engine: Engine, image: Image, *, base: str, version: str = "dev", extra: Sequence[str] = ()) -> Built:
     """Build one image from this checkout and return it with its sizes."""
     # The last change of what goes in: a commit elsewhere gives the same image again.
-    epoch = _git("log", "-1", "--format=%ct", "--", *INPUTS) or "0"
+    epoch = os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct", "--", *INPUTS) or "0"
     arguments = {
         "PACKAGE": image.package,
         "PYTHON_IMAGE": base,

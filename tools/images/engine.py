@@ -22,6 +22,7 @@ __all__ = ["Engine", "EngineError", "docker", "podman"]
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+KEEP_STAGES = "12h"
 TURN_TIMEOUT_S = 1800.0
 BUILD_TIMEOUT_S = 1800.0
 CALL_TIMEOUT_S = 300.0
@@ -171,6 +172,9 @@ def _daemon(daemon: str, scratch: Path, data_root: Path) -> Iterator[None]:
     try:
         _await(process, scratch / "docker.sock", log)
         yield
+        # Stages of builds of yesterday; those of today are the cache.
+        prune = ["image", "prune", "--force", "--filter", f"until={KEEP_STAGES}"]
+        subprocess.run(["docker", "-H", f"unix://{scratch}/docker.sock", *prune], capture_output=True, check=False)
     finally:
         process.terminate()
         try:
