@@ -1,4 +1,7 @@
-"""The report as a page of its own: no script, no font, no image from elsewhere, so that it can be mailed and kept."""
+"""The report as a page of its own: no script, no font, no image from elsewhere, so that it can be mailed and kept.
+
+Every text in it may come from a stranger's data: the template escapes all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from modelyard_drift.adapters.pages.charts import bars, heat_map, trend
+from modelyard_drift.adapters.pages.verdict import verdict
+
 __all__ = ["report_page"]
+
+_FIGURES = 12
+"""Distributions that are shown at once; the others are a click away."""
+_FULL_BAR = 1.0
+"""PSI of a full bar: what lies beyond is as broken as can be, and would flatten the others."""
 
 _environment = Environment(
     loader=PackageLoader("modelyard_drift.adapters", "pages"),
@@ -21,63 +32,39 @@ _environment = Environment(
 def report_page(report: Mapping[str, Any]) -> str:
     """Return the HTML page of a report."""
     window = report["window"]
-    ranked = sorted(window["features"], key=lambda feature: -feature["psi"])
-    if window["prediction"] is not None:
-        ranked = [window["prediction"], *ranked]
+    ranked = sorted(window["features"], key=lambda feature: (-feature["psi"], feature["feature"]))
+    watched = [window["prediction"]] if window["prediction"] is not None else []
+    names = [feature["feature"] for feature in [*watched, *ranked]] or list(report["distributions"])
+    figures = [
+        (name, bars(report["distributions"][name]), report["distributions"][name])
+        for name in names
+        if name in report["distributions"]
+    ]
     return _environment.get_template("report.html.j2").render(
         report=report,
         window=window,
-        ranked=ranked,
-        bars=_bars,
-        trend_line=_line([_first_value(entry) for entry in report["trend"]]),
-        scale=max([0.25, *(feature["psi"] for feature in ranked)]),
+        verdict=verdict(report),
+        rows=[*watched, *ranked],
+        drifted={feature["feature"] for feature in [*watched, *ranked] if feature["drifted"]},
+        psi={feature["feature"]: feature["psi"] for feature in [*watched, *ranked]},
+        share=_share,
+        figures=figures[:_FIGURES],
+        more_figures=figures[_FIGURES:],
+        trends=[found for metric in _metrics(report) if (found := trend(report["trend"], metric)) is not None],
+        heat=heat_map(report["trend"], [feature["feature"] for feature in ranked]),
+        episodes=_until(report["episodes"], window["index"]),
     )
 
 
-def _first_value(entry: Mapping[str, Any]) -> float | None:
-    values = [row["value"] * row["rows"] for row in entry["performance"][:8]]
-    rows = sum(row["rows"] for row in entry["performance"][:8])
-    return sum(values) / rows if rows else None
+def _share(psi: float) -> float:
+    """Return how much of its bar a PSI fills, in percent."""
+    return round(100 * min(1.0, max(psi, 0.0) / _FULL_BAR), 1)
 
 
-def _bars(distribution: Mapping[str, Any], width: int = 320, height: int = 90) -> dict[str, Any]:
-    """Return rectangles (x, y, width, height, title) of both distributions, side by side a bar."""
-    count = max(1, len(distribution["bars"]))
-    top = max([1e-9, *distribution["reference"], *distribution["window"]])
-    slot = width / count
-    found: dict[str, Any] = {"width": width, "height": height, "reference": [], "window": []}
-    for place, name in enumerate(distribution["bars"]):
-        for side, offset in (("reference", 0.08), ("window", 0.5)):
-            share = distribution[side][place]
-            tall = share / top * (height - 4)
-            found[side].append(
-                {
-                    "x": round(place * slot + slot * offset, 2),
-                    "y": round(height - tall, 2),
-                    "w": round(slot * 0.42, 2),
-                    "h": round(tall, 2),
-                    "title": f"{name}: {share:.1%} ({side})",
-                }
-            )
-    return found
+def _metrics(report: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(entry["metric"] for entry in report["window"]["performance"]))
 
 
-def _line(values: Sequence[float | None], width: int = 680, height: int = 90) -> dict[str, Any] | None:
-    """Return the polyline of a series, with its range; gaps are left out."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return None
-    low, high = min(known), max(known)
-    span = (high - low) or 1.0
-    points = [
-        (place / (len(values) - 1) * width, height - 6 - (value - low) / span * (height - 12))
-        for place, value in enumerate(values)
-        if value is not None
-    ]
-    return {
-        "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points),
-        "low": low,
-        "high": high,
-        "width": width,
-        "height": height,
-    }
+def _until(episodes: Sequence[Mapping[str, Any]], index: int) -> list[Mapping[str, Any]]:
+    """Return the episodes that had opened by this window: a report does not know the future."""
+    return [episode for episode in episodes if int(episode["opened_window"][1:]) <= index]
