@@ -23,8 +23,10 @@ def run(module: str, told: dict[str, str]) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("service", SERVICES)
 def test_the_entry_migrates_the_database_that_the_environment_names(service: str, any_database_url: str) -> None:
     prefix = f"MODELYARD_{service.upper()}_"
+    # As in the image, where a service listens to everybody who has a token.
+    told = {f"{prefix}DATABASE_URL": any_database_url, f"{prefix}HOST": "0.0.0.0", f"{prefix}AUTH": "token"}  # noqa: S104
 
-    done = [run(f"modelyard_{service}.migrate", {f"{prefix}DATABASE_URL": any_database_url}) for _ in range(2)]
+    done = [run(f"modelyard_{service}.migrate", told) for _ in range(2)]
 
     assert [process.returncode for process in done] == [0, 0], done[0].stderr
     database = Database(any_database_url)

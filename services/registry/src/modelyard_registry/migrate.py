@@ -13,7 +13,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Migrate the database that ``MODELYARD_REGISTRY_DATABASE_URL`` names."""
-    settings = RegistrySettings()
+    # Nothing listens here, so the tokens that an image's own settings ask for are not needed.
+    settings = RegistrySettings(host="127.0.0.1", auth="none")
     configure_logging("registry", settings.log_level)
     migrate(Database(settings.database("registry")), "modelyard_registry")
 

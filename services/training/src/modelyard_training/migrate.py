@@ -13,7 +13,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Migrate the database that ``MODELYARD_TRAINING_DATABASE_URL`` names."""
-    settings = TrainingSettings()
+    # Nothing listens here, so the tokens that an image's own settings ask for are not needed.
+    settings = TrainingSettings(host="127.0.0.1", auth="none")
     configure_logging("training", settings.log_level)
     migrate(Database(settings.database("training")), "modelyard_training")
 
