@@ -24,7 +24,7 @@ def run(module: str, told: dict[str, str]) -> subprocess.CompletedProcess[str]:
 def test_the_entry_migrates_the_database_that_the_environment_names(service: str, any_database_url: str) -> None:
     prefix = f"MODELYARD_{service.upper()}_"
     # As in the image, where a service listens to everybody who has a token.
-    told = {f"{prefix}DATABASE_URL": any_database_url, f"{prefix}HOST": "0.0.0.0", f"{prefix}AUTH": "token"}  # noqa: S104
+    told = {f"{prefix}DATABASE_URL": any_database_url, f"{prefix}HOST": "0.0.0.0", f"{prefix}AUTH": "token"}
 
     done = [run(f"modelyard_{service}.migrate", told) for _ in range(2)]
 
