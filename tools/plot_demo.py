@@ -1,8 +1,9 @@
 """Draw a demo: accuracy over time beside the first version left alone, who answered, and when drift spoke.
 
-    python tools/plot_demo.py .modelyard/demo-electricity docs/images/electricity.png
+    python tools/plot_demo.py .modelyard/demo-electricity docs/images/electricity.png [ROW TEXT]
 
-Reads what `modelyard demo` leaves in its folder (demo/answers.csv, demo/result.json); invents nothing.
+Marks ROW of the data set with TEXT when given. Reads what `modelyard demo` leaves in its folder (demo/answers.csv,
+demo/result.json); invents nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def main() -> None:
     draw_accuracy(top, answers, result)
     draw_versions(middle, answers, result)
     draw_episodes(bottom, answers, result)
+    if len(sys.argv) > 4:
+        mark(top, answers, int(sys.argv[3]), sys.argv[4])
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=140, facecolor="white")
 
@@ -49,9 +52,17 @@ def draw_accuracy(axes: plt.Axes, answers: pd.DataFrame, result: dict) -> None:
         right = (answers[column].astype(str) == answers["truth"].astype(str)).rolling(ROLLING_ROWS).mean()
         axes.plot(answers["event_time"], right, color=colour, linewidth=width, label=f"{name}: {overall:.3f}")
     axes.set_ylabel(f"accuracy, last {ROLLING_ROWS:,} rows")
-    axes.legend(loc="upper right", frameon=False, fontsize=9)
+    axes.set_ylim(0.4, 1.0)
+    axes.legend(loc="lower left", frameon=False, fontsize=9, ncols=3)
     axes.set_title("One manifest, 33,312 half-hours: the loop on the electricity market", loc="left", color=INK)
     axes.grid(axis="y", color="#e9ecef")
+
+
+def mark(axes: plt.Axes, answers: pd.DataFrame, row: int, text: str) -> None:
+    """Say what happened at a row."""
+    at = answers["event_time"].iloc[row - int(answers["row"].iloc[0])]
+    axes.axvline(at, color=INK, linewidth=1, linestyle=":")
+    axes.text(at, 0.985, f" {text}", va="top", fontsize=9, color=INK)
 
 
 def draw_versions(axes: plt.Axes, answers: pd.DataFrame, result: dict) -> None:

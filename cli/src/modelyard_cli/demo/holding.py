@@ -41,6 +41,8 @@ class Holder:
     held_s: float = 0.0
     _quiet_since: int | None = None
     """Commands that drift had decided when nothing was under way; None: something may be."""
+    _revision: int = 0
+    """Of the routing table that inference has to serve."""
 
     def __call__(self, answered: int) -> None:
         """Return when the platform has caught up with so many answered rows.
@@ -57,6 +59,7 @@ class Holder:
             time.sleep(_POLL_RUN_S if waits_for.startswith("run") else _POLL_S)
         if self._quiet_since is None:
             self._let_rollout_advance()
+        self._await_adoption()
         self.held_s += time.monotonic() - started
 
     def _unsettled(self, answered: int) -> str | None:
@@ -82,7 +85,7 @@ class Holder:
         return f"run {active[0].id} is {active[0].state}" if active else None
 
     def _let_rollout_advance(self) -> None:
-        """Give the registry time to act on a step that has its responses, and inference to adopt what follows."""
+        """Give the registry time to act on a step that has its responses; note whether all is quiet then."""
         try:
             commands = self.platform.drift.status(self.model).commands
             view = self.platform.registry.model(self.model)
@@ -96,12 +99,16 @@ class Holder:
                     break
         except ModelyardError:
             return
+        self._revision = view.routing_revision
+        if view.rollout is None or view.rollout.state in ("completed", "aborted"):
+            self._quiet_since = commands
+
+    def _await_adoption(self) -> None:
+        """Wait until inference serves what the registry decided."""
         deadline = time.monotonic() + _ADOPTION_S
-        while not (adopted := self._serves(view.routing_revision)) and time.monotonic() < deadline:
+        while not self._serves(self._revision) and time.monotonic() < deadline:
             self.keep_alive()
             time.sleep(_POLL_S)
-        if adopted and view.rollout is None:
-            self._quiet_since = commands
 
     def _ripe(self, view: ModelView) -> RolloutStepView | None:
         """Return the live step of a rollout if its candidate has given the responses that the step asks for."""

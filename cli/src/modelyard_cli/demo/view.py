@@ -18,7 +18,7 @@ from modelyard_cli.output import short
 
 __all__ = ["View"]
 
-_EVERY_S = 0.7
+_EVERY_S = 1.5
 _SHOWN_VERSIONS = 8
 _STATES = {"champion": "green", "candidate": "yellow", "aborted": "red", "refused": "red"}
 

@@ -88,7 +88,7 @@ class Supervised:
         if self._process is None:
             return False
         if self._child is not None:
-            self._child.poll()
+            return self._child.poll() is None
         try:
             return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:

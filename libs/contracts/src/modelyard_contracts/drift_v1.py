@@ -193,8 +193,10 @@ class DriftStatus(View):
     open_window: WindowView | None = None
     last_window: WindowView | None = None
     open_episodes: tuple[EpisodeView, ...] = ()
+    commands: int = 0
+    """Retrain commands decided so far."""
     pending_commands: int = 0
-    """Retrain commands decided and not yet delivered to training."""
+    """Those of them that are not yet delivered to training."""
     performance: tuple[PerformanceView, ...] = ()
     note: str = ""
     """What keeps processing back, if anything does."""

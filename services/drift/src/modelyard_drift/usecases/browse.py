@@ -14,6 +14,9 @@ from modelyard_drift.usecases.views import decision_view, episode_view, open_vie
 
 __all__ = ["Browse", "window_index"]
 
+_RECENT_WINDOWS = 5
+"""Among so many the status looks for one that could be scored."""
+
 
 def window_index(window: str) -> int:
     """Return the number of a window id. Raise Invalid when it is none."""
@@ -39,12 +42,14 @@ class Browse:
         with self.transactions.read() as store:
             log = self._known(store, model)
             progress = store.progress(model)
-            last = store.windows(model, before=None, limit=1)
-            scored = next((w for w in store.windows(model, before=None, limit=5) if w.view.state == "scored"), None)
+            recent = store.windows(model, before=None, limit=_RECENT_WINDOWS)
+            commands = len(store.command_times(model))
             episodes = [
                 episode_view(model, episode, store.last_decision(episode.id)) for episode in store.open_episodes(model)
             ]
             pending = len(store.pending(model))
+        last = recent[0] if recent else None
+        scored = next((window for window in recent if window.view.state == "scored"), None)
         return DriftStatus(
             model=model,
             reference=progress.reference,
@@ -59,10 +64,11 @@ class Browse:
             watermark=progress.watermark,
             severity=scored.view.severity if scored else "unknown",
             open_window=open_view(model, progress.window) if progress.window else None,
-            last_window=last[0].view if last else None,
+            last_window=last.view if last else None,
             open_episodes=tuple(episodes),
+            commands=commands,
             pending_commands=pending,
-            performance=last[0].view.performance if last else (),
+            performance=last.view.performance if last else (),
             note=self.notes.get(model, ""),
         )
 
