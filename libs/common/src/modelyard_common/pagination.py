@@ -35,9 +35,9 @@ def decode_cursor(cursor: str | None) -> int | str | None:
 
 
 def decode_number(cursor: str | None) -> int | None:
-    """Return the position of a cursor of a list that is numbered; None for none. Raise Invalid for any other."""
+    """Return the position of a cursor of a list that is numbered from 0; None for none. Raise Invalid for any other."""
     position = decode_cursor(cursor)
-    if isinstance(position, str):
+    if isinstance(position, str) or (position is not None and position < 0):
         raise _wrong()
     return position
 

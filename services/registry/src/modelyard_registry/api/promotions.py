@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from modelyard_common.pagination import encode_cursor
+from modelyard_common.pagination import decode_number, encode_cursor
 from modelyard_contracts.pages import Page
 from modelyard_contracts.refs import ModelName
 from modelyard_contracts.registry_v1 import (
@@ -19,7 +19,7 @@ from modelyard_contracts.registry_v1 import (
 
 from modelyard_registry.api.access import Reading, Writing
 from modelyard_registry.api.idempotency import IdempotencyKey, once
-from modelyard_registry.api.services import Registry, page_limit, position
+from modelyard_registry.api.services import Registry, page_limit
 from modelyard_registry.usecases import command_rollout
 from modelyard_registry.usecases import promote as promoting
 from modelyard_registry.usecases.act import find_model
@@ -54,7 +54,7 @@ def promotions(
     name: Name, registry: Registry, _: Reading, cursor: str | None = None, limit: int = 100
 ) -> Page[PromotionView]:
     """List promotions, newest first."""
-    count, offset = page_limit(limit), position(cursor) or 0
+    count, offset = page_limit(limit), decode_number(cursor) or 0
     with registry.transactions.read() as reader:
         find_model(reader, name)
         found = reader.promotions(name, offset=offset, limit=count + 1)
@@ -81,7 +81,7 @@ def rollouts(
     name: Name, registry: Registry, _: Reading, cursor: str | None = None, limit: int = 100
 ) -> Page[RolloutView]:
     """List rollouts, newest first."""
-    count, offset = page_limit(limit), position(cursor) or 0
+    count, offset = page_limit(limit), decode_number(cursor) or 0
     with registry.transactions.read() as reader:
         find_model(reader, name)
         found = reader.rollouts(name, offset=offset, limit=count + 1)

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from modelyard_common.errors import Invalid, NotFound
 from modelyard_common.health import Health
-from modelyard_common.pagination import encode_cursor
+from modelyard_common.pagination import decode_number, encode_cursor
 from modelyard_contracts.refs import ModelName
 from modelyard_contracts.registry_v1 import LedgerView, RoutingTable, WatchEvent
 from starlette.concurrency import run_in_threadpool
 
 from modelyard_registry.api.access import Reading
-from modelyard_registry.api.services import Registry, RegistryState, page_limit, position
+from modelyard_registry.api.services import Registry, RegistryState, page_limit
 from modelyard_registry.usecases.browse import ledger_view
 
 __all__ = ["router"]
@@ -56,7 +56,7 @@ def ledger(
 ) -> LedgerView:
     """Show what was decided, by whom, on which evidence, and whether the whole chain verifies."""
     with registry.transactions.read() as reader:
-        view, more = ledger_view(reader, model=model, after=position(cursor) or 0, limit=page_limit(limit))
+        view, more = ledger_view(reader, model=model, after=decode_number(cursor) or 0, limit=page_limit(limit))
     return view.model_copy(update={"next_cursor": encode_cursor(more) if more is not None else None})
 
 

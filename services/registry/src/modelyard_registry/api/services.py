@@ -9,15 +9,14 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Invalid
-from modelyard_common.pagination import MAX_PAGE, decode_cursor
+from modelyard_common.pagination import MAX_PAGE
 
 from modelyard_registry.api.watchers import Watchers
 from modelyard_registry.usecases.act import Act
 from modelyard_registry.usecases.ports import Bundles, MlflowReads, Transactions
 from modelyard_registry.usecases.register_version import RegisterVersion
 
-__all__ = ["Registry", "RegistryState", "page_limit", "position"]
+__all__ = ["Registry", "RegistryState", "page_limit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +44,6 @@ def _state(request: Request) -> RegistryState:
 
 
 Registry = Annotated[RegistryState, Depends(_state)]
-
-
-def position(cursor: str | None) -> int | None:
-    """Return the number in a cursor; raise Invalid when it is a cursor of another list."""
-    value = decode_cursor(cursor)
-    if value is None or isinstance(value, int):
-        return value
-    raise Invalid("the cursor is not one of this list")
 
 
 def page_limit(limit: int) -> int:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Response
 from fastapi.responses import StreamingResponse
-from modelyard_common.pagination import encode_cursor
+from modelyard_common.pagination import decode_number, encode_cursor
 from modelyard_contracts.pages import Page
 from modelyard_contracts.refs import ModelName
 from modelyard_contracts.registry_v1 import RegisterVersionRequest, VersionSummary, VersionView
 
 from modelyard_registry.api.access import Reading, Writing
 from modelyard_registry.api.metrics import REGISTER_SECONDS, VERDICTS
-from modelyard_registry.api.services import Registry, page_limit, position
+from modelyard_registry.api.services import Registry, page_limit
 from modelyard_registry.usecases.act import find_model, find_version
 from modelyard_registry.usecases.browse import version_summary, version_view
 
@@ -44,7 +44,7 @@ def browse(
 ) -> Page[VersionSummary]:
     """List a model's versions, newest first."""
     count = page_limit(limit)
-    before = position(cursor)
+    before = decode_number(cursor)
     with registry.transactions.read() as reader:
         find_model(reader, name)
         found = reader.versions(name, before=before, limit=count + 1)
