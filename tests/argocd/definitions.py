@@ -1,4 +1,4 @@
-"""Argo CD's own definitions of its kinds: they come in its Go module, at the version that is pinned here."""
+"""Argo CD's own definitions of its kinds: they come in its Go module, at the versions that are pinned here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ import yaml
 from tests.chart.rendering import Document
 
 MODULE = "github.com/argoproj/argo-cd/v3"
-VERSION = "v3.5.1"
-# Of the module as a whole, as go.sum writes it.
-SUM = "h1:jtwPLEFX9mNj3jSq88ugFcScGnOZVs2DWaXFuZxrRT8="
+# What each is as a whole, as go.sum writes it: the oldest that everything is made for, and the one it was made with.
+SUMS = {
+    "v3.2.12": "h1:XbOyqcoPIjMhiP+y05Zi2U+HfG3b2TNfGJgVuK5Y8g0=",
+    "v3.5.1": "h1:jtwPLEFX9mNj3jSq88ugFcScGnOZVs2DWaXFuZxrRT8=",
+}
 KINDS = ("application", "applicationset", "appproject")
 
 
@@ -26,21 +28,21 @@ class CannotHave(Exception):
     """The module cannot be had here; the message says why."""
 
 
-def definitions() -> dict[str, Document]:
+def definitions(version: str) -> dict[str, Document]:
     """Return the CustomResourceDefinitions by kind. Raise CannotHave."""
-    folder = _module() / "manifests/crds"
+    folder = _module(version) / "manifests/crds"
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found = [yaml.load((folder / f"{name}-crd.yaml").read_text(), loader) for name in KINDS]  # a safe one
     return {one["spec"]["names"]["kind"]: one for one in found}
 
 
-def _module() -> Path:
+def _module(version: str) -> Path:
     go = shutil.which("go")
     if go is None:
         raise CannotHave("there is no go command to fetch Argo CD's module with")
     environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=mod", "GOWORK": "off"}
     done = subprocess.run(
-        [go, "mod", "download", "-json", f"{MODULE}@{VERSION}"],
+        [go, "mod", "download", "-json", f"{MODULE}@{version}"],
         cwd="/",
         env=environment,
         capture_output=True,
@@ -49,9 +51,9 @@ def _module() -> Path:
         check=False,
     )
     if done.returncode:
-        raise CannotHave(f"go cannot fetch {MODULE}@{VERSION}: {(done.stderr or done.stdout)[-500:]}")
+        raise CannotHave(f"go cannot fetch {MODULE}@{version}: {(done.stderr or done.stdout)[-500:]}")
     told = json.loads(done.stdout)
-    assert told["Sum"] == SUM, f"{MODULE}@{VERSION} is not what was pinned: {told['Sum']}"
+    assert told["Sum"] == SUMS[version], f"{MODULE}@{version} is not what was pinned: {told['Sum']}"
     return Path(told["Dir"])
 
 

@@ -7,15 +7,15 @@ import copy
 import pytest
 
 from tests.argocd.argo import Checkout
-from tests.argocd.definitions import CannotHave, definitions, faults
+from tests.argocd.definitions import SUMS, CannotHave, definitions, faults
 from tests.chart.rendering import Document
 from tests.conftest import unavailable
 
 
-@pytest.fixture(scope="module")
-def known() -> dict[str, Document]:
+@pytest.fixture(scope="module", params=list(SUMS))
+def known(request: pytest.FixtureRequest) -> dict[str, Document]:
     try:
-        return definitions()
+        return definitions(request.param)
     except CannotHave as reason:
         unavailable(str(reason))
         raise
