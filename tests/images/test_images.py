@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.images.containers import HARDENED, await_answer, eventually, serving
-from tools.images.base import cache_dir
 from tools.images.build import Built, build
 from tools.images.catalog import IMAGES, USER
 from tools.images.engine import Engine, EngineError, podman
@@ -152,7 +151,7 @@ def test_the_same_image_runs_under_podman(engine: Engine, built: Build, tmp_path
     secrets = tmp_path / "secrets"
     secrets.mkdir()
 
-    with podman(cache_dir() / "podman") as other:
+    with podman() as other:
         # Podman files it under a registry's name, which differs from version to version.
         loaded = other.run("load", "--quiet", "--input", str(archive)).rpartition(" ")[2]
         with serving(other, image.image, loaded, secrets) as (container, url):

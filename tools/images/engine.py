@@ -109,28 +109,27 @@ def docker(data_root: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def podman(storage: Path) -> Iterator[Engine]:
+def podman() -> Iterator[Engine]:
     """Yield podman with a storage of its own, independent of systemd and of the machine's settings.
 
-    Args:
-        storage: images and containers; the images stay there.
+    The storage is for this block alone: podman notes in it where its run-time folder was and accepts no other.
     """
     if os.geteuid() != 0 or not (client := shutil.which("podman")):
         raise EngineError("podman is not installed, or this is not root; tools/install-cluster-packages.sh installs it")
     # Podman takes no run-time folder of more than 50 characters.
-    with _alone(storage), tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp") as scratch:
+    with tempfile.TemporaryDirectory(prefix="podman-", dir="/tmp") as scratch:
         settings = Path(scratch) / "containers.conf"
         # The limits of this very process: without CAP_SYS_RESOURCE none may be raised, and podman's own would.
         limits = f'["nofile={_limit(resource.RLIMIT_NOFILE)}", "nproc={_limit(resource.RLIMIT_NPROC)}"]'
         engine = '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
         settings.write_text(f"[containers]\ndefault_ulimits = {limits}\n{engine}")
-        options = ("--root", str(storage), "--runroot", f"{scratch}/run", "--tmpdir", f"{scratch}/tmp")  # noqa: S108
+        options = ("--root", f"{scratch}/storage", "--runroot", f"{scratch}/run", "--tmpdir", f"{scratch}/tmp")  # noqa: S108
         try:
             # Docker's image format: OCI's has no health check.
             yield Engine((client, *options), {"CONTAINERS_CONF": str(settings)}, ("--format", "docker", "--pull=never"))
         finally:
-            for mount in (storage / "overlay", Path(scratch) / "run"):
-                subprocess.run(["umount", "--lazy", str(mount)], capture_output=True, check=False)
+            for mount in (f"{scratch}/storage/overlay", f"{scratch}/run"):
+                subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
 
 
 @contextmanager
