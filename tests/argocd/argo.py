@@ -27,7 +27,7 @@ ARGOCD = "deploy/argocd"
 IN_CLUSTER = "https://kubernetes.default.svc"
 # Of the cluster; Argo CD hands it to Helm.
 KUBERNETES = "1.35.0"
-CLUSTER_SCOPED = {"Namespace", "CustomResourceDefinition"}
+CLUSTER_SCOPED = {"Namespace", "CustomResourceDefinition", "ClusterRole", "PersistentVolume"}
 _REFERENCE = re.compile(r"(?<![\w)\]])\.(\w+(?:\.\w+)*)")
 _ACTION = re.compile(r"{{(.*?)}}", re.DOTALL)
 
@@ -229,14 +229,22 @@ def refusals(project: Document, application: Document, documents: list[Document]
     for document in documents:
         namespaced = document["kind"] not in CLUSTER_SCOPED
         namespace = document["metadata"].get("namespace", destination["namespace"])
-        allowed = spec["namespaceResourceWhitelist" if namespaced else "clusterResourceWhitelist"]
-        if not any(_matches(one, document) for one in allowed):
+        if not _is_permitted(spec, document, namespaced):
             found.append(f"{group_of(document)}/{document['kind']}")
         if namespaced and not _is_destination(spec, destination["server"], namespace):
             found.append(f"namespace {namespace}")
     if not _is_destination(spec, destination["server"], destination["namespace"]):
         found.append(f"destination {destination['server']} {destination['namespace']}")
     return found
+
+
+def _is_permitted(spec: Document, document: Document, namespaced: bool) -> bool:
+    scope = "namespace" if namespaced else "cluster"
+    allowed, forbidden = spec.get(f"{scope}ResourceWhitelist"), spec.get(f"{scope}ResourceBlacklist", [])
+    if any(_matches(one, document) for one in forbidden):
+        return False
+    # Without a list every kind of a namespace is allowed, and none of the cluster.
+    return namespaced if allowed is None else any(_matches(one, document) for one in allowed)
 
 
 def _matches(allowed: Document, document: Document) -> bool:

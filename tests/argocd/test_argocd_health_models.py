@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from modelyard_contracts.managed_model_status_v1alpha1 import CONDITIONS
+from modelyard_contracts.managed_model_status_v1alpha1 import CONDITIONS, Condition
 from modelyard_contracts.managed_model_v1alpha1 import parse_manifest
 from modelyard_operator.domain import conditions
 from modelyard_operator.domain.observed import Away, Loaded, Observed, Seen
@@ -92,6 +92,14 @@ def test_a_message_says_what_is_worth_knowing() -> None:
     assert "gate: no such metric" in refused
 
 
+class World(NamedTuple):
+    """One combination of what the operator may see, what it says of it, and the health of that."""
+
+    seen: Observed
+    conditions: Mapping[str, Condition]
+    health: str
+
+
 def everything() -> Iterator[Observed]:
     """Yield what the operator may see, in all combinations of what each service may say."""
     champions: list[Mapping[str, Any]] = [{}, {"champion": version()}]
@@ -109,7 +117,7 @@ def everything() -> Iterator[Observed]:
 
 
 @pytest.fixture(scope="module")
-def worlds() -> list[tuple[Observed, str]]:
+def worlds() -> list[World]:
     """Every combination with its health; the same status is judged once."""
     known: dict[str, str] = {}
     found = []
@@ -118,12 +126,12 @@ def worlds() -> list[tuple[Observed, str]]:
         key = status.model_dump_json()
         if key not in known:
             known[key] = judged(seen)
-        found.append((seen, known[key]))
+        found.append(World(seen, {one.type: one for one in status.conditions}, known[key]))
     return found
 
 
-def test_degraded_is_what_a_person_has_to_mend_and_nothing_else(worlds: list[tuple[Observed, str]]) -> None:
-    for seen, status in worlds:
+def test_degraded_is_what_a_person_has_to_mend_and_nothing_else(worlds: list[World]) -> None:
+    for seen, _, status in worlds:
         champion = seen.champion
         nothing_trained = (
             champion is None
@@ -141,22 +149,18 @@ def test_degraded_is_what_a_person_has_to_mend_and_nothing_else(worlds: list[tup
         assert (status == "Degraded") == (seen.applied and (nothing_trained or not_served)), seen
 
 
-def test_a_model_that_is_ready_is_healthy_whatever_else_goes_on(worlds: list[tuple[Observed, str]]) -> None:
-    for seen, status in worlds:
-        ready = status_of(seen, NOW).condition("Ready")
-        progressing = status_of(seen, NOW).condition("Progressing")
-        assert ready is not None
-        assert progressing is not None
-        if ready.status == "True":
+def test_a_model_that_is_ready_is_healthy_whatever_else_goes_on(worlds: list[World]) -> None:
+    for seen, found, status in worlds:
+        if found["Ready"].status == "True":
             # A paused rollout waits for a person.
-            assert status == ("Suspended" if progressing.reason == "RolloutPaused" else "Healthy"), seen
+            assert status == ("Suspended" if found["Progressing"].reason == "RolloutPaused" else "Healthy"), seen
         else:
             assert status != "Healthy", seen
 
 
-def test_drift_and_verdicts_never_change_the_health(worlds: list[tuple[Observed, str]]) -> None:
+def test_drift_and_verdicts_never_change_the_health(worlds: list[World]) -> None:
     by_rest: dict[str, set[str]] = {}
-    for seen, status in worlds:
+    for seen, _, status in worlds:
         rest = replace(seen, drift=Seen(None))
         if isinstance(seen.registry, Seen) and seen.registry.value is not None:
             rest = replace(rest, registry=Seen(seen.registry.value.model_copy(update={"last_verdict": None})))
@@ -166,8 +170,8 @@ def test_drift_and_verdicts_never_change_the_health(worlds: list[tuple[Observed,
     assert [statuses for statuses in by_rest.values() if len(statuses) > 1] == []
 
 
-def test_a_changed_spec_is_progressing_until_the_operator_has_seen_it(worlds: list[tuple[Observed, str]]) -> None:
-    for seen, _ in worlds[:: len(worlds) // 50]:
+def test_a_changed_spec_is_progressing_until_the_operator_has_seen_it(worlds: list[World]) -> None:
+    for seen, _, _ in worlds[:: len(worlds) // 50]:
         changed = stored(seen)
         changed["metadata"]["generation"] += 1
 
@@ -182,16 +186,13 @@ def test_an_object_without_a_whole_status_is_progressing(status: dict[str, Any] 
     assert found[1]
 
 
-def test_every_reason_that_the_operator_can_give_was_judged(worlds: list[tuple[Observed, str]]) -> None:
+def test_every_reason_that_the_operator_can_give_was_judged(worlds: list[World]) -> None:
     source = ast.parse(Path(conditions.__file__).read_text())
     words = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     reasons = {word for word in words if re.fullmatch(r"([A-Z][a-z]+)+", word)} - {"True", "False"}
 
-    judged_reasons = {
-        condition.reason
-        for seen in itertools.chain((seen for seen, _ in worlds), (observed(**changed) for _, _, changed in CASES))
-        for condition in status_of(seen, NOW).conditions
-    }
+    judged_reasons = {one.reason for world in worlds for one in world.conditions.values()}
+    judged_reasons |= {one.reason for _, _, changed in CASES for one in status_of(observed(**changed), NOW).conditions}
 
     # Types of conditions and the name of a class are such words too.
     assert reasons - judged_reasons <= {*CONDITIONS, "Unknown", "Finding"}

@@ -51,12 +51,26 @@ def test_no_project_allows_a_kind_that_nobody_makes(checkout: Checkout) -> None:
 
 
 def _kinds(project: Document, field: str) -> set[tuple[str, str]]:
-    return {(one["group"], one["kind"]) for one in project["spec"][field]}
+    return {(one["group"], one["kind"]) for one in project["spec"].get(field, [])}
 
 
-def test_no_limit_is_a_pattern(checkout: Checkout) -> None:
-    for project in projects(checkout).values():
-        assert "*" not in str(project["spec"]), project["metadata"]["name"]
+def test_what_is_allowed_is_never_a_pattern_and_never_everything(checkout: Checkout) -> None:
+    for name, project in projects(checkout).items():
+        spec = dict(project["spec"])
+        forbidden = spec.pop("namespaceResourceBlacklist", [])
+
+        assert "*" not in str(spec), name
+        # Argo CD allows all kinds of a namespace where none is listed.
+        assert spec.get("namespaceResourceWhitelist") or forbidden == [{"group": "*", "kind": "*"}], name
+
+
+def test_the_platform_s_project_refuses_what_is_in_a_namespace(checkout: Checkout) -> None:
+    project = projects(checkout)["modelyard-platform"]
+    [application] = [one for one in checkout.applications() if one["metadata"]["name"] == "modelyard-crds-main"]
+
+    assert refusals(project, application, [_object("v1", "ConfigMap")]) == ["/ConfigMap"]
+    assert refusals(project, application, [_object("v1", "Namespace")]) == []
+    assert refusals(project, application, [_object("v1", "PersistentVolume")]) == ["/PersistentVolume"]
 
 
 def test_a_project_of_its_own_is_made_for_each_environment(checkout: Checkout) -> None:
