@@ -176,7 +176,6 @@ class HotPath:
 
     def _enter(self) -> None:
         if self._in_flight >= self._bounds.max_concurrent:
-            self._in_flight += 1  # the caller takes it off again
             raise Overloaded(f"{self._bounds.max_concurrent} requests are being answered already", retry_after_s=1)
         self._in_flight += 1
 
