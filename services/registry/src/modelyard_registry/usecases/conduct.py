@@ -93,7 +93,9 @@ def stop(
     return done
 
 
-def publish(act: Act, model: Model, step: Step | None = None, candidate: Version | None = None) -> RoutingTable:
+def publish(
+    act: Act, model: Model, step: Step | None = None, candidate: Version | None = None, *, leap: int = 1
+) -> RoutingTable:
     """Put the next revision of the routing table into force."""
     before = act.store.routing(model.name)
     champion = act.store.champion(model.name)
@@ -103,7 +105,7 @@ def publish(act: Act, model: Model, step: Step | None = None, candidate: Version
         route = CandidateRoute(number=candidate.number, digest=candidate.digest, weight=weight, shadow=step.shadow)
     table = RoutingTable(
         model=model.name,
-        revision=(before.revision if before else 0) + 1,
+        revision=(before.revision if before else 0) + leap,
         champion=Route(number=champion.number, digest=champion.digest) if champion and not model.deleted else None,
         candidate=route,
         log_payloads=model.spec.serve.log_payloads,
@@ -114,17 +116,17 @@ def publish(act: Act, model: Model, step: Step | None = None, candidate: Version
     return table
 
 
-def republish(act: Act, model: Model) -> None:
-    """Put the same routes into force under a changed policy; a live step is counted anew from that revision."""
+def republish(act: Act, model: Model, *, leap: int = 1) -> int:
+    """Put the same routes into force again and return the revision; a live step is counted anew from there."""
     rollout = act.store.active_rollout(model.name)
     step = rollout.live if rollout else None
     if rollout is None or step is None:
-        publish(act, model)
-        return
-    table = publish(act, model, step, act.store.version(model.name, rollout.candidate))
+        return publish(act, model, leap=leap).revision
+    table = publish(act, model, step, act.store.version(model.name, rollout.candidate), leap=leap)
     moved = replace(step, revision=table.revision)
     steps = tuple(moved if other.index == step.index else other for other in rollout.steps)
     act.store.save_rollout(replace(rollout, steps=steps))
+    return table.revision
 
 
 def _enter(act: Act, model: Model, rollout: Rollout, decision: Decision) -> Rollout:

@@ -141,6 +141,9 @@ class Store(Reader, Protocol):
     def announce(self, model: str, at: datetime) -> None:
         """Announce that a model changed."""
 
+    def skip_events(self, number: int) -> None:
+        """Leave that many numbers of events out, because they may have been given already."""
+
     def save_report(self, report: Report) -> None:
         """Keep the last report of an instance."""
 
