@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from modelyard_drift.domain.performance import Answered, beyond, by_version
 
@@ -88,6 +88,7 @@ def test_an_interval_is_finite_and_in_order(rows: list[tuple[int, int, float]], 
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
+@example([True] * 10)
 def test_the_interval_of_an_accuracy_holds_its_value(hits: list[bool]) -> None:
     [overall, _] = by_version("accuracy", [answered(1, int(hit)) for hit in hits])
     assert 0 <= overall.low <= overall.value <= overall.high <= 1

@@ -24,7 +24,8 @@ def wilson(hits: int, rows: int) -> tuple[float, float]:
     share = hits / rows
     centre = (share + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
     half = _Z / (1 + _Z**2 / rows) * math.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Near 0 and 1 rounding would put the share itself just outside.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def bootstrap(
