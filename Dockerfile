@@ -31,9 +31,12 @@ RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --quiet --disable-pip-ver
 WORKDIR /source
 COPY --from=declarations /source .
 ARG PACKAGE
+# A second member in the same environment: without a cluster, training starts the trainer as a process of its own.
+ARG WITH=
 # Bytecode is compiled here, since the root file system is read-only where the image runs; by hash and with one time
 # for every file, so that the same lock gives the same layer. The libraries' own tests stay behind: a tenth of numpy.
-RUN /opt/uv/bin/uv sync --quiet --frozen --no-dev --no-install-workspace --package "modelyard-${PACKAGE}" \
+RUN /opt/uv/bin/uv sync --quiet --frozen --no-dev --no-install-workspace \
+        --package "modelyard-${PACKAGE}" ${WITH:+--package "modelyard-${WITH}"} \
     && find /app -type d \( -name __pycache__ -o -name tests \) -prune -exec rm -rf {} + \
     && /app/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app/lib \
     && echo /opt/modelyard > "$(/app/bin/python -c 'import site; print(site.getsitepackages()[0])')/modelyard.pth" \
@@ -43,14 +46,17 @@ RUN /opt/uv/bin/uv sync --quiet --frozen --no-dev --no-install-workspace --packa
 # Our own code, in a layer of its own: a release that changes no dependency is a pull of a megabyte.
 FROM dependencies AS build
 ARG PACKAGE
+ARG WITH=
 COPY . .
 ARG SOURCE_DATE_EPOCH=0
 RUN /opt/uv/bin/uv export --quiet --frozen --no-dev --no-editable --only-emit-workspace \
-        --package "modelyard-${PACKAGE}" --output-file /tmp/members.txt \
+        --package "modelyard-${PACKAGE}" ${WITH:+--package "modelyard-${WITH}"} --output-file /tmp/members.txt \
     && /opt/uv/bin/uv pip install --quiet --no-deps --python /image/app/bin/python --target /opt/modelyard \
         --requirements /tmp/members.txt \
     && cp tools/images/healthcheck.py LICENSE /opt/modelyard/ \
     && rm -f /opt/modelyard/.lock && find /opt/modelyard -name __pycache__ -type d -prune -exec rm -rf {} + \
+    # uv notes there when the sources were copied.
+    && find /opt/modelyard \( -name uv_cache.json -o -name RECORD \) -delete \
     && /image/app/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/modelyard \
     && mkdir -p /code/opt /state && mkdir -m 0700 /state/data && mv /opt/modelyard /code/opt/ \
     && find /code -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} + \

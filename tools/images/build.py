@@ -49,7 +49,7 @@ def build(engine: Engine, image: Image, *, base: str, version: str = "dev", extr
         "SOURCE_DATE_EPOCH": epoch,
         "CREATED": datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "REVISION": _git("rev-parse", "HEAD") or "unknown",
-    }
+    } | ({"WITH": image.beside} if image.beside else {})
     engine.build(context=ROOT, tag=image.tag(version), build_args=arguments, extra=extra)
     size, base_size = (int(str(engine.inspect(name)["Size"])) for name in (image.tag(version), base))
     return Built(image, image.tag(version), size, base_size)

@@ -5,7 +5,7 @@ A budget is a promise of the documentation; `make images` and the tests fail whe
 
 from dataclasses import dataclass
 
-__all__ = ["IMAGES", "REPOSITORY", "USER", "Image"]
+__all__ = ["IMAGES", "REPOSITORY", "TRAINING_WITH_TRAINER", "USER", "Image"]
 
 REPOSITORY = "modelyard"
 USER = 10001
@@ -14,11 +14,16 @@ USER = 10001
 
 @dataclass(frozen=True)
 class Image:
-    """One image: the workspace member behind it, its port if it serves, and its budget in MB over the base."""
+    """One image: the workspace member behind it, its port if it serves, and its budget in MB over the base.
+
+    Attributes:
+        beside: a second member in the same environment.
+    """
 
     package: str
     port: int | None
     budget_mb: int
+    beside: str | None = None
 
     @property
     def module(self) -> str:
@@ -32,7 +37,8 @@ class Image:
 
     def tag(self, version: str = "dev") -> str:
         """Return the image's full name."""
-        return f"{REPOSITORY}/{self.package}:{version}"
+        name = f"{self.package}-with-{self.beside}" if self.beside else self.package
+        return f"{REPOSITORY}/{name}:{version}"
 
 
 IMAGES = {
@@ -46,3 +52,6 @@ IMAGES = {
         Image("trainer", None, budget_mb=900),
     )
 }
+
+TRAINING_WITH_TRAINER = Image("training", 8082, budget_mb=1000, beside="trainer")
+"""Training where no cluster runs Jobs: its runs are processes beside it. Only docker-compose.yml has it."""
