@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import yaml
 from modelyard_common.auth.principals import Role
 from modelyard_common.auth.tokens import hash_token
 
-__all__ = ["PRINCIPALS", "token_secret"]
+__all__ = ["PRINCIPALS", "new_tokens", "token_secret"]
 
 PRINCIPALS: Mapping[str, Role] = {
     "registry": "service",
@@ -30,12 +30,17 @@ PRINCIPALS: Mapping[str, Role] = {
 }
 
 
-def token_secret(name: str, namespace: str | None = None) -> dict[str, object]:
-    """Return a Secret with a new token for every principal, and the file of their hashes under ``tokens``."""
-    tokens = {principal: secrets.token_urlsafe(32) for principal in PRINCIPALS}
+def new_tokens(principals: Iterable[str] = PRINCIPALS) -> dict[str, str]:
+    """Return a new token for every principal, and the file of their hashes under ``tokens``."""
+    tokens = {principal: secrets.token_urlsafe(32) for principal in principals}
     accepted = "".join(f"{one} {PRINCIPALS[one]} {hash_token(token)}\n" for one, token in tokens.items())
+    return {"tokens": accepted, **tokens}
+
+
+def token_secret(name: str, namespace: str | None = None) -> dict[str, object]:
+    """Return a Secret with the new tokens of all principals."""
     metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"tokens": accepted, **tokens}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": new_tokens()}
 
 
 def main() -> None:
