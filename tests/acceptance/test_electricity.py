@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections import Counter
@@ -73,6 +74,14 @@ def test_the_naive_answer_is_the_label_of_a_day_before(demo: Demo) -> None:
     truths = [*known, *(int(row["truth"]) for row in demo.answers)]
 
     assert [int(row["naive"]) for row in demo.answers] == truths[HISTORY_ROWS - 48 : -48]
+
+
+def test_the_label_one_row_back_would_score_what_the_readme_says(demo: Demo) -> None:
+    known = pq.read_table(ROOT / "examples/electricity/data/history.parquet").column("up").to_pylist()
+    truths = [known[-1], *(int(row["truth"]) for row in demo.answers)]
+    score = sum(now == before for before, now in itertools.pairwise(truths)) / len(demo.answers)
+
+    assert f"would score {score:.2f}," in (ROOT / "README.md").read_text()
 
 
 def test_the_story_names_each_version_and_why(demo: Demo) -> None:
