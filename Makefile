@@ -64,12 +64,15 @@ fmt: .venv/.ready ## Format, mend what can be mended, and write the generated fi
 	$(BIN)/python -m tools.charts.write
 
 ##@ Deploy
-.PHONY: images charts
+.PHONY: images charts secrets
 images: .venv/.ready ## Build all images with the engine that is here, and print what each adds to its base
 	$(BIN)/python -m tools.images
 
 charts: .venv/.ready ## Package the Helm charts into build/charts
 	$(BIN)/python -m tools.charts.build build/charts
+
+secrets: .venv/.ready ## Make the secrets of docker-compose.yml, once
+	$(BIN)/python -m tools.compose.secrets
 
 ##@ Measure
 .PHONY: bench bench-inference bench-drift
