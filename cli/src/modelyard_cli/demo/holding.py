@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from modelyard_client import Modelyard
 from modelyard_common.errors import ModelyardError, NotFound, Unavailable
+from modelyard_contracts.drift_v1 import Comparison
 from modelyard_contracts.registry_v1 import ModelView, RolloutStepView
 from modelyard_contracts.training_v1 import TERMINAL_STATES
 
@@ -22,6 +23,8 @@ _POLL_S = 0.02
 _POLL_RUN_S = 0.25
 _PATIENCE_S = 300.0
 _ADOPTION_S = 20.0
+_SHADOW_S = 1.0
+"""Shadow copies are answered after their requests, and may be dropped: so long they are waited for."""
 _ROLLOUT_LOOK_S = 2.0
 """The registry looks at a rollout four times a second; after this it waits for something else than responses."""
 
@@ -115,10 +118,16 @@ class Holder:
         step = _live(view)
         if step is None or step.revision is None:
             return None
+        patient_until = time.monotonic() + _SHADOW_S
         try:
-            candidate = self.platform.drift.comparison(self.model, step.revision).candidate
+            found = self.platform.drift.comparison(self.model, step.revision)
+            while step.shadow and _behind(found) and time.monotonic() < patient_until:
+                self.keep_alive()
+                time.sleep(_POLL_S)
+                found = self.platform.drift.comparison(self.model, step.revision)
         except NotFound:
             return None
+        candidate = found.candidate
         return step if candidate is not None and candidate.responses >= step.min_requests else None
 
     def _serves(self, revision: int) -> bool:
@@ -127,6 +136,12 @@ class Holder:
         except ModelyardError:
             return False
         return served is not None and served >= revision
+
+
+def _behind(comparison: Comparison) -> bool:
+    """Return whether shadow copies of answered rows are still on their way."""
+    asked = comparison.champion.responses if comparison.champion is not None else 0
+    return (comparison.candidate.responses if comparison.candidate is not None else 0) < asked
 
 
 def _live(view: ModelView) -> RolloutStepView | None:
