@@ -55,6 +55,7 @@ class Replayer:
 
     Attributes:
         hold: returns when the stream may go on; told how many rows were answered so far.
+        keep_alive: called while labels cannot be delivered; the supervisor looks after its processes in it.
         seen: told of each block: (rows sent so far).
         token: what the platform knows the application by, where it asks for one.
     """
@@ -63,6 +64,7 @@ class Replayer:
     inference_url: str
     drift: DriftClient
     hold: Callable[[int], None]
+    keep_alive: Callable[[], None]
     seen: Callable[[int], None]
     answers: list[Answer] = field(default_factory=list)
     labels_sent: int = 0
@@ -135,6 +137,7 @@ class Replayer:
             except ModelyardError:
                 if time.monotonic() > deadline:
                     raise
+                self.keep_alive()
                 time.sleep(0.2)
             else:
                 return
