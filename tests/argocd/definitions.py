@@ -18,7 +18,7 @@ from tests.chart.rendering import Document
 MODULE = "github.com/argoproj/argo-cd/v3"
 # What each is as a whole, as go.sum writes it: the oldest that everything is made for, and the one it was made with.
 SUMS = {
-    "v3.2.12": "h1:XbOyqcoPIjMhiP+y05Zi2U+HfG3b2TNfGJgVuK5Y8g0=",
+    "v3.2.11": "h1:3hkR11XCp/nlyM2cWr3qeUSGuZgi3JkFdMpzgL5qOR8=",
     "v3.5.1": "h1:jtwPLEFX9mNj3jSq88ugFcScGnOZVs2DWaXFuZxrRT8=",
 }
 KINDS = ("application", "applicationset", "appproject")
