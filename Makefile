@@ -23,8 +23,7 @@ demo: .venv/.ready ## The same, finite; the last line of standard output is one 
 ##@ Test
 .PHONY: test test-fast test-slow test-cluster
 # What starts the whole platform has both cores for itself; everything else shares them.
-test: .venv/.ready ## The whole suite: units, conformance, real processes, one full demo (under 15 minutes)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not acceptance"
+test: test-fast ## The whole suite: units, conformance, real processes, one full demo (under 15 minutes)
 	$(BIN)/pytest -m "acceptance and not slow and not cluster"
 
 test-fast: .venv/.ready ## Everything but the tests that start the whole platform

@@ -1,4 +1,4 @@
-"""What the tests of images and of the cluster share: one engine and one build of each image for the whole session.
+"""What the tests of deployment share: pinned tools, one engine and one build of each image for the whole session.
 
 Where such a thing cannot be had the tests are skipped with the reason. CI sets MODELYARD_REQUIRE_CLUSTER=1, which turns
 the skip into a failure, so that it never hides a broken cluster.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tools import kube_tools
 from tools.images.base import cache_dir, ensure_base
 from tools.images.build import Built, build
 from tools.images.catalog import IMAGES
@@ -20,6 +21,15 @@ def unavailable(reason: str) -> None:
     if os.environ.get("MODELYARD_REQUIRE_CLUSTER") == "1":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def tools() -> kube_tools.KubeTools:
+    """Helm 3, Helm 4 and kubectl."""
+    try:
+        return kube_tools.ensure()
+    except kube_tools.KubeToolsError as error:
+        pytest.skip(f"Helm cannot be had: {error}")
 
 
 @pytest.fixture(scope="session")

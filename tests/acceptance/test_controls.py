@@ -10,9 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from demo_runs import BREAK_ROW, ROOT, assert_the_loop_closed, assert_victoria_is_named, run_demo
+from tests.acceptance.demo_runs import BREAK_ROW, ROOT, assert_the_loop_closed, assert_victoria_is_named, run_demo
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(660)]
 DELETED_ROWS = 3_000

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from modelyard_cli.demo.replayer import Answer
 from modelyard_cli.demo.stream import find_example, load_stream
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from kill_stage import Invariants, Kill, Outcome, lived_through
+from tests.acceptance.kill_stage import Invariants, Kill, Outcome, lived_through
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 EVERY_ROWS = 1_300

@@ -5,7 +5,6 @@ One platform for all of them. What was acknowledged is there once; requests fail
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,8 @@ from modelyard_cli.demo.stream import find_example, load_stream
 from modelyard_client import Modelyard
 from modelyard_contracts.training_v1 import RunView
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from demo_runs import VICTORIA
-from kill_stage import Invariants, Kill, Outcome, lived_through
+from tests.acceptance.demo_runs import VICTORIA
+from tests.acceptance.kill_stage import Invariants, Kill, Outcome, lived_through
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
 SLICE = slice(12_424, 18_424)

@@ -16,14 +16,6 @@ sys.path.insert(0, str(ROOT / "services/operator/tests"))
 
 
 @pytest.fixture(scope="session")
-def tools() -> kube_tools.KubeTools:
-    try:
-        return kube_tools.ensure()
-    except kube_tools.KubeToolsError as exc:
-        pytest.skip(f"Helm cannot be had: {exc}")
-
-
-@pytest.fixture(scope="session")
 def checkout(tools: kube_tools.KubeTools, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Read only; what a test changes it copies for itself."""
     return Checkout.make(tmp_path_factory.mktemp("checkout"), tools.helm4)

@@ -13,14 +13,6 @@ from tools.charts.build import build
 
 
 @pytest.fixture(scope="session")
-def tools() -> kube_tools.KubeTools:
-    try:
-        return kube_tools.ensure()
-    except kube_tools.KubeToolsError as exc:
-        pytest.skip(f"Helm cannot be had: {exc}")
-
-
-@pytest.fixture(scope="session")
 def helms(tools: kube_tools.KubeTools, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Helm]:
     """Both majors, each with charts that it put together itself."""
     scratch: Path = tmp_path_factory.mktemp("charts")

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +14,7 @@ import httpx
 import pytest
 from modelyard_common.testing.server import free_port
 
+from tests.chart.processes import wait_until_ok
 from tests.chart.rendering import Document, Helm, environment, pods, umbrella
 
 _START_S = 90.0
@@ -67,7 +67,7 @@ def server(containers: Mapping[str, Document], tmp_path_factory: pytest.TempPath
         )
     try:
         base = f"http://127.0.0.1:{port}"
-        _wait(f"{base}/health", process, folder / "log")
+        wait_until_ok(f"{base}/health", process, folder / "log", timeout_s=_START_S)
         yield base
     finally:
         os.killpg(process.pid, signal.SIGTERM)
@@ -76,18 +76,6 @@ def server(containers: Mapping[str, Document], tmp_path_factory: pytest.TempPath
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    while True:
-        try:
-            if httpx.get(url, timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.2)
 
 
 def test_probes_answer_as_the_kubelet_asks(server: str, containers: Mapping[str, Document]) -> None:

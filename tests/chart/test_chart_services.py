@@ -18,6 +18,7 @@ from modelyard_common.testing.databases import *  # noqa: F403  # fixtures
 from modelyard_common.testing.server import free_port
 from sqlalchemy import create_engine, text
 
+from tests.chart.processes import wait_until_ok
 from tests.chart.rendering import Helm, PodSpec, environment, pods, umbrella
 
 MIGRATED = ("registry", "training", "drift")
@@ -88,18 +89,6 @@ def running(service: str, told: dict[str, str], log: Path) -> Iterator[tuple[sub
         process.wait()
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            if httpx.get(url, timeout=2).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.1)
-
-
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_pod_starts_asks_for_tokens_and_ends_in_the_time_that_it_has(
     found: dict[str, PodSpec], service: str, database_url: str, tmp_path: Path
@@ -113,9 +102,9 @@ def test_a_pod_starts_asks_for_tokens_and_ends_in_the_time_that_it_has(
 
     with running(service, here(pod, tmp_path, database_url), log) as (process, url):
         for probe in ("startupProbe", "livenessProbe"):
-            wait_for(url + container[probe]["httpGet"]["path"], process, log)
+            wait_until_ok(url + container[probe]["httpGet"]["path"], process, log)
         if service in MIGRATED:  # the others are ready when the registry, or the cluster, has been heard
-            wait_for(url + container["readinessProbe"]["httpGet"]["path"], process, log)
+            wait_until_ok(url + container["readinessProbe"]["httpGet"]["path"], process, log)
         without = httpx.get(f"{url}/docs", timeout=5).status_code
         mine = httpx.get(f"{url}/docs", headers={"authorization": "Bearer mine"}, timeout=5).status_code
         metrics = httpx.get(f"{url}/metrics", timeout=5)

@@ -11,13 +11,5 @@ from tools.charts.build import build
 
 
 @pytest.fixture(scope="session")
-def tools() -> kube_tools.KubeTools:
-    try:
-        return kube_tools.ensure()
-    except kube_tools.KubeToolsError as exc:
-        pytest.skip(f"Helm cannot be had: {exc}")
-
-
-@pytest.fixture(scope="session")
 def charts(tools: kube_tools.KubeTools, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("charts") / "charts", tools.helm4)
