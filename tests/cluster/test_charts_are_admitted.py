@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.chart.conftest import helm, helms, tools  # noqa: F401  # fixtures
+from tests.chart.conftest import helm, helms  # noqa: F401  # fixtures
 from tests.chart.jobs import trainer_job
 from tests.chart.rendering import Document, Helm, PodSpec, merged, of_kind, pods, profile
 from tools.cluster.access import Cluster, CommandError
