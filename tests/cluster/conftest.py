@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import unavailable
+from tests.images.others import OTHERS, build_other
 from tools import kube_tools
 from tools.cluster import binaries, node
 from tools.cluster.access import Cluster
 from tools.cluster.errors import CannotRun
 from tools.images.build import Built
-from tools.images.catalog import IMAGES
 from tools.images.engine import Engine
 
 
@@ -67,7 +67,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 def image(
     place: Place, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
-    """Return the name of a service's image that the cluster has: built from this checkout and loaded into the node.
+    """Return the name of an image that the cluster has: built from this checkout and loaded into the node.
 
     A cluster of KUBECONFIG gets its images from whoever made it; MODELYARD_TEST_IMAGES says under which names, with
     `{package}` for the service, for example `registry.example/modelyard/{package}:dev`.
@@ -77,15 +77,19 @@ def image(
     def load_once(package: str) -> str:
         if place.node is None:
             names = os.environ.get("MODELYARD_TEST_IMAGES", "modelyard/{package}:dev")
-            return names.format(package=IMAGES[package].package)
+            return names.format(package=package)
         if package not in loaded:
             engine: Engine = request.getfixturevalue("engine")
-            build: Callable[[str], Built] = request.getfixturevalue("built")
+            if package in OTHERS:
+                tag = build_other(engine, package, base=request.getfixturevalue("base_image"))
+            else:
+                build: Callable[[str], Built] = request.getfixturevalue("built")
+                tag = build(package).tag
             archive = tmp_path_factory.mktemp("images") / f"{package}.tar"
-            engine.run("save", "--output", str(archive), build(package).tag)
+            engine.run("save", "--output", str(archive), tag)
             place.node.load_archive(archive)
             archive.unlink()
-            loaded[package] = build(package).tag
+            loaded[package] = tag
         return loaded[package]
 
     return load_once
