@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,6 +245,7 @@ class Platform:
     clock: FakeClock
     advance: AdvanceRollouts
     mirror: MirrorModels
+    show_metrics: Callable[[], None]
     settings: RegistrySettings
 
     def apply(self, name: str = "m", **changes: Any) -> dict[str, Any]:
@@ -302,5 +303,6 @@ def serving(database: Database, folder: Path, mlflow: FakeMlflow, evidence: Fake
             clock=clock,
             advance=app.state.advance,
             mirror=app.state.mirror,
+            show_metrics=app.state.show,
             settings=settings,
         )

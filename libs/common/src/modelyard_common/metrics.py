@@ -1,11 +1,20 @@
-"""Metrics that every service has, with bounded labels: routes are templates, never paths that people sent."""
+"""Metrics that every service has, with bounded labels: routes are templates, never paths that people sent.
+
+``Snapshot`` is for what is true now and is read from a table: all of its series are replaced at once, so that what
+has left the world leaves the scrape too, and no scrape sees half of a change.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
-__all__ = ["IN_FLIGHT", "LATENCY_BUCKETS_S", "REQUESTS", "REQUEST_SECONDS", "render"]
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector, CollectorRegistry
+
+__all__ = ["IN_FLIGHT", "LATENCY_BUCKETS_S", "REQUESTS", "REQUEST_SECONDS", "Snapshot", "render"]
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -14,6 +23,56 @@ REQUEST_SECONDS = Histogram(
     "modelyard_http_request_seconds", "Time to answer", ["service", "method", "route"], buckets=LATENCY_BUCKETS_S
 )
 IN_FLIGHT = Gauge("modelyard_http_requests_in_flight", "Requests being answered", ["service"])
+
+
+class Snapshot(Collector):
+    """A metric whose series are shown as a whole.
+
+    Args:
+        name: as it is scraped; a counter's ends in ``_total``.
+        documentation: what it means.
+        labels: the names of its labels.
+        kind: ``counter`` for a number that only grows, also over restarts, since it is counted in a database.
+        registry: another one, for tests.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        *,
+        kind: Literal["gauge", "counter"] = "gauge",
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self.name = name
+        self.documentation = documentation
+        self.labels = tuple(labels)
+        self.kind = kind
+        self._rows: Mapping[tuple[str, ...], float] = {}
+        registry.register(self)
+
+    def show(self, rows: Mapping[tuple[str, ...], float]) -> None:
+        """Replace all series: values of the labels, in their order, to a number."""
+        wrong = next((values for values in rows if len(values) != len(self.labels)), None)
+        if wrong is not None:
+            raise ValueError(f"{self.name} has the labels {self.labels}, not {len(wrong)} of them")
+        self._rows = dict(rows)
+
+    def describe(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        """Return the metric without series: the registry asks for names."""
+        return [self._family()]
+
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        """Return the metric with its series."""
+        family = self._family()
+        for values, number in self._rows.items():
+            family.add_metric(values, number)
+        return [family]
+
+    def _family(self) -> GaugeMetricFamily | CounterMetricFamily:
+        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        return kind(self.name, self.documentation, labels=self.labels)
 
 
 def render() -> tuple[bytes, str]:

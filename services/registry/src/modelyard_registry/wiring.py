@@ -22,7 +22,7 @@ from modelyard_registry.adapters.mlflow_proxy import MlflowProxy
 from modelyard_registry.adapters.model_mirror import MlflowMirror
 from modelyard_registry.adapters.store import SqlTransactions
 from modelyard_registry.api import models, promotions, proxy, routing, versions
-from modelyard_registry.api.metrics import WATCHERS
+from modelyard_registry.api.metrics import WATCHERS, show_verdicts_of
 from modelyard_registry.api.services import RegistryState
 from modelyard_registry.api.watchers import Watchers
 from modelyard_registry.settings import RegistrySettings
@@ -32,6 +32,9 @@ from modelyard_registry.usecases.ports import EvidenceSource
 from modelyard_registry.usecases.register_version import RegisterVersion
 
 __all__ = ["build"]
+
+_METRICS_S = 2.0
+"""How old what metrics say of the tables may be; Prometheus scrapes less often."""
 
 
 @dataclass(slots=True)
@@ -84,7 +87,7 @@ def build(
     transactions = SqlTransactions(database, bell.ring)
     advance = AdvanceRollouts(transactions, evidence or DriftEvidence(drift), clock)
     mirror = MirrorModels(transactions, MlflowMirror(rest), clock)
-    bell.mirror = Task("mirror", lambda stop: _mirror(stop, mirror, transactions), settings.mirror_interval_s)
+    bell.mirror = Task("mirror", lambda stop: _mirror(stop, mirror), settings.mirror_interval_s)
     state = RegistryState(
         transactions=transactions,
         clock=clock,
@@ -95,15 +98,23 @@ def build(
         heartbeat_s=settings.watch_heartbeat_s,
         poll_s=settings.watch_poll_s,
     )
-    rollouts = Task("rollouts", lambda stop: _advance(stop, advance, transactions), settings.rollout_interval_s)
+    rollouts = Task("rollouts", lambda stop: _advance(stop, advance), settings.rollout_interval_s)
+    standing = metrics.Standing()
+
+    def show() -> None:
+        with transactions.read() as reader:
+            standing.show(reader)
+            metrics.MIRROR_PENDING.set(reader.mirror_pending())
+            show_verdicts_of(event.model for event in reader.routing_snapshot())
+
     return create_app(
         service="registry",
         settings=settings,
         routers=[models.router, versions.router, promotions.router, routing.router, proxy.router],
         health=_health(database, MlflowRest(quick)),
-        tasks=[rollouts, bell.mirror] if background else [],
+        tasks=[rollouts, bell.mirror, Task("metrics", lambda _: show(), _METRICS_S)] if background else [],
         on_close=[bell.watchers.close, http.close, quick.close, drift.close, database.close],
-        state={"registry": state, "advance": advance, "mirror": mirror},
+        state={"registry": state, "advance": advance, "mirror": mirror, "show": show},
     )
 
 
@@ -121,21 +132,12 @@ def _health(database: Database, rest: MlflowRest) -> Health:
     return health
 
 
-def _advance(stop: StopSignal, advance: AdvanceRollouts, transactions: SqlTransactions) -> None:
+def _advance(stop: StopSignal, advance: AdvanceRollouts) -> None:
     # A step that ended may be followed by one whose evidence is there already.
     while advance() and not stop.is_set():
         pass
-    with transactions.read() as reader:
-        metrics.ROLLOUTS.set(len(reader.active_rollouts()))
-        for event in reader.routing_snapshot():
-            if event.routing is not None:
-                champion = event.routing.champion
-                metrics.ROUTING.labels(event.model).set(event.routing.revision)
-                metrics.CHAMPION.labels(event.model).set(champion.number if champion else 0)
 
 
-def _mirror(stop: StopSignal, mirror: MirrorModels, transactions: SqlTransactions) -> None:
+def _mirror(stop: StopSignal, mirror: MirrorModels) -> None:
     while mirror() and not stop.is_set():
         pass
-    with transactions.read() as reader:
-        metrics.MIRROR_PENDING.set(reader.mirror_pending())

@@ -1,0 +1,61 @@
+"""Snapshots: what is not shown any more is not scraped any more."""
+
+from __future__ import annotations
+
+import pytest
+from modelyard_common.metrics import Snapshot
+from prometheus_client import CollectorRegistry, generate_latest
+
+
+def scraped(registry: CollectorRegistry) -> list[str]:
+    return [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+
+
+def test_what_has_left_the_world_leaves_the_scrape() -> None:
+    registry = CollectorRegistry()
+    versions = Snapshot("served_number", "Number of the version", ["model"], registry=registry)
+
+    versions.show({("a",): 1, ("b",): 2})
+    before = scraped(registry)
+    versions.show({("b",): 3})
+
+    assert before == ['served_number{model="a"} 1.0', 'served_number{model="b"} 2.0']
+    assert scraped(registry) == ['served_number{model="b"} 3.0']
+
+
+def test_a_number_that_only_grows_is_scraped_as_a_counter() -> None:
+    registry = CollectorRegistry()
+    decisions = Snapshot("decisions_total", "Decisions", ["model"], kind="counter", registry=registry)
+
+    decisions.show({("a",): 4})
+
+    assert "# TYPE decisions_total counter" in generate_latest(registry).decode()
+    assert scraped(registry) == ['decisions_total{model="a"} 4.0']
+
+
+def test_a_snapshot_without_labels_has_one_series() -> None:
+    registry = CollectorRegistry()
+    waiting = Snapshot("waiting_seconds", "Waited", registry=registry)
+
+    waiting.show({(): 2.5})
+
+    assert scraped(registry) == ["waiting_seconds 2.5"]
+
+
+def test_a_series_with_other_labels_than_declared_is_refused_before_anything_is_shown() -> None:
+    registry = CollectorRegistry()
+    versions = Snapshot("served_number", "Number of the version", ["model"], registry=registry)
+    versions.show({("a",): 1})
+
+    with pytest.raises(ValueError, match="has the labels"):
+        versions.show({("a", "b"): 2})
+
+    assert scraped(registry) == ['served_number{model="a"} 1.0']
+
+
+def test_two_metrics_of_one_name_are_refused() -> None:
+    registry = CollectorRegistry()
+    Snapshot("served_number", "Number of the version", registry=registry)
+
+    with pytest.raises(ValueError, match="Duplicated"):
+        Snapshot("served_number", "Again", registry=registry)
