@@ -97,6 +97,8 @@ def test_roles_decide_who_may_change_what_and_the_ledger_knows_the_name(tmp_path
         assert call("bob", "PUT", "/v1/models/m", json=document()) == 403
         assert call("ada", "PUT", "/v1/models/m", json=document()) == 201
         assert call("bob", "GET", "/v1/models/m") == 200
+        assert call("bob", "POST", "/v1/models/m/plan", json=document()) == 200
+        assert call(None, "POST", "/v1/models/m/plan", json=document()) == 401
         report = {"instance": "i", "digest": "sha256:" + "0" * 64, "revision": 1, "outcome": "serving"}
         assert call("drift", "POST", "/v1/models/m/runtime-reports", json=report) == 204
         for path in ("/v1/models", "/v1/ledger", "/v1/watch", "/api/2.0/mlflow/registered-models/search", "/graphql"):

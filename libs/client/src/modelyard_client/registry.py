@@ -13,6 +13,7 @@ from modelyard_contracts.managed_model_v1alpha1 import ManagedModel
 from modelyard_contracts.registry_v1 import (
     LedgerView,
     ModelView,
+    PlanView,
     PromotionRequest,
     PromotionView,
     RegisterVersionRequest,
@@ -45,6 +46,11 @@ class RegistryClient(ApiClient):
         """Make the manifest the model's policy; applying the same twice changes nothing."""
         response = self._http.request("PUT", f"/v1/models/{manifest.metadata.name}", json=manifest.to_wire())
         return self._read(ModelView, response)
+
+    def plan(self, manifest: ManagedModel) -> PlanView:
+        """Return what applying the manifest would do; nothing is changed."""
+        response = self._http.request("POST", f"/v1/models/{manifest.metadata.name}/plan", json=manifest.to_wire())
+        return self._read(PlanView, response)
 
     def model(self, name: str) -> ModelView:
         """Return a model."""

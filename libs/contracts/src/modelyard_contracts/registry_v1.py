@@ -12,9 +12,12 @@ from modelyard_contracts.evaluation_v1 import Evaluation
 from modelyard_contracts.refs import DigestText, ModelName
 
 __all__ = [
+    "Consequence",
+    "FieldChange",
     "LedgerEntry",
     "LedgerView",
     "ModelView",
+    "PlanView",
     "PromotionRequest",
     "PromotionView",
     "RegisterVersionRequest",
@@ -178,6 +181,42 @@ class ModelView(View):
     """The latest rollout."""
     last_verdict: Verdict | None = None
     routing_revision: int = 0
+
+
+class FieldChange(View):
+    """One field of the manifest that an apply would change."""
+
+    path: str
+    """As errors name it: ``spec.gate[0].min``."""
+    op: Literal["added", "removed", "changed"]
+    before: Any = None
+    after: Any = None
+    part: str
+    """The part of the loop that the field is for: ``training``, ``gate``, ``routing`` …"""
+
+
+class Consequence(View):
+    """What one part of the loop would do about it."""
+
+    part: str
+    when: Literal["now", "later", "never"]
+    """``later``: at its next occasion (a run, a judgement, a window). ``never``: nothing, and the sentence says why."""
+    sentence: str
+
+
+class PlanView(View):
+    """What applying a manifest would do: ``POST /v1/models/{m}/plan``, which changes nothing."""
+
+    model: ModelName
+    action: Literal["create", "revive", "update", "none"]
+    """``revive``: the model was deleted, and its history is taken up again."""
+    generation: int
+    """Of the model after the apply."""
+    spec_digest: DigestText
+    training_digest: DigestText
+    changes: tuple[FieldChange, ...] = ()
+    """Empty for a model that there is not yet."""
+    consequences: tuple[Consequence, ...] = ()
 
 
 class PromotionRequest(Request):

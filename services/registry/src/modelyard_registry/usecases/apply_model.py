@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModel
 from modelyard_contracts.specs import spec_digest, training_digest
 
 from modelyard_registry.usecases import conduct
 from modelyard_registry.usecases.act import Act
-from modelyard_registry.usecases.records import Model
+from modelyard_registry.usecases.ports import Reader
+from modelyard_registry.usecases.records import Model, Version
 
-__all__ = ["apply_model"]
+__all__ = ["apply_model", "delete_model", "model_under", "moves_routing", "pinned_version"]
 
 
 def apply_model(act: Act, manifest: ManagedModel) -> Model:
     """Return the model under the manifest's policy. Applying the same policy again changes nothing."""
-    name, spec = manifest.metadata.name, manifest.spec
+    name = manifest.metadata.name
     before = act.store.lock_model(name)
-    digest = str(spec_digest(spec))
-    if before is not None and not before.deleted and before.spec_digest == digest:
-        return before
-    model = Model(
-        name=name,
-        generation=before.generation + 1 if before else 1,
-        spec=spec,
-        written=manifest.to_wire()["spec"],
-        spec_digest=digest,
-        training_digest=str(training_digest(spec)),
-        created=before.created if before else act.now,
-        updated=act.now,
-    )
+    model = model_under(manifest, before, act.now)
+    if model == before:
+        return model
     act.store.save_model(model)
     act.record(
         "model.applied",
         name,
-        digest,
+        model.spec_digest,
         generation=model.generation,
         training_digest=model.training_digest,
         revived=before is not None and before.deleted,
@@ -45,18 +37,48 @@ def apply_model(act: Act, manifest: ManagedModel) -> Model:
     return model
 
 
-def _follow(act: Act, before: Model | None, model: Model) -> None:
-    """Put into force what the new policy changes about routing: payload logging, replay, a pinned version."""
-    if before is None or before.deleted or _routing_policy(before) != _routing_policy(model):
-        conduct.republish(act, model)
+def model_under(manifest: ManagedModel, before: Model | None, now: datetime) -> Model:
+    """Return the model as it is once the manifest is applied; the one of before when that changes nothing."""
+    spec = manifest.spec
+    digest = str(spec_digest(spec))
+    if before is not None and not before.deleted and before.spec_digest == digest:
+        return before
+    return Model(
+        name=manifest.metadata.name,
+        generation=before.generation + 1 if before else 1,
+        spec=spec,
+        written=manifest.to_wire()["spec"],
+        spec_digest=digest,
+        training_digest=str(training_digest(spec)),
+        created=before.created if before else now,
+        updated=now,
+    )
+
+
+def moves_routing(before: Model | None, model: Model) -> bool:
+    """Return whether the policy itself asks for another routing table: payload logging, replay, a model anew."""
+    return before is None or before.deleted or _routing_policy(before) != _routing_policy(model)
+
+
+def pinned_version(reader: Reader, model: Model) -> Version | None:
+    """Return the version that the manifest pins, if its rollout is to be started."""
     pinned = model.spec.rollout.version
     if pinned is None:
-        return
-    version = act.store.version(model.name, pinned)
-    running = act.store.active_rollout(model.name)
+        return None
+    version = reader.version(model.name, pinned)
+    running = reader.active_rollout(model.name)
     if version is None or version.state == "champion" or (running and running.candidate == pinned):
-        return
-    conduct.start(act, model, version, kind="manual", reason="pinned by the manifest")
+        return None
+    return version
+
+
+def _follow(act: Act, before: Model | None, model: Model) -> None:
+    """Put into force what the new policy changes about routing: payload logging, replay, a pinned version."""
+    if moves_routing(before, model):
+        conduct.republish(act, model)
+    version = pinned_version(act.store, model)
+    if version is not None:
+        conduct.start(act, model, version, kind="manual", reason="pinned by the manifest")
 
 
 def _routing_policy(model: Model) -> tuple[float, bool]:
