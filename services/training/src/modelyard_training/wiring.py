@@ -41,6 +41,8 @@ from modelyard_training.usecases.version_dataset import VersionDataset
 __all__ = ["build", "job_template"]
 
 log = get_logger(__name__)
+_METRICS_S = 2.0
+"""How old what metrics say of the tables may be; Prometheus scrapes less often."""
 
 
 @dataclass(slots=True)
@@ -102,11 +104,12 @@ def build(
     tick = Tick(transactions, observe, clock, settings.max_running, ended)
     specs = ReconcileSpecs(transactions, models, submit, cancel, clock)
     schedules = FireSchedules(transactions, models, submit, clock)
-    bell.task = Task("supervisor", lambda _: _turn(tick, database), settings.look_s)
+    bell.task = Task("supervisor", lambda _: tick(), settings.look_s)
     tasks = [
         bell.task,
         Task("specs", lambda _: _follow(specs, contact), settings.specs_s),
         Task("schedules", lambda _: schedules(), settings.schedules_s),
+        Task("metrics", lambda _: _show(database, clock), _METRICS_S),
     ]
     services = TrainingServices(
         transactions=transactions,
@@ -129,7 +132,13 @@ def build(
         health=health,
         tasks=tasks if background else [],
         on_close=[registry.close, drift.close, database.close],
-        state={"training": services, "tick": tick, "specs": specs, "schedules": schedules},
+        state={
+            "training": services,
+            "tick": tick,
+            "specs": specs,
+            "schedules": schedules,
+            "show": lambda: _show(database, clock),
+        },
     )
 
 
@@ -192,10 +201,13 @@ def _new_id(now: datetime) -> str:
     return f"run-{int(now.timestamp() * 1000):011x}-{secrets.token_hex(4)}"
 
 
-def _turn(tick: Tick, database: Database) -> None:
-    tick()
+def _show(database: Database, clock: Clock) -> None:
     with database.read() as session:
-        metrics.show_counts(SqlReader(session).counts())
+        reader = SqlReader(session)
+        oldest = next(iter(reader.waiting(1)), None)
+        metrics.show_counts(reader.counts(), oldest=oldest, now=clock.now())
+        models = [model.name for model in reader.models() if not model.deleted]
+        metrics.show_models(models, reader.last_successes(), reader.schedules())
 
 
 def _follow(specs: ReconcileSpecs, contact: _Contact) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from modelyard_common.db import Database, ReadSession, WriteSession
 from sqlalchemy import delete, func, select, tuple_
@@ -72,6 +73,11 @@ class SqlReader:
         """Return how many runs are in each state that has any."""
         query = select(RunRow.state, func.count()).group_by(RunRow.state)
         return {State(state): number for state, number in self._session.execute(query)}
+
+    def last_successes(self) -> dict[str, datetime]:
+        """Return when a run of each model last succeeded, for the models that have one."""
+        query = select(RunRow.model, func.max(RunRow.ended)).where(RunRow.state == str(State.SUCCEEDED))
+        return {model: ended for model, ended in self._session.execute(query.group_by(RunRow.model)) if ended}
 
     def live_runs(self, model: str) -> Sequence[Run]:
         """Return a model's runs that are not over."""
