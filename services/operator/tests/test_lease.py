@@ -88,6 +88,20 @@ def test_one_that_goes_leaves_the_lease_to_the_next_at_once(
     assert server.get("leases", "operator")["spec"]["renewTime"].endswith("Z")
 
 
+def test_the_lease_goes_with_its_owner_whoever_wrote_it_last(
+    cluster: Cluster, clock: FakeClock, server: ApiServer
+) -> None:
+    owner = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "operator", "uid": "5d1c2f0e"}
+    lead = Lead(ClusterLeases(cluster, namespace="default", name="operator", owner=owner), clock, "first", DURATION_S)
+
+    lead()
+    made = server.get("leases", "operator")["metadata"]["ownerReferences"]
+    clock.advance(5)
+    lead()
+
+    assert made == server.get("leases", "operator")["metadata"]["ownerReferences"] == [owner]
+
+
 def test_one_that_was_slower_does_not_lead(cluster: Cluster, clock: FakeClock, server: ApiServer) -> None:
     first = contender(cluster, clock, "first")
     server.refusals.append(Refusal(409, "AlreadyExists", "leases already exists"))

@@ -57,6 +57,7 @@ FULL = JobTemplate(
     disk="20Gi",
     ttl_s=7200,
     grace_s=2.5,
+    owner={"apiVersion": "v1", "kind": "ServiceAccount", "name": "modelyard-training", "uid": "5d1c2f0e"},
 )
 MANIFESTS = {
     "job-small": job_manifest(JOB, SMALL),

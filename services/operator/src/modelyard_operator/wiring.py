@@ -9,6 +9,7 @@ from modelyard_client import DriftClient, InferenceClient, RegistryClient, Train
 from modelyard_common.app import create_app
 from modelyard_common.clock import Clock, SystemClock
 from modelyard_common.cluster import Cluster
+from modelyard_common.cluster_account import owner_reference
 from modelyard_common.health import Health
 from modelyard_common.tasks import Task
 
@@ -39,7 +40,8 @@ def build(settings: OperatorSettings, cluster: Cluster, *, clock: Clock | None =
     clock = clock or SystemClock()
     peers = _peers(settings)
     objects = ClusterObjects(cluster, namespace=settings.namespace, watch_s=settings.watch_s)
-    leases = ClusterLeases(cluster, namespace=settings.namespace, name=settings.lease_name)
+    owner = owner_reference(settings.namespace)
+    leases = ClusterLeases(cluster, namespace=settings.namespace, name=settings.lease_name, owner=owner)
     lead = Lead(leases, clock, settings.identity, settings.lease_s)
     look = LookRound(objects, peers, clock, lead.holds, metrics.acted, metrics.failed)
     rounds = Task("rounds", lambda _: _timed(look, lead), settings.resync_s)

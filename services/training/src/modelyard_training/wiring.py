@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from modelyard_client import DriftClient, RegistryClient
 from modelyard_common.app import create_app
 from modelyard_common.clock import Clock, SystemClock
+from modelyard_common.cluster_account import owner_reference
 from modelyard_common.db import Database
 from modelyard_common.errors import Unavailable
 from modelyard_common.health import Health
@@ -183,6 +184,7 @@ def job_template(settings: TrainingSettings) -> JobTemplate:
         disk=settings.job_disk,
         ttl_s=settings.job_ttl_s,
         grace_s=settings.stop_grace_s,
+        owner=owner_reference(settings.job_namespace),
     )
 
 

@@ -13,9 +13,14 @@ __all__ = ["ClusterLeases"]
 class ClusterLeases:
     """One Lease of a namespace."""
 
-    def __init__(self, cluster: Cluster, *, namespace: str, name: str) -> None:
+    def __init__(self, cluster: Cluster, *, namespace: str, name: str, owner: Document | None = None) -> None:
         self._cluster = cluster
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._metadata: Document = {
+            "name": name,
+            "labels": {"app.kubernetes.io/part-of": "modelyard"},
+            **({"ownerReferences": [owner]} if owner else {}),
+        }
         self._name = name
 
     def read(self) -> Lease | None:
@@ -30,7 +35,7 @@ class ClusterLeases:
         document: Document = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self._name, "labels": {"app.kubernetes.io/part-of": "modelyard"}},
+            "metadata": dict(self._metadata),
             "spec": {
                 # A lease that nobody holds has no holder: the API server refuses an empty one.
                 **({"holderIdentity": lease.holder} if lease.holder else {}),

@@ -60,6 +60,8 @@ class JobTemplate:
     """The most that a job may write, in the work folder and in ``/tmp`` each."""
     ttl_s: int = 86400
     grace_s: float = 10.0
+    owner: Mapping[str, Any] | None = None
+    """The object with which all Jobs go."""
 
 
 def job_name(run: str, attempt: int) -> str:
@@ -87,7 +89,11 @@ def job_manifest(job: Job, template: JobTemplate) -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": job_name(job.run, job.attempt), "labels": labels},
+        "metadata": {
+            "name": job_name(job.run, job.attempt),
+            "labels": labels,
+            **({"ownerReferences": [dict(template.owner)]} if template.owner else {}),
+        },
         "spec": {
             "backoffLimit": 0,
             "completions": 1,
