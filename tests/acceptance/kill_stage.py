@@ -137,7 +137,7 @@ def lived_through(home: Path, stream: Stream, plan: Callable[[list[Answer]], lis
         killer = Killer(platform, client, stream.name, kills)
         holder = Holder(client, stream.name, killer)
         url = platform.layout.url("inference")
-        replayer = Replayer(stream, url, client.drift, holder, killer, lambda _: killer(), answers)
+        replayer = Replayer(stream, [url], client.drift, holder, killer, lambda _: killer(), answers)
         replayer.run()
         killer.settle()
         holder(replayer.answered)

@@ -113,7 +113,7 @@ def _play(platform: Platform, stream: Stream, view: View, *, started: float, tol
         keep_alive()
         view.rows(done, f"held {holder.held_s:.0f} s")
 
-    replayer = Replayer(stream, layout.url("inference"), client.drift, holder, keep_alive, seen)
+    replayer = Replayer(stream, [layout.url("inference")], client.drift, holder, keep_alive, seen)
     with view.showing():
         _wait_served(client, stream.name, keep_alive)
         replayer.run()

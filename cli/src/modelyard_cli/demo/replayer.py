@@ -8,10 +8,11 @@ so that whatever the platform decides, it decides knowing the same labels every 
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,7 @@ class Replayer:
     """Sends a stream.
 
     Attributes:
+        inference_urls: of each replica; the connections are spread over them.
         hold: returns when the stream may go on; told how many rows were answered so far.
         keep_alive: called while labels cannot be delivered; the supervisor looks after its processes in it.
         seen: told of each block: (rows sent so far).
@@ -61,7 +63,7 @@ class Replayer:
     """
 
     stream: Stream
-    inference_url: str
+    inference_urls: Sequence[str]
     drift: DriftClient
     hold: Callable[[int], None]
     keep_alive: Callable[[], None]
@@ -76,7 +78,8 @@ class Replayer:
 
     def run(self) -> None:
         """Replay all rows."""
-        connections = [_Connection(self.inference_url, self.stream.name, self.token) for _ in range(_CONNECTIONS)]
+        urls = itertools.islice(itertools.cycle(self.inference_urls), _CONNECTIONS)
+        connections = [_Connection(url, self.stream.name, self.token) for url in urls]
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             try:
                 for start in range(0, len(self.stream), _BLOCK_ROWS):
