@@ -133,6 +133,12 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         metrics.SHADOW_WAITING.set(shadow.waiting_rows)
         age_s = watch.age_s
         metrics.ROUTING_AGE.set(-1 if age_s is None else age_s)
+        metrics.SPOOL_LIMIT.set(settings.spool_max_bytes)
+        servings = served.all()
+        metrics.show_serving(servings, served.waiting)
+        metrics.show_lanes(lane, candidate_lane)
+        loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
+        observer.forget_unloaded(loaded, clock.monotonic())
 
     # Models that were in force before a restart serve at once, also while the registry is away.
     lifecycle_bell.task = Task("lifecycle", lambda _: lifecycle.reconcile(), 0.5)
