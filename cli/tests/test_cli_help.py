@@ -55,7 +55,7 @@ def test_global_help_tells_the_exit_codes_and_the_first_steps() -> None:
     text = modelyard("--help").ok().out
 
     assert "modelyard up --detach" in text
-    for part in ("0 fine", "2 wrong input", "3 not found", "4 refused", "5", "6 the run failed"):
+    for part in ("0 fine", "2 wrong input", "3 not found", "4 refused", "5", "6 the run failed", "7 the run's version"):
         assert part in text
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli_stage import NOBODY, Services, manifest, modelyard
-from modelyard_cli.exits import RunEndedBadly, exit_code_of
+from modelyard_cli.exits import NothingPromoted, RunEndedBadly, exit_code_of
 from modelyard_common import errors
 from modelyard_common.testing import free_port_base
 
@@ -24,6 +24,7 @@ from modelyard_common.testing import free_port_base
         (errors.Unavailable, 5),
         (errors.Overloaded, 5),
         (RunEndedBadly, 6),
+        (NothingPromoted, 7),
     ],
 )
 def test_every_branch_of_the_error_tree_has_its_exit_code(error: type[errors.ModelyardError], code: int) -> None:

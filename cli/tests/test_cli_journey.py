@@ -212,6 +212,29 @@ def test_run_is_watched_with_a_bar_and_one_that_fails_says_why_with_exit_code_6(
     assert "Traceback" not in said.err
 
 
+def test_waiting_for_training_tells_the_verdict_and_leaves_with_7_when_the_gates_refuse(
+    platform: LivePlatform, journey: Journey, tmp_path: Path
+) -> None:
+    shutil.copy(journey.rows, tmp_path / "rows.csv")
+    path = tmp_path / "model.yaml"
+    text = (ROOT / "examples/diabetes/model.yaml").read_text()
+    text = text.replace("name: diabetes", "name: strict").replace("data/diabetes.csv", "rows.csv")
+    path.write_text(text.replace("min: 0.3", "min: 0.99"))
+    platform("apply", "-f", path).ok()
+
+    refused = platform("train", "strict", "--wait")
+    as_json = platform("train", "strict", "--wait", "-o", "json")
+    path.write_text(text.replace("seed: 7", "seed: 11"))
+    platform("apply", "-f", path).ok()
+    promoted = platform("train", "strict", "--wait")
+
+    assert (refused.code, as_json.code, promoted.code) == (7, 7, 0)
+    assert re.search(r"^  keep: r2 .*still no champion$", refused.out, flags=re.MULTILINE)
+    assert "and the gates did not let it pass" in refused.err
+    assert (as_json.json["state"], as_json.json["verdict"]["decision"]) == ("succeeded", "keep")
+    assert re.search(r"^  promote: ", promoted.out, flags=re.MULTILINE)
+
+
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")  # MLflow, about its own classes
 def test_model_fitted_elsewhere_is_judged_promoted_and_answers_like_itself(
     platform: LivePlatform, journey: Journey, brought: Callable[..., tuple[Path, Path]]

@@ -34,7 +34,8 @@ app = typer.Typer(
       modelyard predict diabetes -f rows.csv           ask it
       modelyard down                                   stop; the data stays
 
-    Exit codes: 0 fine, 1 unexpected, 2 wrong input, 3 not found, 4 refused, 5 unavailable, 6 the run failed.""",
+    Exit codes: 0 fine, 1 unexpected, 2 wrong input, 3 not found, 4 refused, 5 unavailable, 6 the run failed,
+    7 the run's version did not pass the gates.""",
 )
 
 

@@ -55,6 +55,7 @@ def make_world(any_database: Database, tmp_path: Path) -> Iterator[Callable[...,
                 turn=lambda: app.state.turn(stop),
                 refresh=app.state.refresh,
                 fold_overdue=lambda: app.state.fold(stop, overdue=True),
+                show_metrics=app.state.show,
                 services=app.state.drift,
             )
 

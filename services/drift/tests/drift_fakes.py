@@ -102,6 +102,7 @@ class World:
     turn: Callable[[], None]
     refresh: Callable[[], bool]
     fold_overdue: Callable[[], None]
+    show_metrics: Callable[[], None]
     services: DriftServices
     generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(11))
     sent: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -16,8 +15,6 @@ from drift_fakes import MODEL, V1, V2, FakeRegistry, World, spec
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import upgrade
 from modelyard_common.errors import Conflict, Unavailable
-from modelyard_contracts.drift_v1 import DriftStatus
-from modelyard_drift.adapters.metrics import show_status
 from modelyard_drift.adapters.store import SqlWriter
 from modelyard_drift.adapters.tables import Base
 from modelyard_drift.usecases.ports import Policy
@@ -446,15 +443,6 @@ def test_old_rows_are_forgotten_and_the_open_window_is_kept(make_world: Callable
     assert world.get("predictions")["items"][0] == "p200/0"
     assert len(labelled(world)["__label"]) == 50
     assert len(world.get("windows")["items"]) == 2
-
-
-def test_metrics_show_the_last_window(world: World, tmp_path: Path) -> None:
-    world.send(world.rows(100, heat=3.0))
-    show_status(DriftStatus.model_validate(world.get("status")))
-    text = world.client.get("/metrics").text
-    assert f'modelyard_drift_severity_level{{model="{MODEL}"}} 2.0' in text
-    assert f'modelyard_drift_feature_psi_ratio{{feature="heat",model="{MODEL}"}}' in text
-    assert "modelyard_drift_events_total" in text
 
 
 def test_a_policy_that_changes_is_followed(world: World) -> None:

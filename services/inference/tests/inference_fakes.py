@@ -178,6 +178,25 @@ def make_bundle(folder: Path, *, seed: int, model: str = "power", estimator: Any
     )
 
 
+def make_one_feature_bundle(folder: Path) -> Packed:
+    """Pack a model that takes one number."""
+    from sklearn.linear_model import LogisticRegression
+
+    load = np.linspace(-1, 1, 100, dtype=np.float32)
+    signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:1]})
+    return pack(
+        folder,
+        model="power",
+        estimator=LogisticRegression().fit(load.reshape(-1, 1), (load > 0).astype(int)),
+        signature=signature,
+        sample={"load": load},
+        lineage=Lineage(run="run-one", dataset=digest_of("d"), estimator="logistic_regression"),
+        baseline_json="{}",
+        metrics=(),
+        created=NOW,
+    )
+
+
 class FakeRegistry:
     """A registry in memory, behind real HTTP: routing, watch, bundle files, reports."""
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import NotFound
-from modelyard_inference.api.hot import Bounds, HotPath
+from modelyard_inference.api.front import Bounds, Front
+from modelyard_inference.api.hot import HotPath
 
 BODY = json.dumps({"inputs": [{"name": "load", "shape": [1], "datatype": "FP64", "data": [0.7]}]}).encode()
 
@@ -43,7 +44,7 @@ def test_requests_refused_beyond_the_bound_leave_no_trace() -> None:
     async def play() -> tuple[list[int], int, int]:
         predict = Waiting()
         bounds = Bounds(timeout_s=5, max_rows=10, max_concurrent=1)
-        hot = HotPath(cast(Any, predict), cast(Any, None), SystemClock(), bounds)
+        hot = HotPath(Front(cast(Any, predict), cast(Any, None), SystemClock(), bounds))
         first = asyncio.create_task(call(hot))
         await predict.asked.wait()
         refused = [await call(hot) for _ in range(3)]

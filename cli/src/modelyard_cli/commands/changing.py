@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from modelyard_client import Modelyard
 from modelyard_common.errors import Invalid, ModelyardError, NotFound
 from modelyard_common.problems import error_from
+from modelyard_contracts.managed_model_v1alpha1 import ManagedModel
 from modelyard_contracts.problem import Problem
 from modelyard_contracts.registry_v1 import (
     PromotionRequest,
@@ -20,13 +22,14 @@ from modelyard_contracts.registry_v1 import (
 from pydantic import ValidationError
 
 from modelyard_cli.commands.browsing import OneModel, Output
-from modelyard_cli.manifests import read_manifests, with_uploaded_data
+from modelyard_cli.manifests import read_manifests, with_known_data, with_uploaded_data
 from modelyard_cli.output import ERR, OUT, Format, print_json, short
+from modelyard_cli.plans import show_plan
 from modelyard_cli.session import Session
 
 __all__ = ["add_to", "version_ref"]
 
-File = Annotated[Path, typer.Option("--file", "-f", help="A YAML file with one or more manifests.")]
+File = Annotated[Path, typer.Option("--file", "-f", help="A YAML file with manifests, or a folder of such files.")]
 Reason = Annotated[str, typer.Option("--reason", "-m", help="Kept in the ledger.")]
 
 
@@ -36,7 +39,14 @@ def add_to(app: typer.Typer) -> None:
         app.command(rich_help_panel="Change")(command)
 
 
-def apply(context: typer.Context, file: File, output: Output = Format.table) -> None:
+def apply(
+    context: typer.Context,
+    file: File,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would happen, and change and upload nothing.")
+    ] = False,
+    output: Output = Format.table,
+) -> None:
     """Make manifests the policy of their models; applying the same again changes nothing.
 
     A relative path in [bold]spec.data.source.uri[/bold] is uploaded and named by the digest over its rows.
@@ -44,17 +54,20 @@ def apply(context: typer.Context, file: File, output: Output = Format.table) -> 
 
     Examples:
       modelyard apply -f examples/diabetes/model.yaml
+      modelyard apply -f model.yaml --dry-run     what would happen
       modelyard validate -f model.yaml && modelyard apply -f model.yaml
       modelyard apply -f model.yaml -o json | jq .generation
     """
     session: Session = context.obj
     manifests = read_manifests(file)
     platform = session.connect()
+    if dry_run:
+        _plan(platform, manifests, output)
+        return
     views = []
-    for manifest, _ in manifests:
-        uploaded, sentence = with_uploaded_data(manifest, file.absolute().parent, platform.training)
-        if sentence:
-            ERR.print(f"[dim]data: {sentence}[/dim]", soft_wrap=True)
+    for manifest, folder in manifests:
+        uploaded, sentence = with_uploaded_data(manifest, folder, platform.training)
+        _about_data(sentence)
         views.append(platform.registry.apply(uploaded))
     if output is Format.json:
         print_json(views[0] if len(views) == 1 else views)
@@ -63,11 +76,30 @@ def apply(context: typer.Context, file: File, output: Output = Format.table) -> 
         OUT.print(f"model/{view.name} applied, generation {view.generation}")
 
 
+def _plan(platform: Modelyard, manifests: list[tuple[ManagedModel, Path]], output: Format) -> None:
+    plans = []
+    for manifest, folder in manifests:
+        known, sentence = with_known_data(manifest, folder, platform.registry)
+        _about_data(sentence)
+        plans.append(platform.registry.plan(known))
+    if output is Format.json:
+        print_json(plans[0] if len(plans) == 1 else plans)
+        return
+    for plan in plans:
+        show_plan(plan)
+
+
+def _about_data(sentence: str) -> None:
+    if sentence:
+        ERR.print(f"[dim]data: {sentence}[/dim]", soft_wrap=True)
+
+
 def validate(file: File) -> None:
     """Check manifests without a platform: every wrong field is named, with what was found and what is allowed.
 
     Examples:
       modelyard validate -f model.yaml
+      modelyard validate -f deploy/argocd/envs/dev/models
     """
     for manifest, _ in read_manifests(file):
         OUT.print(f"model/{manifest.metadata.name} is valid")

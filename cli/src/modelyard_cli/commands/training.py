@@ -11,7 +11,7 @@ from modelyard_contracts.training_v1 import TERMINAL_STATES, RunTrigger, RunView
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from modelyard_cli.commands.browsing import OneModel, Output
-from modelyard_cli.exits import RunEndedBadly
+from modelyard_cli.exits import NothingPromoted, RunEndedBadly
 from modelyard_cli.output import ERR, OUT, Format, print_json, short
 from modelyard_cli.session import Session
 
@@ -30,28 +30,38 @@ def add_to(app: typer.Typer) -> None:
 def train(
     context: typer.Context,
     model: OneModel,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end; exit code 6 if it fails.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Wait for the verdict; exit code 6: failed, 7: nothing was promoted.")
+    ] = False,
     reason: Annotated[str, typer.Option("--reason", "-m", help="Kept with the run.")] = "",
     output: Output = Format.table,
 ) -> None:
     """Start a training run, on the history and on all labels that have come.
+
+    With [bold]--wait[/bold] the exit code tells what became of it: 0, a version was promoted (its rollout has begun) or
+    waits for approval; 7, the gates kept what serves; 6, the run failed, was cancelled or took too long.
 
     Examples:
       modelyard train diabetes
       modelyard train diabetes --wait -m "new sensors"     exit code 6 if it fails
     """
     session: Session = context.obj
-    training = session.connect().training
-    run = training.submit(SubmitRunRequest(model=model, trigger=RunTrigger(kind="manual", reason=reason)))
+    platform = session.connect()
+    run = platform.training.submit(SubmitRunRequest(model=model, trigger=RunTrigger(kind="manual", reason=reason)))
     if wait:
-        run = wait_for_run(training, run, quiet=output is Format.json)
+        run = wait_for_run(platform.training, run, quiet=output is Format.json)
+    verdict = platform.registry.version(model, run.version).verdict if wait and run.version else None
     if output is Format.json:
-        print_json(run)
+        print_json({**run.model_dump(mode="json"), "verdict": verdict})
     else:
         made = f", version {short(run.version)}" if run.version else ""
         OUT.print(f"run {run.id}: {run.state}{made}")
+        if verdict:
+            OUT.print(f"  {verdict.decision}: {verdict.reason}", soft_wrap=True, markup=False)
     if wait and run.state != "succeeded":
         raise RunEndedBadly(f"run {run.id} {run.state}: {run.reason or 'no reason given'}")
+    if verdict and verdict.decision in ("keep", "insufficient"):
+        raise NothingPromoted(f"run {run.id} made version {short(run.version)}, and the gates did not let it pass")
 
 
 def wait_for_run(training: TrainingClient, run: RunView, *, quiet: bool = False) -> RunView:

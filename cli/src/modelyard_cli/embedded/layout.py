@@ -125,10 +125,10 @@ class Layout:
             (folder / "prometheus.yml").write_text(self.scrape_configuration())
 
     def scrape_configuration(self) -> str:
-        """Return the configuration that makes Prometheus scrape every service."""
+        """Return the configuration that makes Prometheus scrape every service, under the labels of the cluster."""
         jobs = "".join(
-            f"  - job_name: modelyard-{name}\n    static_configs:\n"
-            f"      - targets: ['{_HOST}:{self.port(name)}']\n        labels: {{service: {name}}}\n"
+            f"  - job_name: {name}\n    static_configs:\n"
+            f"      - targets: ['{_HOST}:{self.port(name)}']\n        labels: {{namespace: local}}\n"
             for name in SERVICES
         )
         return f"global:\n  scrape_interval: 5s\nscrape_configs:\n{jobs}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -29,7 +30,7 @@ from modelyard_drift.usecases.fetch_baseline import FetchBaseline
 from modelyard_drift.usecases.fold_labels import FoldLabels
 from modelyard_drift.usecases.ingest import Ingest
 from modelyard_drift.usecases.ingest_labels import IngestLabels
-from modelyard_drift.usecases.ports import RegistryPort, TrainingPort
+from modelyard_drift.usecases.ports import Policy, RegistryPort, TrainingPort
 from modelyard_drift.usecases.process import Process
 from modelyard_drift.usecases.refresh_policies import RefreshPolicies
 from modelyard_drift.usecases.request_retrain import RequestRetrain
@@ -39,6 +40,8 @@ __all__ = ["build"]
 
 _IDLE_S = 1.0
 _METRICS_S = 2.0
+_RECENT_WINDOWS = 5
+"""Among so many the metrics look for one that was scored, and for one that has labels."""
 
 
 def build(
@@ -112,7 +115,13 @@ def build(
         health=health,
         tasks=tasks if background else [],
         on_close=[registry_client.close, training_client.close, database.close],
-        state={"drift": services, "turn": turn, "refresh": refresh, "fold": fold},
+        state={
+            "drift": services,
+            "turn": turn,
+            "refresh": refresh,
+            "fold": fold,
+            "show": lambda: _show(browse, transactions),
+        },
     )
 
 
@@ -138,6 +147,16 @@ def _export(transactions: SqlTransactions, folder: Path, model: str, until: int 
 
 def _show(browse: Browse, transactions: SqlTransactions) -> None:
     with transactions.read() as store:
-        models = [policy.model for policy in store.policies() if not policy.deleted]
-    for model in models:
-        metrics.show_status(browse.status(model))
+        policies = [policy for policy in store.policies() if not policy.deleted]
+        decisions = store.decision_counts()
+    metrics.show(_standing(browse, policy, decisions.get(policy.model, {})) for policy in policies)
+
+
+def _standing(browse: Browse, policy: Policy, decisions: Mapping[str, int]) -> metrics.Standing:
+    return metrics.Standing(
+        policy=policy,
+        status=browse.status(policy.model),
+        windows=browse.windows(policy.model, before=None, limit=_RECENT_WINDOWS),
+        episodes=next((number for number, _ in browse.episodes(policy.model, before=None, limit=1)), 0),
+        decisions=decisions,
+    )

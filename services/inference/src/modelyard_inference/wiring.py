@@ -22,8 +22,9 @@ from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
-from modelyard_inference.api import admin, scoring, v2
-from modelyard_inference.api.hot import Bounds, HotPath
+from modelyard_inference.api import admin, repository, scoring, v1, v2
+from modelyard_inference.api.front import Bounds, Front
+from modelyard_inference.api.hot import HotPath
 from modelyard_inference.api.services import InferenceServices, SpoolView
 from modelyard_inference.settings import InferenceSettings
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
@@ -123,7 +124,8 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         inline_rows=settings.inline_rows,
         candidate_share=settings.candidate_share,
     )
-    hot = HotPath(predict, served, clock, Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent))
+    bounds = Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
+    front = Front(predict, served, clock, bounds)
 
     def show(stop: StopSignal) -> None:
         del stop
@@ -133,6 +135,12 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         metrics.SHADOW_WAITING.set(shadow.waiting_rows)
         age_s = watch.age_s
         metrics.ROUTING_AGE.set(-1 if age_s is None else age_s)
+        metrics.SPOOL_LIMIT.set(settings.spool_max_bytes)
+        servings = served.all()
+        metrics.show_serving(servings, served.waiting)
+        metrics.show_lanes(lane, candidate_lane)
+        loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
+        observer.forget_unloaded(loaded, clock.monotonic())
 
     # Models that were in force before a restart serve at once, also while the registry is away.
     lifecycle_bell.task = Task("lifecycle", lambda _: lifecycle.reconcile(), 0.5)
@@ -153,6 +161,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     health.add("drift", sender.check, critical=False)
     services = InferenceServices(
         served=served,
+        lifecycle=lifecycle,
         health=health,
         spool=lambda: _spool_view(spool),
         routing_age_s=lambda: watch.age_s,
@@ -161,12 +170,12 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     return create_app(
         service="inference",
         settings=settings,
-        routers=[v2.router, scoring.router, admin.router],
+        routers=[repository.router, v2.router, scoring.router, admin.router, v1.router],
         health=health,
         tasks=tasks,
         on_close=[lane.close, candidate_lane.close, spool.close, registry.close, follower.close, drift.close],
         state={"inference": services},
-        raw_routes=hot.routes(),
+        raw_routes=HotPath(front).routes(),
     )
 
 

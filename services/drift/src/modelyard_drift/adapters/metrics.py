@@ -1,29 +1,105 @@
-"""The metrics of drift; labels are bounded by the models and by their schemas."""
+"""The metrics of drift; labels are bounded by the models and by their schemas.
+
+Where models stand is read from the log every few seconds and shown as a whole: a model that is deleted, and a feature
+that its schema has no more, leave the scrape.
+"""
 
 from __future__ import annotations
 
-from modelyard_contracts.drift_v1 import DriftStatus, LabelReceipt, WindowView
-from modelyard_contracts.events_v1 import EventReceipt
-from prometheus_client import Counter, Gauge
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-__all__ = ["count_events", "count_labels", "show_status", "show_window"]
+from modelyard_common.metrics import Snapshot
+from modelyard_contracts.drift_v1 import DriftStatus, FeatureDrift, LabelReceipt, PerformanceView, WindowView
+from modelyard_contracts.events_v1 import EventReceipt
+from prometheus_client import Counter
+
+from modelyard_drift.usecases.ports import Policy
+
+__all__ = ["Standing", "count_events", "count_labels", "show"]
 
 EVENTS = Counter("modelyard_drift_events_total", "Prediction events by what became of them", ["outcome"])
 LABELS = Counter("modelyard_drift_labels_total", "Labels by what became of them", ["model", "outcome"])
-REQUESTS = Gauge("modelyard_drift_requests_rows", "Answered rows in the log, ever", ["model"])
-BACKLOG = Gauge("modelyard_drift_backlog_rows", "Rows that windows have not seen yet", ["model"])
-WATERMARK = Gauge("modelyard_drift_watermark_seconds", "Newest event time, Unix", ["model"])
-SEVERITY = Gauge("modelyard_drift_severity_level", "0 none, 1 low, 2 high, 3 critical; -1 unknown", ["model"])
-EPISODES = Gauge("modelyard_drift_open_episodes_count", "Episodes that are open", ["model"])
-PENDING = Gauge("modelyard_drift_pending_commands_count", "Retrain commands that training has not taken", ["model"])
-WAITING = Gauge("modelyard_drift_labels_waiting_rows", "Labels whose prediction is not here", ["model"])
-MISSING = Gauge("modelyard_drift_labels_missing_rows", "Rows whose label is late", ["model"])
-WINDOWS = Gauge("modelyard_drift_windows_count", "Windows that were closed", ["model"])
-PSI = Gauge("modelyard_drift_feature_psi_ratio", "Effect size in the last scored window", ["model", "feature"])
-PERFORMANCE = Gauge(
-    "modelyard_drift_performance_ratio", "Metric over the labelled rows of the last window", ["model", "metric"]
+REQUESTS = Snapshot("modelyard_drift_requests_rows", "Answered rows in the log, ever", ["model"])
+LABELLED = Snapshot("modelyard_drift_labelled_rows", "Labels that found their prediction, ever", ["model"])
+BACKLOG = Snapshot("modelyard_drift_backlog_rows", "Rows that windows have not seen yet", ["model"])
+WATERMARK = Snapshot("modelyard_drift_watermark_seconds", "Newest event time, Unix", ["model"])
+SEVERITY = Snapshot(
+    "modelyard_drift_severity_level",
+    "Of the last scored window: 0 none, 1 low, 2 high, 3 critical; -1: no such window",
+    ["model"],
+)
+OPEN_EPISODES = Snapshot("modelyard_drift_open_episodes_count", "Episodes that are open", ["model", "severity"])
+EPISODES = Snapshot("modelyard_drift_episodes_total", "Episodes that were opened, ever", ["model"], kind="counter")
+DECISIONS = Snapshot(
+    "modelyard_drift_decisions_total", "Decisions about episodes, ever", ["model", "decision"], kind="counter"
+)
+PENDING = Snapshot("modelyard_drift_pending_commands_count", "Retrain commands that training has not taken", ["model"])
+WAITING = Snapshot("modelyard_drift_labels_waiting_rows", "Labels whose prediction is not here", ["model"])
+MISSING = Snapshot("modelyard_drift_labels_missing_rows", "Rows whose label is late", ["model"])
+WINDOWS = Snapshot("modelyard_drift_windows_count", "Windows that were closed", ["model"])
+PSI = Snapshot(
+    "modelyard_drift_feature_psi_ratio",
+    "Effect size (PSI) in the last scored window; of the answers too, as the feature `prediction`",
+    ["model", "feature"],
+)
+PERFORMANCE = Snapshot(
+    "modelyard_drift_performance_ratio", "Metric over the newest window that has labels", ["model", "metric"]
+)
+BOUND = Snapshot(
+    "modelyard_drift_performance_bound_ratio", "Where the manifest calls the metric critical", ["model", "metric"]
 )
 _LEVELS = {"unknown": -1, "none": 0, "low": 1, "high": 2, "critical": 3}
+_SEVERITIES = ("low", "high", "critical")
+_DECISIONS = ("command", "cooldown", "budget", "below_severity", "quality", "no_policy", "paused", "off")
+_PLAIN: tuple[tuple[Snapshot, Callable[[DriftStatus], float]], ...] = (
+    (REQUESTS, lambda status: status.requests),
+    (LABELLED, lambda status: status.labels),
+    (BACKLOG, lambda status: max(0, status.ingest_seq - status.processed_seq)),
+    (SEVERITY, lambda status: _LEVELS[status.severity]),
+    (PENDING, lambda status: status.pending_commands),
+    (WAITING, lambda status: status.labels_waiting),
+    (MISSING, lambda status: status.labels_missing),
+    (WINDOWS, lambda status: status.last_window.index + 1 if status.last_window is not None else 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a model stands.
+
+    Attributes:
+        windows: the last closed ones, newest first.
+        episodes: how many were opened, ever.
+        decisions: how often each was taken, ever.
+    """
+
+    policy: Policy
+    status: DriftStatus
+    windows: Sequence[WindowView]
+    episodes: int
+    decisions: Mapping[str, int]
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.status.model
+
+    @property
+    def scores(self) -> Sequence[FeatureDrift]:
+        """Those of the last scored window."""
+        scored = next((window for window in self.windows if window.state == "scored"), None)
+        if scored is None:
+            return ()
+        return (*scored.features, *([scored.prediction] if scored.prediction is not None else []))
+
+    @property
+    def performance(self) -> Sequence[PerformanceView]:
+        """What the reference achieved in the newest window whose labels have come."""
+        judged = next((window for window in self.windows if window.performance), None)
+        if judged is None:
+            return ()
+        return [entry for entry in judged.performance if entry.version == judged.reference] or judged.performance[:1]
 
 
 def count_events(receipt: EventReceipt) -> None:
@@ -39,27 +115,27 @@ def count_labels(model: str, receipt: LabelReceipt) -> None:
     LABELS.labels(model=model, outcome="unchanged").inc(receipt.unchanged)
 
 
-def show_status(status: DriftStatus) -> None:
-    """Show where a model stands."""
-    model = status.model
-    REQUESTS.labels(model=model).set(status.requests)
-    BACKLOG.labels(model=model).set(max(0, status.ingest_seq - status.processed_seq))
-    SEVERITY.labels(model=model).set(_LEVELS[status.severity])
-    EPISODES.labels(model=model).set(len(status.open_episodes))
-    PENDING.labels(model=model).set(status.pending_commands)
-    WAITING.labels(model=model).set(status.labels_waiting)
-    MISSING.labels(model=model).set(status.labels_missing)
-    if status.watermark is not None:
-        WATERMARK.labels(model=model).set(status.watermark.timestamp())
-    if status.last_window is not None:
-        WINDOWS.labels(model=model).set(status.last_window.index + 1)
-        show_window(status.last_window)
+def show(standings: Iterable[Standing]) -> None:
+    """Show where all models stand."""
+    found = list(standings)
+    for snapshot, value in _PLAIN:
+        snapshot.show({(one.model,): value(one.status) for one in found})
+    WATERMARK.show({(one.model,): one.status.watermark.timestamp() for one in found if one.status.watermark})
+    EPISODES.show({(one.model,): one.episodes for one in found})
+    OPEN_EPISODES.show({(one.model, severity): _open(one, severity) for one in found for severity in _SEVERITIES})
+    DECISIONS.show({(one.model, kind): one.decisions.get(kind, 0) for one in found for kind in _DECISIONS})
+    PSI.show({(one.model, score.feature): score.psi for one in found for score in one.scores})
+    PERFORMANCE.show({(one.model, entry.metric): entry.value for one in found for entry in one.performance})
+    BOUND.show({(one.model, metric): bound for one in found for metric, bound in _bounds(one.policy)})
 
 
-def show_window(window: WindowView) -> None:
-    """Show the scores of a window."""
-    if window.state == "scored":
-        for feature in (*window.features, *([window.prediction] if window.prediction else [])):
-            PSI.labels(model=window.model, feature=feature.feature).set(feature.psi)
-    for entry in window.performance:
-        PERFORMANCE.labels(model=window.model, metric=entry.metric).set(entry.value)
+def _open(standing: Standing, severity: str) -> int:
+    return sum(1 for episode in standing.status.open_episodes if episode.severity == severity)
+
+
+def _bounds(policy: Policy) -> Iterable[tuple[str, float]]:
+    for trigger in policy.spec.train.when:
+        if (rule := trigger.performance) is not None:
+            bound = rule.below if rule.below is not None else rule.above
+            if bound is not None:
+                yield rule.metric, bound

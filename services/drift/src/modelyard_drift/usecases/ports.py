@@ -200,6 +200,9 @@ class Reader(Protocol):
     def last_decision(self, episode: str) -> Decided | None:
         """Return the newest decision about an episode."""
 
+    def decision_counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Return for each model how often each decision was taken."""
+
     def command_times(self, model: str) -> Sequence[datetime]:
         """Return the event times of the commands so far."""
 

@@ -43,7 +43,7 @@ class ThreadLane:
     """
 
     def __init__(self, name: str, *, threads: int, depth: int = 1024) -> None:
-        self._name = name
+        self.name = name
         self._depth = depth
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -51,6 +51,16 @@ class ThreadLane:
         self._lost = 0
         for _ in range(threads):
             self._begin()
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a thread."""
+        return self._jobs.qsize()
+
+    @property
+    def lost(self) -> int:
+        """How many threads are late with their work."""
+        return self._lost
 
     async def run(self, work: Callable[[], T], timeout_s: float) -> T:
         """Return what work returns. Raise Late after timeout_s, Overloaded when too much waits."""
@@ -94,11 +104,11 @@ class ThreadLane:
                 return
             job.lost = True
             self._lost += 1
-        _log.warning("lane.thread_lost", lane=self._name, lost=self._lost)
+        _log.warning("lane.thread_lost", lane=self.name, lost=self._lost)
         self._begin()
 
     def _begin(self) -> None:
-        threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        threading.Thread(target=self._work, name=self.name, daemon=True).start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

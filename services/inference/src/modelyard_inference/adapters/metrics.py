@@ -1,10 +1,19 @@
-"""The metrics of the inference service, one set a process; labels are bounded by the models and their versions."""
+"""The metrics of the inference service, one set a process; labels are bounded by the models and their versions.
+
+Versions come and go for years, so the series of one that is not loaded any more are forgotten; not at once, since
+what an aborted candidate did is looked at after it is gone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
+from modelyard_common.metrics import Snapshot
 from prometheus_client import Counter, Gauge, Histogram
 
+from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.domain.requests import Role
+from modelyard_inference.usecases.serving import Serving
 
 __all__ = [
     "EVENTS_DROPPED",
@@ -14,8 +23,11 @@ __all__ = [
     "SHADOW_WAITING",
     "SPOOL_BYTES",
     "SPOOL_DAMAGED",
+    "SPOOL_LIMIT",
     "SPOOL_PENDING",
     "PrometheusObserver",
+    "show_lanes",
+    "show_serving",
 ]
 
 REQUESTS = Counter(
@@ -37,6 +49,7 @@ SHADOW_DROPPED = Counter("modelyard_inference_shadow_dropped_rows_total", "Shado
 SHADOW_WAITING = Gauge("modelyard_inference_shadow_waiting_rows", "Shadow copies in the queue")
 SPOOL_BYTES = Gauge("modelyard_inference_spool_size_bytes", "Bytes of the spool on disk")
 SPOOL_PENDING = Gauge("modelyard_inference_spool_pending_bytes", "Bytes of the spool that drift does not have yet")
+SPOOL_LIMIT = Gauge("modelyard_inference_spool_limit_bytes", "Bytes that the spool may take")
 SPOOL_DAMAGED = Counter("modelyard_inference_spool_damaged_bytes_total", "Bytes of the spool that could not be read")
 EVENTS_DROPPED = Counter("modelyard_inference_events_dropped_total", "Events that the spool did not take", ["reason"])
 EVENTS_SENT = Counter("modelyard_inference_events_sent_total", "Events that drift has acknowledged")
@@ -46,6 +59,21 @@ EVENTS_REFUSED = Counter(
 ROUTING_AGE = Gauge(
     "modelyard_inference_routing_age_seconds", "Since the routing was known to be the registry's; -1: never yet"
 )
+SERVED = Snapshot(
+    "modelyard_inference_served_number", "Number of the version that answers here; 0: none", ["model", "role"]
+)
+REVISION = Snapshot("modelyard_inference_routing_revision", "Revision of the routing in force here", ["model"])
+TRIPPED = Snapshot(
+    "modelyard_inference_candidate_tripped_state",
+    "1 while the candidate gets no requests here, because it failed too often in a row",
+    ["model"],
+)
+NOT_READY = Gauge("modelyard_inference_models_waiting_count", "Models that are not served here yet")
+LANE_WAITING = Snapshot("modelyard_inference_lane_waiting_requests", "Requests that wait for a thread", ["lane"])
+LANE_LOST = Snapshot("modelyard_inference_lane_lost_threads", "Threads in which a model hangs", ["lane"])
+
+_FORGET_AFTER_S = 3600.0
+"""Longer than any rule looks back at a version's counts; versions that come faster than one a minute would show."""
 
 
 class PrometheusObserver:
@@ -53,6 +81,8 @@ class PrometheusObserver:
 
     def __init__(self) -> None:
         self._children: dict[tuple[str, int, Role], tuple[Counter, Counter, Histogram]] = {}
+        self._counted: set[tuple[str, int]] = set()
+        self._gone_since: dict[tuple[str, int], float] = {}
 
     def answered(self, model: str, version: int, role: Role, rows: int, took_s: float) -> None:
         """Count an answer."""
@@ -65,12 +95,14 @@ class PrometheusObserver:
                 SECONDS.labels(model, number, role),
             )
             self._children[model, version, role] = children
+            self._counted.add((model, version))
         children[0].inc()
         children[1].inc(rows)
         children[2].observe(took_s)
 
     def failed(self, model: str, version: int, role: Role, reason: str) -> None:
         """Count a version's failure."""
+        self._counted.add((model, version))
         REQUESTS.labels(model, str(version), role, reason).inc()
         if role == "candidate":
             FALLBACKS.labels(model, str(version), reason).inc()
@@ -78,3 +110,41 @@ class PrometheusObserver:
     def shadow_dropped(self, model: str, rows: int) -> None:
         """Count shadow copies that found no room."""
         SHADOW_DROPPED.labels(model).inc(rows)
+
+    def forget_unloaded(self, loaded: Iterable[tuple[str, int]], now_s: float) -> None:
+        """Forget the versions that have not been loaded for an hour.
+
+        Args:
+            loaded: (model, number) of those that are.
+            now_s: monotonic seconds.
+        """
+        gone = self._counted - set(loaded)
+        self._gone_since = {version: self._gone_since.get(version, now_s) for version in gone}
+        for (model, number), since_s in self._gone_since.items():
+            if now_s - since_s >= _FORGET_AFTER_S:
+                self._forget(model, number)
+
+    def _forget(self, model: str, number: int) -> None:
+        for key in [key for key in self._children if key[:2] == (model, number)]:
+            del self._children[key]
+        for metric in (REQUESTS, ROWS, SECONDS, FALLBACKS):
+            metric.remove_by_labels({"model": model, "version": str(number)})
+        self._counted.discard((model, number))
+
+
+def show_serving(servings: Sequence[Serving], waiting: Mapping[str, str]) -> None:
+    """Show what is in force here."""
+    served: dict[tuple[str, ...], float] = {}
+    for serving in servings:
+        served[serving.routing.model, "champion"] = serving.champion.version.number
+        served[serving.routing.model, "candidate"] = serving.candidate.version.number if serving.candidate else 0
+    SERVED.show(served)
+    REVISION.show({(serving.routing.model,): serving.routing.revision for serving in servings})
+    TRIPPED.show({(serving.routing.model,): bool(serving.guard and serving.guard.tripped) for serving in servings})
+    NOT_READY.set(len(waiting))
+
+
+def show_lanes(*lanes: ThreadLane) -> None:
+    """Show how busy the threads are."""
+    LANE_WAITING.show({(lane.name,): lane.waiting for lane in lanes})
+    LANE_LOST.show({(lane.name,): lane.lost for lane in lanes})

@@ -1,4 +1,4 @@
-"""Errors as each protocol writes them. Statuses come from the one table, save that both protocols say 400 for Invalid.
+"""Errors as each protocol writes them. Statuses come from the one table, save where every protocol says otherwise.
 
 A V2 error carries the fields of a problem document beside ``error``: V2 clients read the one, ours the other.
 """
@@ -6,7 +6,7 @@ A V2 error carries the fields of a problem document beside ``error``: V2 clients
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from fastapi import Request, Response
@@ -15,8 +15,20 @@ from modelyard_common import context
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.problems import problem_from, status_of
 
-__all__ = ["V2Route", "protocol_status", "retry_after", "scoring_error", "v2_error"]
+from modelyard_inference.domain.requests import Late
 
+__all__ = [
+    "ErrorBody",
+    "UnsupportedMedia",
+    "error_route",
+    "protocol_status",
+    "retry_after",
+    "scoring_error",
+    "v1_error",
+    "v2_error",
+]
+
+_JSON = "application/json"
 _CODES = {
     400: "BAD_REQUEST",
     401: "UNAUTHENTICATED",
@@ -24,49 +36,74 @@ _CODES = {
     404: "RESOURCE_DOES_NOT_EXIST",
     409: "RESOURCE_CONFLICT",
     413: "BAD_REQUEST",
-    415: "BAD_REQUEST",
     429: "REQUEST_LIMIT_EXCEEDED",
     503: "TEMPORARILY_UNAVAILABLE",
+    504: "TEMPORARILY_UNAVAILABLE",
 }
 
 
+class UnsupportedMedia(Invalid):
+    """The body is of a kind that is not read here."""
+
+
+class ErrorBody(NamedTuple):
+    """An error's body and its media type."""
+
+    content: bytes
+    media_type: str = _JSON
+
+
 def protocol_status(error: ModelyardError) -> int:
-    """Return the HTTP status of an error in both protocols."""
+    """Return the HTTP status of an error in all inference protocols."""
+    if isinstance(error, UnsupportedMedia):
+        return 415
+    if isinstance(error, Late):
+        return 504
     return 400 if isinstance(error, Invalid) else status_of(error)
 
 
 def retry_after(error: ModelyardError) -> str | None:
     """Return when to try again, in seconds, for errors that pass."""
-    if protocol_status(error) not in (429, 503):
+    if protocol_status(error) not in (429, 503, 504):
         return None
     return str(max(1, round(getattr(error, "retry_after_s", None) or 1)))
 
 
-def v2_error(error: ModelyardError) -> bytes:
+def v2_error(error: ModelyardError) -> ErrorBody:
     """Return the body of a V2 error."""
     problem = problem_from(error, request_id=context.request_id.get()).model_dump(mode="json", exclude_none=True)
-    return msgspec.json.encode({"error": error.message, **problem, "status": protocol_status(error)})
+    return ErrorBody(msgspec.json.encode({"error": error.message, **problem, "status": protocol_status(error)}))
 
 
-def scoring_error(error: ModelyardError) -> bytes:
-    """Return the body of an MLflow error."""
+def v1_error(error: ModelyardError) -> ErrorBody:
+    """Return the body of an error of the V1 protocol, which is TensorFlow Serving's."""
+    return ErrorBody(msgspec.json.encode({"error": error.message}))
+
+
+def scoring_error(error: ModelyardError) -> ErrorBody:
+    """Return the body of an MLflow error; about content types MLflow's server speaks in plain text."""
+    if isinstance(error, UnsupportedMedia):
+        return ErrorBody(error.message.encode(), "text/plain; charset=utf-8")
     code = _CODES.get(protocol_status(error), "INTERNAL_ERROR")
-    return msgspec.json.encode({"error_code": code, "message": error.message})
+    return ErrorBody(msgspec.json.encode({"error_code": code, "message": error.message}))
 
 
-class V2Route(APIRoute):
-    """A FastAPI route whose errors are V2's."""
+def error_route(error_body: Callable[[ModelyardError], ErrorBody]) -> type[APIRoute]:
+    """Return the class of FastAPI routes whose errors are written so."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler, wrapped."""
-        handler: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
+    class ProtocolRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handler: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
-        async def answer(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except ModelyardError as exc:
-                wait = retry_after(exc)
-                headers = {"retry-after": wait} if wait else None
-                return Response(v2_error(exc), protocol_status(exc), headers, "application/json")
+            async def answer(request: Request) -> Response:
+                try:
+                    return await handler(request)
+                except ModelyardError as exc:
+                    wait = retry_after(exc)
+                    headers = {"retry-after": wait} if wait else None
+                    content, media_type = error_body(exc)
+                    return Response(content, protocol_status(exc), headers, media_type)
 
-        return answer
+            return answer
+
+    return ProtocolRoute

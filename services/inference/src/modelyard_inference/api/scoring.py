@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from fastapi.responses import PlainTextResponse
 
 from modelyard_inference.api.services import Services
+from modelyard_inference.api.slashes import SlashRouter
 from modelyard_inference.api.v2 import VERSION
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["mlflow scoring"])
+router = SlashRouter(tags=["mlflow scoring"])
 
 
 @router.get("/ping")

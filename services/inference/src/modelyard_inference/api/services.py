@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from modelyard_common.health import Health
 from modelyard_contracts.base import View
 
+from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["InferenceServices", "Services", "SpoolView"]
@@ -33,6 +34,7 @@ class InferenceServices:
     """
 
     served: ServedModels
+    lifecycle: Lifecycle
     health: Health
     spool: Callable[[], SpoolView]
     routing_age_s: Callable[[], float | None]

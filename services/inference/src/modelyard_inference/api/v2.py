@@ -1,27 +1,32 @@
-"""Open Inference Protocol V2, the calm part: server and model metadata, readiness, the repository index."""
+"""Open Inference Protocol V2, the calm part: server and model metadata, readiness."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
-from modelyard_contracts.open_inference import IndexEntry, ModelMetadata, ServerMetadata
+from fastapi import Request, Response
+from modelyard_common.errors import NotFound
+from modelyard_contracts.open_inference import ModelMetadata, ServerMetadata
 from starlette.responses import JSONResponse
 
-from modelyard_inference.api.codecs.v2 import input_tensors, output_tensors
-from modelyard_inference.api.errors import V2Route
+from modelyard_inference.api.codecs.tensors import input_tensors, output_tensors
+from modelyard_inference.api.errors import error_route, v2_error
 from modelyard_inference.api.services import Services
+from modelyard_inference.api.slashes import SlashRouter
 from modelyard_inference.usecases.serving import LoadedVersion, Serving
 
-__all__ = ["VERSION", "router"]
+__all__ = ["SERVER", "VERSION", "metadata_of", "router"]
 
 VERSION = "0.1.0"
+SERVER = ServerMetadata(
+    name="modelyard-inference", version=VERSION, extensions=("model_repository", "binary_tensor_data")
+)
 
-router = APIRouter(prefix="/v2", tags=["open inference"], route_class=V2Route)
+router = SlashRouter(prefix="/v2", tags=["open inference"], route_class=error_route(v2_error))
 
 
 @router.get("")
 def server() -> ServerMetadata:
     """Show the server's name, version and extensions."""
-    return ServerMetadata(name="modelyard-inference", version=VERSION, extensions=("model_repository(index)",))
+    return SERVER
 
 
 @router.get("/health/live")
@@ -40,8 +45,7 @@ def ready(services: Services) -> Response:
 @router.get("/models/{model}")
 def metadata(model: str, services: Services) -> ModelMetadata:
     """Show what a model takes and gives."""
-    serving = services.served.find(model)
-    return _metadata(serving, serving.champion)
+    return metadata_of(services.served.find(model))
 
 
 @router.get("/models/{model}/ready")
@@ -55,7 +59,7 @@ def model_ready(model: str, services: Services) -> dict[str, object]:
 def version_metadata(model: str, version: str, services: Services) -> ModelMetadata:
     """Show what one version takes and gives."""
     serving = services.served.find(model)
-    return _metadata(serving, serving.version(version))
+    return metadata_of(serving, serving.version(version))
 
 
 @router.get("/models/{model}/versions/{version}/ready")
@@ -65,22 +69,9 @@ def version_ready(model: str, version: str, services: Services) -> dict[str, obj
     return {"name": model, "version": version, "ready": True}
 
 
-@router.post("/repository/index")
-def index(services: Services) -> list[IndexEntry]:
-    """List all versions that are loaded, and the models that wait for one."""
-    found = [
-        IndexEntry(name=serving.routing.model, version=str(loaded.version.number), state="READY")
-        for serving in services.served.all()
-        for loaded in serving.loaded
-    ]
-    waiting = [
-        IndexEntry(name=name, version="", state="UNAVAILABLE", reason=reason)
-        for name, reason in sorted(services.served.waiting.items())
-    ]
-    return found + waiting
-
-
-def _metadata(serving: Serving, loaded: LoadedVersion) -> ModelMetadata:
+def metadata_of(serving: Serving, loaded: LoadedVersion | None = None) -> ModelMetadata:
+    """Return the metadata of a version; of the champion when none is named."""
+    loaded = loaded or serving.champion
     return ModelMetadata(
         name=serving.routing.model,
         versions=tuple(str(one.version.number) for one in serving.loaded),
@@ -88,3 +79,11 @@ def _metadata(serving: Serving, loaded: LoadedVersion) -> ModelMetadata:
         inputs=input_tensors(loaded.signature),
         outputs=output_tensors(loaded.signature),
     )
+
+
+def refuse(rest: str, request: Request) -> None:
+    """Answer any other path of the protocol with its own kind of error."""
+    raise NotFound(f"{request.method} /v2/{rest[:128]} is nothing that is answered here; see /docs")
+
+
+router.add_api_route("/{rest:path}", refuse, methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)

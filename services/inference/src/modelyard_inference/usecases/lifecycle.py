@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from modelyard_bundle.loading import load
 from modelyard_bundle.probe import replay
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Invalid, ModelyardError
+from modelyard_common.errors import Invalid, ModelyardError, NotFound
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.domain.binding import Binder
@@ -44,7 +44,7 @@ class _Wish:
 
 
 class Lifecycle:
-    """Owns what is served. ``wish`` may come from any thread; ``reconcile`` runs in one.
+    """Owns what is served. Everything may be called from any thread; one at a time reconciles.
 
     Args:
         kept: former champions that stay loaded.
@@ -70,7 +70,9 @@ class Lifecycle:
         self._kept = kept
         self._breaker_failures = breaker_failures
         self._wishes: dict[str, _Wish] = {}
+        self._unloaded: frozenset[str] = frozenset()
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         self._complete = False
         self._settled = False
 
@@ -108,14 +110,49 @@ class Lifecycle:
             self._wishes = {name: wish for name, wish in self._wishes.items() if name in names}
             self._complete = True
 
+    def unload(self, model: str) -> None:
+        """Stop serving a model in this process until it is loaded again; its routing is followed on.
+
+        Raises:
+            NotFound: nobody has told us of it.
+        """
+        with self._lock:
+            if model not in self._wishes:
+                raise NotFound(f"there is no model {model!r} here")
+            self._unloaded |= {model}
+        self.reconcile()
+
+    def load(self, model: str) -> None:
+        """Serve a model as its routing says, now: also one that was unloaded, or waits for its next attempt.
+
+        Raises:
+            NotFound: nobody has told us of it.
+            Unavailable: it cannot be served; says why.
+        """
+        with self._lock:
+            wish = self._wishes.get(model)
+            if wish is not None:
+                wish.retry_at = 0.0
+            self._unloaded -= {model}
+        self.reconcile()
+        self._served.find(model)
+
     def reconcile(self) -> None:
         """Make what is served what is wished for, as far as it can be had now."""
+        with self._turn:
+            self._reconcile()
+
+    def _reconcile(self) -> None:
         with self._lock:
-            wishes, complete = dict(self._wishes), self._complete
+            wishes, complete, unloaded = dict(self._wishes), self._complete, self._unloaded
         served = {serving.routing.model: serving for serving in self._served.all()}
         changed = bool(served.keys() - wishes.keys())
-        self._served.keep_only(wishes)
+        self._served.keep_only(wishes.keys() - unloaded)
+        for name in sorted(unloaded & wishes.keys()):
+            self._served.wait(name, "it was unloaded here by request")
         for name, wish in sorted(wishes.items()):
+            if name in unloaded:
+                continue
             current = served.get(name)
             if wish.retry_at <= self._clock.monotonic() and not _fulfilled(wish, current):
                 changed |= self._fulfil(wish, current)

@@ -97,12 +97,13 @@ class Serving:
 
     def version(self, reference: str) -> LoadedVersion:
         """Return the version with this number, digest or alias. Raise NotFound when it is not loaded here."""
-        if reference == "@champion":
+        alias = reference.removeprefix("@")
+        if alias == "champion":
             return self.champion
         for loaded in self.loaded:
             if reference in (str(loaded.version.number), loaded.version.digest):
                 return loaded
-        if reference == "@candidate" and self.candidate is not None:
+        if alias == "candidate" and self.candidate is not None:
             return self.candidate
         names = ", ".join(str(loaded.version.number) for loaded in self.loaded)
         raise NotFound(f"model {self.routing.model!r} has no such version loaded here; there is {names}")

@@ -44,6 +44,14 @@ class ReadsEpisodes(Reading):
         row = self._session.scalar(query)
         return decision_from(row) if row is not None else None
 
+    def decision_counts(self) -> dict[str, dict[str, int]]:
+        """Return for each model how often each decision was taken."""
+        query = select(DecisionRow.model, DecisionRow.decision, func.count())
+        counts: dict[str, dict[str, int]] = {}
+        for model, decision, number in self._session.execute(query.group_by(DecisionRow.model, DecisionRow.decision)):
+            counts.setdefault(model, {})[decision] = number
+        return counts
+
     def command_times(self, model: str) -> Sequence[datetime]:
         """Return the event times of the commands so far."""
         query = select(DecisionRow.at_event_time).where(DecisionRow.model == model, DecisionRow.decision == "command")

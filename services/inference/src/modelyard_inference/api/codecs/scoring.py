@@ -1,10 +1,10 @@
-"""MLflow's scoring protocol: four JSON forms and CSV as rows, predictions as a list."""
+"""MLflow's scoring protocol (four JSON forms and CSV as rows, predictions as a list) and V1, its kin."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ import msgspec
 
 from modelyard_inference.domain.requests import Answer, Rows, invalid
 
-__all__ = ["ScoringCall", "decode_csv", "decode_json", "encode"]
+__all__ = ["ScoringCall", "decode_csv", "decode_json", "decode_v1", "encode"]
 
 _FORMS = "dataframe_split, dataframe_records, instances and inputs"
-_PARAMS = frozenset({"event_time", "routing_key"})
+_PARAMS = frozenset({"event_time", "routing_key", "timeout"})
 
 
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,29 +32,35 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True):
     params: dict[str, Any] | None = None
 
 
+class _V1Request(msgspec.Struct, forbid_unknown_fields=True):
+    instances: list[Any] | None = None
+    inputs: list[Any] | dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = None
+    signature_name: str | None = None
+
+
 _DECODE = msgspec.json.Decoder(_Request).decode
+_DECODE_V1 = msgspec.json.Decoder(_V1Request).decode
 _ENCODE = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringCall:
-    """A decoded request."""
+    """A decoded request.
+
+    Attributes:
+        answer_name: what the answers are called in the response.
+    """
 
     rows: Rows
     parameters: Mapping[str, Any]
+    answer_name: str = "predictions"
 
 
 def decode_json(body: bytes) -> ScoringCall:
     """Return what a JSON request asks. Raise Invalid, naming the field and never a value."""
-    try:
-        request = _DECODE(body)
-    except msgspec.ValidationError as exc:
-        raise invalid("body", f"{exc}; send one of {_FORMS}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise invalid("body", "is not JSON") from exc
-    params = request.params or {}
-    if unknown := params.keys() - _PARAMS:
-        raise invalid("params", f"{min(unknown)[:64]!r} is not known; there is event_time and routing_key")
+    request: _Request = _decoded(_DECODE, body, _FORMS)
+    params = _known(request.params, "params")
     given = [request.dataframe_split, request.dataframe_records, request.instances, request.inputs]
     if sum(form is not None for form in given) != 1:
         raise invalid("body", f"must hold exactly one of {_FORMS}")
@@ -67,6 +73,17 @@ def decode_json(body: bytes) -> ScoringCall:
     else:
         rows = _loose(request.inputs, "inputs")
     return ScoringCall(rows, params)
+
+
+def decode_v1(body: bytes) -> ScoringCall:
+    """Return what a V1 request asks: rows as ``instances``, or columns as ``inputs``. Raise Invalid."""
+    request: _V1Request = _decoded(_DECODE_V1, body, "instances and inputs")
+    params = _known(request.parameters, "parameters")
+    if (request.instances is None) == (request.inputs is None):
+        raise invalid("body", "must hold exactly one of instances and inputs")
+    if request.instances is not None:
+        return ScoringCall(_loose(request.instances, "instances"), params)
+    return ScoringCall(_loose(request.inputs, "inputs"), params, "outputs")
 
 
 def decode_csv(body: bytes) -> ScoringCall:
@@ -82,9 +99,24 @@ def decode_csv(body: bytes) -> ScoringCall:
     return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True), {})
 
 
-def encode(answer: Answer) -> bytes:
+def encode(answer: Answer, call: ScoringCall) -> bytes:
     """Return the response."""
-    return _ENCODE({"predictions": answer.answers.labels})
+    return _ENCODE({call.answer_name: answer.answers.labels})
+
+
+def _decoded(decode: Callable[[bytes], Any], body: bytes, forms: str) -> Any:
+    try:
+        return decode(body)
+    except msgspec.ValidationError as exc:
+        raise invalid("body", f"{exc}; send one of {forms}") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise invalid("body", "is not JSON") from exc
+
+
+def _known(params: Mapping[str, Any] | None, path: str) -> Mapping[str, Any]:
+    if params and (unknown := params.keys() - _PARAMS):
+        raise invalid(path, f"{min(unknown)[:64]!r} is not known; there is {', '.join(sorted(_PARAMS))}")
+    return params or {}
 
 
 def _split(split: _Split) -> Rows:

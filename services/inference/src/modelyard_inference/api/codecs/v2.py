@@ -1,35 +1,36 @@
-"""The Open Inference Protocol V2: a request's tensors as rows, answers as tensors.
+"""The Open Inference Protocol V2 over HTTP: JSON, and its binary extension.
 
-Refuses what it would have to guess: datatypes that do not fit their values, unknown parameters, binary tensors.
+Refuses what it would have to guess: datatypes that do not fit their values, unknown parameters, bytes left over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
-from modelyard_contracts.bundle_v1 import Column, Signature
-from modelyard_contracts.open_inference import Datatype, MetadataTensor
+from modelyard_contracts.bundle_v1 import Signature
+from msgspec import UNSET, UnsetType
 
+from modelyard_inference.api.codecs.raw import pack, unpack, width_of
+from modelyard_inference.api.codecs.tensors import (
+    Output,
+    Tensor,
+    Wanted,
+    check_values,
+    chosen,
+    metadata_datatype,
+    outputs_of,
+    rows_of,
+    short,
+    size_of,
+)
 from modelyard_inference.domain.requests import Answer, Rows, invalid
 
-__all__ = ["V2Call", "decode", "encode", "input_tensors", "output_tensors"]
+__all__ = ["PARAMETERS", "V2Call", "decode", "decode_raw", "encode", "known_parameters"]
 
-_INTEGERS: frozenset[type] = frozenset({int, type(None)})
-_NUMBERS: frozenset[type] = frozenset({int, float, type(None)})
-_TRUTHS: frozenset[type] = frozenset({bool, type(None)})
-_TEXTS: frozenset[type] = frozenset({str, type(None)})
-_ALLOWED: dict[str, frozenset[type]] = {
-    "BOOL": _TRUTHS,
-    "BYTES": _TEXTS,
-    "FP16": _NUMBERS,
-    "FP32": _NUMBERS,
-    "FP64": _NUMBERS,
-} | {f"{sign}INT{bits}": _INTEGERS for sign in ("", "U") for bits in (8, 16, 32, 64)}
-_PARAMETERS = frozenset({"event_time", "routing_key"})
-_DATATYPES: dict[str, Datatype] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES"}
+PARAMETERS = frozenset({"event_time", "routing_key", "timeout"})
+_HTTP_PARAMETERS = PARAMETERS | {"binary_data_output"}
 
 
 class _Tensor(msgspec.Struct):
@@ -56,7 +57,8 @@ class _Output(msgspec.Struct):
     name: str
     datatype: str
     shape: list[int]
-    data: list[Any]
+    data: list[Any] | UnsetType = UNSET
+    parameters: dict[str, Any] | UnsetType = UNSET
 
 
 class _Response(msgspec.Struct):
@@ -70,141 +72,143 @@ _DECODE = msgspec.json.Decoder(_Request).decode
 _ENCODE = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class V2Call:
+class V2Call(NamedTuple):
     """A decoded request.
 
     Attributes:
-        wanted: names of the outputs that are asked for; None means all.
+        wanted: the outputs that are asked for; empty means all.
+        binary: outputs that do not say otherwise go out as raw bytes.
     """
 
     rows: Rows
     id: str | None
-    parameters: dict[str, Any]
-    wanted: frozenset[str] | None
+    parameters: Mapping[str, Any]
+    wanted: Sequence[Wanted] = ()
+    binary: bool = False
 
 
-def decode(body: bytes) -> V2Call:
-    """Return what a request asks. Raise Invalid, naming the field and never a value."""
+def decode(body: bytes, json_length: int | None = None) -> V2Call:
+    """Return what a request asks. Raise Invalid, naming the field and never a value.
+
+    Args:
+        json_length: how much of the body is JSON; the rest are tensors. None: all of it.
+    """
+    binary: memoryview | None = None
+    if json_length is not None:
+        if json_length > len(body):
+            raise invalid("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
+        binary = memoryview(body)[json_length:]
+        body = body[:json_length]
     try:
         request = _DECODE(body)
     except msgspec.ValidationError as exc:
         raise invalid("body", str(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise invalid("body", "is not JSON") from exc
-    parameters = request.parameters or {}
-    if unknown := parameters.keys() - _PARAMETERS:
-        raise invalid("parameters", f"{_short(min(unknown))} is not known; there is event_time and routing_key")
-    wanted = frozenset(output.name for output in request.outputs) if request.outputs else None
-    return V2Call(_rows(request.inputs), request.id, parameters, wanted)
-
-
-def encode(answer: Answer, call: V2Call) -> bytes:
-    """Return the response. Raise Invalid when an output is asked for that there is not."""
-    outputs = _outputs(answer)
-    if call.wanted is not None:
-        if missing := call.wanted - {output.name for output in outputs}:
-            names = ", ".join(output.name for output in outputs)
-            raise invalid("outputs", f"{_short(min(missing))} is no output of this model; there is {names}")
-        outputs = [output for output in outputs if output.name in call.wanted]
-    return _ENCODE(_Response(answer.model, str(answer.number), call.id or answer.prediction_id, outputs))
-
-
-def input_tensors(signature: Signature) -> tuple[MetadataTensor, ...]:
-    """Return a model's inputs for its metadata."""
-    return tuple(
-        MetadataTensor(name=column.name, datatype=_datatype(column), shape=(-1,)) for column in signature.features
-    )
-
-
-def output_tensors(signature: Signature) -> tuple[MetadataTensor, ...]:
-    """Return a model's outputs for its metadata."""
-    if signature.task == "regression":
-        return (MetadataTensor(name="predict", datatype="FP64", shape=(-1,)),)
-    if signature.task == "anomaly":
-        return (
-            MetadataTensor(name="predict", datatype="INT64", shape=(-1,)),
-            MetadataTensor(name="score", datatype="FP32", shape=(-1,)),
-        )
-    return (
-        MetadataTensor(name="predict", datatype=_label_type(signature.classes), shape=(-1,)),
-        MetadataTensor(name="predict_proba", datatype="FP32", shape=(-1, len(signature.classes))),
-    )
-
-
-def _rows(tensors: Sequence[_Tensor]) -> Rows:
-    if not tensors:
-        raise invalid("inputs", "must not be empty")
-    named: dict[str, Sequence[Any]] = {}
-    matrix: tuple[Sequence[Any], ...] = ()
-    source, count = "", -1
-    for position, tensor in enumerate(tensors):
+    parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
+    tensors, place = [], 0
+    for position, tensor in enumerate(request.inputs):
         path = f"inputs[{position}]"
-        values = _values(tensor, path)
-        rows = tensor.shape[0]
-        if count not in (-1, rows):
-            raise invalid(path, f"has {rows} rows, and the input before it {count}")
-        count = rows
-        if len(tensor.shape) == 2 and tensor.shape[1] != 1:
-            if matrix or tensor.datatype in ("BYTES", "BOOL"):
-                raise invalid(path, "only one input may be a matrix, and it holds numbers")
-            width = tensor.shape[1]
-            matrix, source = tuple(values[start::width] for start in range(width)), path
-        elif tensor.name in named:
-            raise invalid(path, "is given twice")
+        size = size_of(tensor.datatype, tensor.shape, path)
+        if tensor.data is not None:
+            values = _laid_out(tensor.data, tensor.shape, path)
+            check_values(tensor.datatype, size, values, f"{path}.data")
         else:
-            named[tensor.name] = values
-    if count == 0:
-        raise invalid("inputs", "have no rows")
-    return Rows(count=count, named=named, positional=matrix, scope="numeric", source=source)
+            length = _binary_size(tensor, binary, place, path)
+            assert binary is not None  # noqa: S101  # or there would be no length
+            values = unpack(tensor.datatype, size, binary[place : place + length], path)
+            place += length
+        tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, values))
+    if binary is not None and place != len(binary):
+        raise invalid("body", f"has {len(binary) - place} bytes after the last tensor")
+    return V2Call(rows_of(tensors), request.id, parameters, *_asked(request, parameters))
 
 
-def _values(tensor: _Tensor, path: str) -> list[Any]:
-    """Return a tensor's values laid end to end, checked against its datatype and shape."""
-    allowed = _ALLOWED.get(tensor.datatype)
-    if allowed is None:
-        raise invalid(f"{path}.datatype", f"must be one of {', '.join(_ALLOWED)}")
-    if tensor.data is None:
-        raise invalid(f"{path}.data", "is required; binary tensors are not taken")
-    shape = tensor.shape
-    if not 1 <= len(shape) <= 2 or min(shape) < 0 or (len(shape) == 2 and shape[1] == 0):
-        raise invalid(f"{path}.shape", "must be [rows], [rows, 1] or [rows, features]")
-    data = tensor.data
+def decode_raw(body: bytes, signature: Signature) -> V2Call:
+    """Return what a body asks that is nothing but one tensor (``Inference-Header-Content-Length: 0``)."""
+    if len(signature.features) != 1:
+        raise invalid(
+            "Inference-Header-Content-Length", "may be 0 for models of one input only; send JSON before the tensors"
+        )
+    feature = signature.features[0]
+    datatype = metadata_datatype(feature)
+    width = width_of(datatype)
+    # One text, or as many numbers as there are.
+    size = 1 if width is None else len(body) // width
+    values = unpack(datatype, size, body, "body")
+    return V2Call(rows_of([Tensor(feature.name, datatype, (size,), values)]), None, {}, (), True)
+
+
+def encode(answer: Answer, call: V2Call) -> tuple[bytes, int | None]:
+    """Return the response, and how much of it is JSON: None where all of it is.
+
+    Raises:
+        Invalid: an output is asked for that there is not.
+    """
+    outputs = outputs_of(answer)
+    tails: list[bytes] = []
+    if call.wanted:
+        outputs = chosen(outputs, call.wanted)
+        binary = [call.binary if want.binary is None else want.binary for want in call.wanted]
+        written = [_written(output, tails, raw) for output, raw in zip(outputs, binary, strict=True)]
+    else:
+        written = [_written(output, tails, call.binary) for output in outputs]
+    response = _Response(answer.model, str(answer.number), call.id or answer.prediction_id, written)
+    content = _ENCODE(response)
+    return (b"".join((content, *tails)), len(content)) if tails else (content, None)
+
+
+def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARAMETERS) -> Mapping[str, Any]:
+    """Return a request's parameters. Raise Invalid for one that means nothing here."""
+    if parameters and (unknown := parameters.keys() - known):
+        raise invalid("parameters", f"{short(min(unknown))} is not known; there is {', '.join(sorted(known))}")
+    return parameters
+
+
+def _asked(request: _Request, parameters: Mapping[str, Any]) -> tuple[Sequence[Wanted], bool]:
+    binary = _truth(parameters.get("binary_data_output", False), "parameters.binary_data_output")
+    if not request.outputs:
+        return (), binary
+    wanted = []
+    for place, output in enumerate(request.outputs):
+        given = output.parameters or {}
+        path = f"outputs[{place}].parameters"
+        if unknown := given.keys() - {"binary_data"}:
+            raise invalid(path, f"{short(min(unknown))} is not known; there is binary_data")
+        raw = given.get("binary_data")
+        wanted.append(Wanted(output.name, None if raw is None else _truth(raw, f"{path}.binary_data")))
+    return wanted, binary
+
+
+def _truth(value: Any, path: str) -> bool:
+    if not isinstance(value, bool):
+        raise invalid(path, "must be true or false")
+    return value
+
+
+def _laid_out(data: list[Any], shape: Sequence[int], path: str) -> list[Any]:
+    """Return values that came as a list or as a list of rows, end to end."""
     if len(shape) == 2 and data and type(data[0]) is list:
         if len(data) != shape[0] or any(type(row) is not list or len(row) != shape[1] for row in data):
             raise invalid(f"{path}.data", "does not have the shape that it names")
-        data = [value for row in data for value in row]
-    size = shape[0] if len(shape) == 1 else shape[0] * shape[1]
-    if len(data) != size:
-        raise invalid(f"{path}.data", f"has {len(data)} values for a shape of {size}")
-    if not allowed.issuperset(map(type, data)):
-        raise invalid(f"{path}.data", f"holds values that are not {tensor.datatype}")
+        return [value for row in data for value in row]
     return data
 
 
-def _outputs(answer: Answer) -> list[_Output]:
-    answers = answer.answers
-    rows = len(answers.labels)
-    outputs = [_Output("predict", _label_type(answers.labels), [rows], answers.labels)]
-    if answers.probabilities is not None:
-        outputs.append(_Output("predict_proba", "FP32", [rows, answers.width], answers.probabilities))
-    elif answers.scores is not None and answer.signature.task == "anomaly":
-        outputs.append(_Output("score", "FP32", [rows], answers.scores))
-    return outputs
+def _binary_size(tensor: _Tensor, binary: memoryview | None, place: int, path: str) -> int:
+    size = (tensor.parameters or {}).get("binary_data_size")
+    if size is None:
+        raise invalid(f"{path}.data", "is required, or parameters.binary_data_size with the bytes after the JSON")
+    if binary is None:
+        raise invalid(f"{path}.parameters.binary_data_size", "needs the header Inference-Header-Content-Length")
+    if type(size) is not int or not 0 <= size <= len(binary) - place:
+        raise invalid(f"{path}.parameters.binary_data_size", "is not a number of bytes that follow the JSON")
+    return size
 
 
-def _label_type(labels: Sequence[Any]) -> Datatype:
-    kind: type = type(labels[0]) if labels else str
-    if kind is bool:
-        return "BOOL"
-    if kind is int:
-        return "INT64"
-    return "FP64" if kind is float else "BYTES"
-
-
-def _datatype(column: Column) -> Datatype:
-    return _DATATYPES.get(column.type, "BYTES")
-
-
-def _short(name: str) -> str:
-    return repr(name[:64])
+def _written(output: Output, tails: list[bytes], raw: bool) -> _Output:
+    if not raw:
+        return _Output(output.name, output.datatype, output.shape, output.values)
+    content = pack(output.datatype, output.values)
+    tails.append(content)
+    return _Output(output.name, output.datatype, output.shape, parameters={"binary_data_size": len(content)})

@@ -1,0 +1,192 @@
+"""Tensors of the Open Inference Protocol, whichever way they came: checked and turned into rows, answers as tensors.
+
+JSON, the binary extension and gRPC differ in how a tensor's values are written; what they mean is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from modelyard_contracts.bundle_v1 import Column, Signature
+from modelyard_contracts.open_inference import Datatype, MetadataTensor
+
+from modelyard_inference.domain.requests import Answer, Rows, invalid
+
+__all__ = [
+    "INTEGER_BITS",
+    "Output",
+    "Tensor",
+    "Wanted",
+    "check_values",
+    "chosen",
+    "input_tensors",
+    "metadata_datatype",
+    "output_tensors",
+    "outputs_of",
+    "rows_of",
+    "short",
+    "size_of",
+]
+
+_INTEGERS: frozenset[type] = frozenset({int, type(None)})
+_NUMBERS: frozenset[type] = frozenset({int, float, type(None)})
+_TRUTHS: frozenset[type] = frozenset({bool, type(None)})
+_TEXTS: frozenset[type] = frozenset({str, type(None)})
+INTEGER_BITS = {f"{sign}INT{bits}": bits for sign in ("", "U") for bits in (8, 16, 32, 64)}
+_ALLOWED: dict[str, frozenset[type]] = {
+    "BOOL": _TRUTHS,
+    "BYTES": _TEXTS,
+    "FP16": _NUMBERS,
+    "FP32": _NUMBERS,
+    "FP64": _NUMBERS,
+    "BF16": _NUMBERS,
+} | dict.fromkeys(INTEGER_BITS, _INTEGERS)
+_RANGES = {
+    name: (0, 2**bits - 1) if name[0] == "U" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    for name, bits in INTEGER_BITS.items()
+}
+_DATATYPES: dict[str, Datatype] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES"}
+
+
+class Tensor(NamedTuple):
+    """An input whose values fit its datatype and its shape; None is a missing value."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    values: Sequence[Any]
+
+
+class Output(NamedTuple):
+    """An output; its values are laid end to end."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    values: list[Any]
+
+
+class Wanted(NamedTuple):
+    """An output that is asked for.
+
+    Attributes:
+        binary: as raw bytes; None leaves it to the request.
+    """
+
+    name: str
+    binary: bool | None = None
+
+
+def size_of(datatype: str, shape: Sequence[int], path: str) -> int:
+    """Return how many values a tensor has. Raise Invalid for a datatype or a shape that is not taken."""
+    if datatype not in _ALLOWED:
+        raise invalid(f"{path}.datatype", f"must be one of {', '.join(_ALLOWED)}")
+    if not 1 <= len(shape) <= 2 or min(shape) < 0 or (len(shape) == 2 and shape[1] == 0):
+        raise invalid(f"{path}.shape", "must be [rows], [rows, 1] or [rows, features]")
+    return shape[0] if len(shape) == 1 else shape[0] * shape[1]
+
+
+def check_values(datatype: str, size: int, values: Sequence[Any], path: str) -> None:
+    """Raise Invalid unless there are that many values and each is one of the datatype."""
+    if len(values) != size:
+        raise invalid(path, f"has {len(values)} values for a shape of {size}")
+    if not _ALLOWED[datatype].issuperset(map(type, values)):
+        raise invalid(path, f"holds values that are not {datatype}")
+    limits = _RANGES.get(datatype)
+    if limits is not None and size:
+        present = [value for value in values if value is not None]
+        if present and not (limits[0] <= min(present) and max(present) <= limits[1]):
+            raise invalid(path, f"holds values that are not {datatype}")
+
+
+def rows_of(tensors: Sequence[Tensor]) -> Rows:
+    """Return a request's inputs as rows. Raise Invalid, naming the input and never a value."""
+    if not tensors:
+        raise invalid("inputs", "must not be empty")
+    named: dict[str, Sequence[Any]] = {}
+    matrix: tuple[Sequence[Any], ...] = ()
+    source, count = "", -1
+    for position, (name, datatype, shape, values) in enumerate(tensors):
+        rows = shape[0]
+        if count not in (-1, rows):
+            raise invalid(f"inputs[{position}]", f"has {rows} rows, and the input before it {count}")
+        count = rows
+        if len(shape) == 2 and shape[1] != 1:
+            source = f"inputs[{position}]"
+            if matrix or datatype in ("BYTES", "BOOL"):
+                raise invalid(source, "only one input may be a matrix, and it holds numbers")
+            width = shape[1]
+            matrix = tuple(values[start::width] for start in range(width))
+        elif name in named:
+            raise invalid(f"inputs[{position}]", "is given twice")
+        else:
+            named[name] = values
+    if count == 0:
+        raise invalid("inputs", "have no rows")
+    return Rows(count=count, named=named, positional=matrix, scope="numeric", source=source)
+
+
+def outputs_of(answer: Answer) -> list[Output]:
+    """Return all outputs of an answer."""
+    answers = answer.answers
+    rows = len(answers.labels)
+    outputs = [Output("predict", _label_type(answers.labels), [rows], answers.labels)]
+    if answers.probabilities is not None:
+        outputs.append(Output("predict_proba", "FP32", [rows, answers.width], answers.probabilities))
+    elif answers.scores is not None and answer.signature.task == "anomaly":
+        outputs.append(Output("score", "FP32", [rows], answers.scores))
+    return outputs
+
+
+def chosen(outputs: Sequence[Output], wanted: Sequence[Wanted]) -> list[Output]:
+    """Return the outputs that are asked for, in that order. Raise Invalid for one that there is not."""
+    there = {output.name: output for output in outputs}
+    for place, want in enumerate(wanted):
+        if want.name not in there:
+            raise invalid(
+                f"outputs[{place}]", f"{short(want.name)} is no output of this model; there is {', '.join(there)}"
+            )
+    return [there[want.name] for want in wanted]
+
+
+def input_tensors(signature: Signature) -> tuple[MetadataTensor, ...]:
+    """Return a model's inputs for its metadata."""
+    return tuple(
+        MetadataTensor(name=column.name, datatype=metadata_datatype(column), shape=(-1,))
+        for column in signature.features
+    )
+
+
+def output_tensors(signature: Signature) -> tuple[MetadataTensor, ...]:
+    """Return a model's outputs for its metadata."""
+    if signature.task == "regression":
+        return (MetadataTensor(name="predict", datatype="FP64", shape=(-1,)),)
+    if signature.task == "anomaly":
+        return (
+            MetadataTensor(name="predict", datatype="INT64", shape=(-1,)),
+            MetadataTensor(name="score", datatype="FP32", shape=(-1,)),
+        )
+    return (
+        MetadataTensor(name="predict", datatype=_label_type(signature.classes), shape=(-1,)),
+        MetadataTensor(name="predict_proba", datatype="FP32", shape=(-1, len(signature.classes))),
+    )
+
+
+def metadata_datatype(column: Column) -> Datatype:
+    """Return the datatype of a feature."""
+    return _DATATYPES.get(column.type, "BYTES")
+
+
+def short(name: str) -> str:
+    """Return a name that somebody sent, for a message."""
+    return repr(name[:64])
+
+
+def _label_type(labels: Sequence[Any]) -> Datatype:
+    kind: type = type(labels[0]) if labels else str
+    if kind is bool:
+        return "BOOL"
+    if kind is int:
+        return "INT64"
+    return "FP64" if kind is float else "BYTES"

@@ -1,0 +1,120 @@
+"""The one way into the engine: every protocol hands over rows and what came with them, and gets an answer.
+
+Bounds are kept here, so that they hold for all protocols together: requests in flight, rows, the deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from modelyard_common.clock import Clock
+from modelyard_common.errors import NotFound, Overloaded, TooLarge
+
+from modelyard_inference.api.codecs.labels import event_times_from, routing_key_from, times_from_header
+from modelyard_inference.domain.requests import Answer, Query, Rows, invalid
+from modelyard_inference.usecases.predict import Predict
+from modelyard_inference.usecases.serving import ServedModels, Serving
+
+__all__ = ["Bounds", "Front", "Labels"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one request, and all of them together, may take."""
+
+    timeout_s: float
+    max_rows: int
+    max_concurrent: int
+    max_body_bytes: int = 16 * 1024**2
+
+
+@dataclass(slots=True)
+class Labels:
+    """What comes beside a request's body: in headers, or in gRPC's metadata.
+
+    Attributes:
+        left_s: what the transport itself allows, when it says.
+    """
+
+    event_time: str | None = None
+    routing_key: str | None = None
+    timeout_ms: str | None = None
+    left_s: float | None = None
+
+
+class Front:
+    """Takes requests for the engine."""
+
+    def __init__(self, predict: Predict, served: ServedModels, clock: Clock, bounds: Bounds) -> None:
+        self._predict = predict
+        self._served = served
+        self._clock = clock
+        self.bounds = bounds
+        self._in_flight = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places for requests. Raise Overloaded when all are taken."""
+        if self._in_flight >= self.bounds.max_concurrent:
+            raise Overloaded(f"{self.bounds.max_concurrent} requests are being answered already", retry_after_s=1)
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    def find(self, model: str) -> Serving:
+        """Return how a model is served. Raise NotFound or Unavailable."""
+        return self._served.find(model)
+
+    def only_model(self) -> str:
+        """Return the model that is meant where none is named. Raise NotFound or Invalid unless there is one."""
+        names = self._served.names
+        if len(names) == 1:
+            return names[0]
+        if not names:
+            raise NotFound("no model is served here yet")
+        raise invalid("path", f"several models are served: post to /models/<name>/invocations ({', '.join(names)})")
+
+    async def ask(
+        self, model: str, version: str | None, rows: Rows, parameters: Mapping[str, Any], labels: Labels
+    ) -> Answer:
+        """Return the answer. Raises what ``Predict`` raises, and TooLarge for too many rows."""
+        if rows.count > self.bounds.max_rows:
+            raise TooLarge(f"there are {rows.count} rows; at most {self.bounds.max_rows} are taken")
+        times: tuple[datetime, ...] = ()
+        if "event_time" in parameters:
+            times = event_times_from(parameters["event_time"])
+        elif labels.event_time:
+            times = times_from_header(labels.event_time)
+        query = Query(
+            model=model,
+            rows=rows,
+            arrival=datetime.now(UTC),
+            deadline=self._clock.monotonic() + self._timeout_s(labels, parameters.get("timeout")),
+            version=version,
+            event_times=times,
+            routing_key=routing_key_from(parameters, labels.routing_key),
+        )
+        return await self._predict(query)
+
+    def _timeout_s(self, labels: Labels, timeout_us: Any) -> float:
+        """Return the shortest of what the server, the transport and the caller allow."""
+        allowed_s = self.bounds.timeout_s
+        if labels.left_s is not None:
+            allowed_s = min(allowed_s, labels.left_s)
+        if labels.timeout_ms is not None:
+            text = labels.timeout_ms
+            if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) == 0:
+                raise invalid("modelyard-timeout-ms", "must be a whole number of milliseconds above 0")
+            allowed_s = min(allowed_s, int(text) / 1e3)
+        if timeout_us is not None:
+            if type(timeout_us) is not int or timeout_us < 0:
+                raise invalid("parameters.timeout", "must be a whole number of microseconds; 0 leaves it to the server")
+            if timeout_us:
+                allowed_s = min(allowed_s, timeout_us / 1e6)
+        return allowed_s

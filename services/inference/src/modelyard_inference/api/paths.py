@@ -1,0 +1,69 @@
+"""Which model and version a path means, in each protocol; a slash at the end changes nothing.
+
+A version is a number, a digest or an alias (``@champion``, ``@candidate``), in every protocol.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Target", "infer_target", "invocations_target", "predict_target"]
+
+
+class Target(NamedTuple):
+    """What is asked.
+
+    Attributes:
+        model: empty where the path names none.
+        version: None leaves the choice to the routing table.
+    """
+
+    model: str
+    version: str | None = None
+
+
+def infer_target(path: str) -> Target | None:
+    """Return what ``/v2/models/{model}[/versions/{version}]/infer`` names; None for another path."""
+    if not path.startswith("/v2/models/"):
+        return None
+    return _target(path.removesuffix("/"), 3, "infer")
+
+
+def invocations_target(path: str) -> Target | None:
+    """Return what ``[/models/{model}[/versions/{version}]]/invocations`` names; None for another path."""
+    path = path.removesuffix("/")
+    if path == "/invocations":
+        return Target("")
+    return _target(path, 2, "invocations") if path.startswith("/models/") else None
+
+
+def predict_target(path: str) -> Target | None:
+    """Return what ``/v1/models/{model}[/versions/{version}]:predict`` names; None for another path.
+
+    TensorFlow Serving calls an alias a label: ``/v1/models/{model}/labels/champion:predict``.
+    """
+    if not path.startswith("/v1/models/"):
+        return None
+    path = path.removesuffix("/")
+    if not path.endswith(":predict"):
+        return None
+    parts = path.removesuffix(":predict").split("/")[3:]
+    if len(parts) == 1 and parts[0]:
+        return Target(parts[0])
+    if len(parts) == 3 and parts[0] and parts[2]:
+        if parts[1] == "versions":
+            return Target(parts[0], parts[2])
+        if parts[1] == "labels":
+            return Target(parts[0], "@" + parts[2].removeprefix("@"))
+    return None
+
+
+def _target(path: str, first: int, last: str) -> Target | None:
+    parts = path.split("/")
+    if parts[-1] != last or not parts[first]:
+        return None
+    if len(parts) == first + 2:
+        return Target(parts[first])
+    if len(parts) == first + 4 and parts[first + 1] == "versions" and parts[first + 2]:
+        return Target(parts[first], parts[first + 2])
+    return None

@@ -1,0 +1,101 @@
+"""The model repository extension of V2: what is loaded here, load and unload.
+
+Which versions a model has, and which of them answers, is the registry's to say. So load means: serve this model as its
+routing says, now; unload: do not serve it in this process until it is loaded again. Nothing else of a load is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from modelyard_common.auth.guards import principal_of
+from modelyard_common.auth.principals import Principal
+from modelyard_common.errors import Denied
+from modelyard_contracts.open_inference import IndexEntry
+
+from modelyard_inference.api.codecs.tensors import short
+from modelyard_inference.api.errors import error_route, v2_error
+from modelyard_inference.api.services import Services
+from modelyard_inference.api.slashes import SlashRouter
+from modelyard_inference.domain.requests import invalid
+from modelyard_inference.usecases.serving import ServedModels
+
+__all__ = ["check_load_parameters", "index_of", "may_load", "router"]
+
+router = SlashRouter(prefix="/v2/repository", tags=["open inference"], route_class=error_route(v2_error))
+
+
+class _IndexRequest(msgspec.Struct):
+    ready: bool = False
+
+
+class _LoadRequest(msgspec.Struct):
+    parameters: dict[str, Any] | None = None
+
+
+@router.post("/index")
+async def index(request: Request, services: Services) -> list[IndexEntry]:
+    """List the versions that are loaded; unless ``{"ready": true}`` is asked also the models that wait for one."""
+    asked = _decoded(await request.body(), _IndexRequest)
+    return index_of(services.served, only_ready=asked.ready)
+
+
+@router.post("/models/{model}/load")
+async def load(model: str, request: Request, services: Services) -> dict[str, object]:
+    """Serve a model as its routing says, now. For admins and services."""
+    may_load(principal_of(request))
+    check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or {})
+    await run_in_threadpool(services.lifecycle.load, model)
+    return {"name": model, "load": True}
+
+
+@router.post("/models/{model}/unload")
+async def unload(model: str, request: Request, services: Services) -> dict[str, object]:
+    """Stop serving a model in this process until it is loaded again. For admins and services."""
+    may_load(principal_of(request))
+    check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or {}, unload=True)
+    await run_in_threadpool(services.lifecycle.unload, model)
+    return {"name": model, "unload": True}
+
+
+def index_of(served: ServedModels, *, only_ready: bool) -> list[IndexEntry]:
+    """Return the versions that are loaded, and the models that wait for one."""
+    found = [
+        IndexEntry(name=serving.routing.model, version=str(loaded.version.number), state="READY")
+        for serving in served.all()
+        for loaded in serving.loaded
+    ]
+    if only_ready:
+        return found
+    waiting = [
+        IndexEntry(name=name, version="", state="UNAVAILABLE", reason=reason)
+        for name, reason in sorted(served.waiting.items())
+    ]
+    return found + waiting
+
+
+def may_load(principal: Principal) -> None:
+    """Raise Denied unless this principal may load and unload models."""
+    if principal.role not in ("service", "admin"):
+        raise Denied(f"{principal.name} has the role {principal.role}; this takes service or admin")
+
+
+def check_load_parameters(parameters: dict[str, Any], *, unload: bool = False) -> None:
+    """Raise Invalid for parameters that would change what a model is: the registry says that."""
+    known = {"unload_dependents"} if unload else set()
+    if unknown := parameters.keys() - known:
+        raise invalid("parameters", f"{short(min(unknown))} is not taken: what a model is comes from the registry")
+
+
+def _decoded(body: bytes, shape: type[Any]) -> Any:
+    if not body.strip():
+        return shape()
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as exc:
+        raise invalid("body", str(exc)) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise invalid("body", "is not JSON") from exc

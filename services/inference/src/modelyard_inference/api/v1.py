@@ -1,0 +1,25 @@
+"""The V1 protocol beside ``:predict``: whether the server lives, whether a model is ready."""
+
+from __future__ import annotations
+
+from modelyard_inference.api.errors import error_route, v1_error
+from modelyard_inference.api.services import Services
+from modelyard_inference.api.slashes import SlashRouter
+
+__all__ = ["router"]
+
+
+router = SlashRouter(tags=["v1"], route_class=error_route(v1_error))
+
+
+@router.get("/")
+def alive() -> dict[str, str]:
+    """Tell that the server lives."""
+    return {"status": "alive"}
+
+
+@router.get("/v1/models/{model}")
+def model_ready(model: str, services: Services) -> dict[str, object]:
+    """Tell whether a model answers now."""
+    services.served.find(model)
+    return {"name": model, "ready": True}

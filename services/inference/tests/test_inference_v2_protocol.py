@@ -1,0 +1,380 @@
+"""V2 over REST to the letter: binary tensors, packed bodies, slashes, versions, the repository, errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from inference_fakes import GOOD_ROW, Platform, a_platform, a_server, eventually
+from modelyard_bundle.packaging import Packed
+from modelyard_common.auth.tokens import hash_token
+
+INFER = "/v2/models/power/infer"
+
+
+def column(name: str, datatype: str, data: list[Any], **more: Any) -> dict[str, Any]:
+    return {"name": name, "shape": [len(data)], "datatype": datatype, "data": data} | more
+
+
+GOOD = {"inputs": [column("load", "FP64", [0.7]), column("price", "FP64", [0.2]), column("day", "BYTES", ["mon"])]}
+
+
+def texts(*values: str) -> bytes:
+    return b"".join(struct.pack("<I", len(value.encode())) + value.encode() for value in values)
+
+
+def binary_body(inputs: list[tuple[str, str, list[int], bytes]], **more: Any) -> tuple[bytes, dict[str, str]]:
+    """Return a body whose tensors follow its JSON, and the header that says where."""
+    tensors = [
+        {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(content)}}
+        for name, datatype, shape, content in inputs
+    ]
+    text = json.dumps({"inputs": tensors} | more).encode()
+    header = {"inference-header-content-length": str(len(text)), "content-type": "application/octet-stream"}
+    return text + b"".join(content for *_, content in inputs), header
+
+
+ROW = [
+    ("load", "FP32", [1], np.float32([0.7]).tobytes()),
+    ("price", "FP64", [1], np.float64([np.nan]).tobytes()),
+    ("day", "BYTES", [1], texts("mon")),
+]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, bundles: tuple[Packed, Packed]) -> Iterator[httpx.Client]:
+    """Give a server that no test changes."""
+    with a_platform(tmp_path_factory.mktemp("protocol")) as platform, a_server(platform, bundles) as http:
+        yield http
+
+
+def outputs(response: httpx.Response) -> dict[str, dict[str, Any]]:
+    """Return the outputs of a response by name, those in its binary part unpacked."""
+    assert response.status_code == 200, response.text
+    length = int(response.headers.get("inference-header-content-length", len(response.content)))
+    document, rest = json.loads(response.content[:length]), response.content[length:]
+    for output in document["outputs"]:
+        if (size := output.get("parameters", {}).get("binary_data_size")) is not None:
+            dtype = {"INT64": "<i8", "FP32": "<f4"}[output["datatype"]]
+            output["data"], rest = np.frombuffer(rest[:size], dtype).tolist(), rest[size:]
+    assert rest == b""
+    return {output["name"]: output for output in document["outputs"]}
+
+
+def test_binary_tensors_answer_what_json_answers(shared: httpx.Client) -> None:
+    body, header = binary_body(ROW)
+    plain = {"inputs": [column("load", "FP64", [0.7]), column("price", "FP64", [None]), GOOD["inputs"][2]]}
+
+    binary = outputs(shared.post(INFER, content=body, headers=header))
+    text = outputs(shared.post(INFER, json=plain))
+
+    assert binary["predict"]["data"] == text["predict"]["data"]
+    assert binary["predict_proba"]["data"] == pytest.approx(text["predict_proba"]["data"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_binary"),
+    [
+        ({}, set()),
+        ({"parameters": {"binary_data_output": True}}, {"predict", "predict_proba"}),
+        ({"outputs": [{"name": "predict_proba", "parameters": {"binary_data": True}}]}, {"predict_proba"}),
+        (
+            {
+                "parameters": {"binary_data_output": True},
+                "outputs": [{"name": "predict_proba", "parameters": {"binary_data": False}}, {"name": "predict"}],
+            },
+            {"predict"},
+        ),
+    ],
+    ids=["json", "whole request", "one output", "all but one"],
+)
+def test_outputs_go_out_as_they_are_asked_for(shared: httpx.Client, asked: dict[str, Any], in_binary: set[str]) -> None:
+    response = shared.post(INFER, json=GOOD | asked)
+
+    found = outputs(response)
+    assert list(found) == [output["name"] for output in asked.get("outputs", [])] or not asked.get("outputs")
+    assert {name for name, output in found.items() if "parameters" in output} == in_binary
+    assert ("inference-header-content-length" in response.headers) == bool(in_binary)
+    assert response.headers["content-type"] == ("application/octet-stream" if in_binary else "application/json")
+    assert found.get("predict", {"data": [1]})["data"] == [1]
+
+
+BAD_BINARY = {
+    "header is no number": (ROW, {"inference-header-content-length": "x"}, "Inference-Header-Content-Length"),
+    "header beyond the body": (ROW, {"inference-header-content-length": "99999"}, "Inference-Header-Content-Length"),
+    "header missing": (ROW, {"inference-header-content-length": None}, "is not JSON"),
+    "raw for several inputs": (ROW, {"inference-header-content-length": "0"}, "one input only"),
+    "too few bytes": ([("load", "FP32", [2], b"\0" * 4), *ROW[1:]], {}, "inputs[0]"),
+    "text without end": ([*ROW[:2], ("day", "BYTES", [1], struct.pack("<I", 9) + b"mon")], {}, "inputs[2]"),
+    "half a length": ([*ROW[:2], ("day", "BYTES", [1], b"\0\0")], {}, "inputs[2]"),
+    "text not UTF-8": ([*ROW[:2], ("day", "BYTES", [1], struct.pack("<I", 1) + b"\xff")], {}, "UTF-8"),
+    "too many texts": ([*ROW[:2], ("day", "BYTES", [1], texts("a", "b"))], {}, "inputs[2]"),
+    "boolean of 2": ([("load", "BOOL", [1], b"\2"), *ROW[1:]], {}, "BOOL"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "headers", "says"), BAD_BINARY.values(), ids=BAD_BINARY.keys())
+def test_wrong_binary_requests_are_named(shared: httpx.Client, inputs: Any, headers: Any, says: str) -> None:
+    body, header = binary_body(inputs)
+    given = {name: value for name, value in (header | headers).items() if value is not None}
+
+    response = shared.post(INFER, content=body, headers=given)
+
+    assert response.status_code == 400, response.text
+    assert says in response.json()["error"]
+
+
+def test_bytes_after_the_last_tensor_are_refused(shared: httpx.Client) -> None:
+    body, header = binary_body(ROW)
+
+    response = shared.post(INFER, content=body + b"\0", headers=header)
+
+    assert (response.status_code, "1 bytes after" in response.json()["error"]) == (400, True)
+
+
+NUMBERS = {
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "UINT16": np.uint16,
+    "UINT32": np.uint32,
+    "UINT64": np.uint64,
+    "FP16": np.float16,
+    "FP32": np.float32,
+    "FP64": np.float64,
+}
+
+
+@pytest.mark.parametrize("datatype", [*NUMBERS, "BF16"])
+def test_every_number_type_is_taken_as_json_and_as_bytes(shared: httpx.Client, datatype: str) -> None:
+    raw = b"\x40\x40" if datatype == "BF16" else NUMBERS[datatype]([3]).tobytes()
+    body, header = binary_body([("load", datatype, [1], raw), *ROW[1:]])
+
+    answers = [
+        outputs(shared.post(INFER, content=body, headers=header)),
+        outputs(shared.post(INFER, json={"inputs": [column("load", datatype, [3]), *GOOD["inputs"][1:]]})),
+        outputs(shared.post(INFER, json={"inputs": [column("load", "FP64", [3.0]), *GOOD["inputs"][1:]]})),
+    ]
+
+    assert {tuple(answer["predict"]["data"]) for answer in answers} == {(1,)}
+
+
+@pytest.mark.parametrize(("datatype", "value"), [("INT8", 128), ("UINT8", -1), ("UINT64", 2**64), ("INT64", 2**63)])
+def test_integers_outside_their_datatype_are_refused(shared: httpx.Client, datatype: str, value: int) -> None:
+    response = shared.post(INFER, json={"inputs": [column("load", datatype, [value]), *GOOD["inputs"][1:]]})
+
+    assert response.status_code == 400
+    assert str(value) not in response.text
+
+
+def test_a_raw_body_is_one_input_where_a_model_has_one(platform: Platform, one_feature: Packed) -> None:
+    with a_server(platform, (one_feature,)) as http:
+        raw = np.float64([0.7]).tobytes()
+        response = http.post(INFER, content=raw, headers={"inference-header-content-length": "0"})
+
+    assert outputs(response)["predict"]["data"] == [1]
+
+
+@pytest.fixture(scope="module")
+def one_feature(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    from inference_fakes import make_one_feature_bundle
+
+    return make_one_feature_bundle(tmp_path_factory.mktemp("one") / "bundle")
+
+
+def test_packed_bodies_are_read(shared: httpx.Client) -> None:
+    body = json.dumps(GOOD).encode()
+
+    for encoding, packed in {"gzip": gzip.compress(body), "deflate": zlib.compress(body), "identity": body}.items():
+        response = shared.post(INFER, content=packed, headers={"content-encoding": encoding})
+        assert outputs(response)["predict"]["data"] == [1], encoding
+    scored = shared.post(
+        "/invocations",
+        content=gzip.compress(json.dumps({"instances": [GOOD_ROW]}).encode()),
+        headers={"content-encoding": "gzip", "content-type": "application/json"},
+    )
+    assert scored.json() == {"predictions": [1]}
+
+
+def test_a_packed_body_is_bounded_by_what_is_in_it(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    with a_server(platform, bundles, max_body_bytes=100_000) as http:
+        refused = http.post(INFER, content=bomb, headers={"content-encoding": "gzip"})
+
+    assert len(bomb) < 100_000
+    assert (refused.status_code, "once unpacked" in refused.json()["error"]) == (413, True)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "status"),
+    [
+        ("br", b"{}", 415),
+        ("gzip, gzip", b"{}", 415),
+        ("gzip", b"{}", 400),
+        ("gzip", gzip.compress(b"{}")[:-4], 400),
+        ("gzip", gzip.compress(b"{}") * 2, 400),
+    ],
+    ids=["unknown", "twice", "not packed", "cut", "two streams"],
+)
+def test_wrong_encodings_are_refused(shared: httpx.Client, encoding: str, content: bytes, status: int) -> None:
+    response = shared.post(INFER, content=content, headers={"content-encoding": encoding})
+
+    assert (response.status_code, response.json().keys() >= {"error"}) == (status, True)
+
+
+def test_bodies_need_no_content_type(shared: httpx.Client) -> None:
+    request = shared.build_request("POST", INFER, content=json.dumps(GOOD).encode())
+    request.headers.pop("content-type", None)
+
+    assert outputs(shared.send(request))["predict"]["data"] == [1]
+
+
+GETS = [
+    "/v2",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/power",
+    "/v2/models/power/ready",
+    "/v2/models/power/versions/1",
+    "/v2/models/power/versions/@champion/ready",
+    "/v1/models/power",
+    "/ping",
+    "/version",
+]
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_a_slash_at_the_end_changes_nothing(shared: httpx.Client, path: str) -> None:
+    plain, slashed = shared.get(path), shared.get(f"{path}/")
+
+    assert (plain.status_code, slashed.status_code) == (200, 200)
+    assert plain.content == slashed.content
+
+
+@pytest.mark.parametrize("version", ["1", "@champion", "champion", "digest"])
+def test_every_protocol_takes_a_version_or_an_alias(
+    shared: httpx.Client, bundles: tuple[Packed, Packed], version: str
+) -> None:
+    if version == "digest":
+        version = str(bundles[0].digest)
+    calls = {
+        f"/v2/models/power/versions/{version}/infer": GOOD,
+        f"/v2/models/power/versions/{version}/infer/": GOOD,
+        f"/models/power/versions/{version}/invocations": {"dataframe_records": [GOOD_ROW]},
+        f"/v1/models/power/versions/{version}:predict": {"instances": [GOOD_ROW]},
+    }
+
+    for path, body in calls.items():
+        response = shared.post(path, json=body)
+        assert response.status_code == 200, (path, response.text)
+        assert response.headers["modelyard-version"] == str(bundles[0].digest)
+    assert shared.get(f"/v2/models/power/versions/{version}").json()["name"] == "power"
+
+
+@pytest.mark.parametrize("path", ["/v2/models/power/versions/9/infer", "/v2/models/nobody/infer"])
+def test_what_there_is_not_is_not_found(shared: httpx.Client, path: str) -> None:
+    response = shared.post(path, json=GOOD)
+
+    assert (response.status_code, "error" in response.json()) == (404, True)
+
+
+@pytest.mark.parametrize("path", ["/v2/nothing", "/v2/models/power/nothing", "/v2/models"])
+def test_unknown_paths_answer_with_the_protocols_error(shared: httpx.Client, path: str) -> None:
+    for method in ("GET", "POST"):
+        response = shared.request(method, path)
+        assert (response.status_code, "error" in response.json()) == (404, True), method
+
+
+def test_v1_speaks_rows_columns_and_labels(shared: httpx.Client) -> None:
+    columns = {name: [value, value] for name, value in GOOD_ROW.items()}
+
+    rows = shared.post("/v1/models/power:predict", json={"instances": [GOOD_ROW, GOOD_ROW]})
+    by_column = shared.post("/v1/models/power/labels/champion:predict", json={"inputs": columns})
+    wrong = shared.post("/v1/models/power:predict", json={"rows": []})
+
+    assert rows.json() == {"predictions": [1, 1]}
+    assert by_column.json() == {"outputs": [1, 1]}
+    assert (wrong.status_code, list(wrong.json())) == (400, ["error"])
+    assert shared.get("/").json() == {"status": "alive"}
+    assert (shared.get("/v1/models/nobody").status_code, "error" in shared.get("/v1/models/nobody").json()) == (
+        404,
+        True,
+    )
+
+
+def test_the_timeout_parameter_is_microseconds(shared: httpx.Client) -> None:
+    calm = shared.post(INFER, json=GOOD | {"parameters": {"timeout": 5_000_000}})
+    late = shared.post(INFER, json=GOOD | {"parameters": {"timeout": 1}})
+    wrong = shared.post(INFER, json=GOOD | {"parameters": {"timeout": "soon"}})
+
+    assert (calm.status_code, late.status_code, wrong.status_code) == (200, 504, 400)
+    assert late.headers["retry-after"] == "1"
+
+
+def test_unload_and_load_turn_a_model_off_and_on(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
+    with a_server(platform, bundles) as http:
+        unloaded = http.post("/v2/repository/models/power/unload", json={"parameters": {"unload_dependents": False}})
+        off = (http.post(INFER, json=GOOD).status_code, http.get("/v2/models/power/ready").status_code)
+        entries = http.post("/v2/repository/index").json()
+        ready = http.post("/v2/repository/index", json={"ready": True}).json()
+        platform.registry.route("power", str(bundles[1].digest))
+        still_off = http.get("/v2/models/power/ready").status_code
+        loaded = http.post("/v2/repository/models/power/load")
+        second = str(bundles[1].digest)
+        eventually(lambda: http.post(INFER, json=GOOD).headers.get("modelyard-version") == second)
+
+    assert (unloaded.status_code, loaded.status_code) == (200, 200)
+    assert off == (503, 503) and still_off == 503
+    assert entries == [
+        {"name": "power", "version": "", "state": "UNAVAILABLE", "reason": "it was unloaded here by request"}
+    ]
+    assert ready == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v2/repository/models/nobody/load", b"", 404),
+        ("/v2/repository/models/nobody/unload", b"", 404),
+        ("/v2/repository/models/power/load", b'{"parameters": {"config": "{}"}}', 400),
+        ("/v2/repository/models/power/load", b"[", 400),
+        ("/v2/repository/index", b'{"ready": 7}', 400),
+    ],
+)
+def test_wrong_repository_requests_are_named(shared: httpx.Client, path: str, body: bytes, status: int) -> None:
+    response = shared.post(path, content=body)
+
+    assert (response.status_code, "error" in response.json()) == (status, True)
+
+
+def test_only_admins_and_services_load_and_unload(
+    platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path
+) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("".join(f"{role} {role} {hash_token(role)}\n" for role in ("client", "admin")))
+    platform.registry.add(*bundles)
+    platform.registry.route("power", str(bundles[0].digest))
+    settings = {"auth": "token", "tokens_file": tokens}
+    with platform.inference(**settings) as url, httpx.Client(base_url=url, trust_env=False) as http:
+
+        def post(role: str, path: str) -> httpx.Response:
+            return http.post(path, headers={"authorization": f"Bearer {role}"})
+
+        eventually(lambda: post("admin", "/v2/repository/index").json())
+        denied = [post("client", f"/v2/repository/models/power/{verb}") for verb in ("load", "unload")]
+        nobody = http.post(INFER, json=GOOD)
+        done = post("admin", "/v2/repository/models/power/unload")
+
+    assert [response.status_code for response in denied] == [403, 403]
+    assert "error" in denied[0].json()
+    assert (nobody.status_code, done.status_code) == (401, 200)
