@@ -255,8 +255,71 @@ def test_models_that_are_gone_are_forgotten(works: Works) -> None:
 
     with pytest.raises(NotFound):
         works.served.find("power")
-    assert works.lifecycle.settled
+    assert not works.lifecycle.unsettled
     assert works.shelf.saved == []
+
+
+def test_a_new_server_takes_no_requests_before_it_has_every_champion_that_can_be_had(works: Works) -> None:
+    works.lifecycle.reconcile()
+    unheard = works.lifecycle.unsettled
+    works.source.away = True
+    works.want(1, works.one)
+    works.lifecycle.complete(["power"])
+    works.lifecycle.reconcile()
+    without = works.lifecycle.unsettled
+    works.source.away = False
+    works.clock.advance(1)
+    works.lifecycle.reconcile()
+
+    assert unheard.startswith("the registry has not been heard yet")
+    assert without.startswith("power: ")
+    assert works.in_force == (1, 1, None)
+    assert not works.lifecycle.unsettled
+
+
+def test_a_bundle_that_is_lost_holds_up_a_new_server_only_for_so_long(works: Works) -> None:
+    works.source.away = True
+    works.want(1, works.one)
+    works.lifecycle.complete(["power"])
+    works.lifecycle.reconcile()
+    works.clock.advance(59)
+    works.lifecycle.reconcile()
+    waits = works.lifecycle.unsettled
+    works.clock.advance(1)
+    works.lifecycle.reconcile()
+
+    assert waits
+    assert not works.lifecycle.unsettled
+
+
+def test_a_champion_that_is_refused_holds_up_nobody(works: Works, tmp_path: Path) -> None:
+    damaged = other_answers(works.first, tmp_path / "damaged")
+    works.source.folders[str(damaged.digest)] = damaged.folder
+    works.want(1, Version(1, str(damaged.digest)))
+    works.lifecycle.complete(["power"])
+    works.lifecycle.reconcile()
+
+    assert works.reports.told[-1][3] == "refused"
+    assert not works.lifecycle.unsettled
+
+
+def test_a_server_that_was_restarted_needs_no_registry(works: Works) -> None:
+    works.lifecycle.restore([Routing("power", 1, works.one)])
+    works.lifecycle.reconcile()
+
+    assert works.in_force == (1, 1, None)
+    assert not works.lifecycle.unsettled
+
+
+def test_a_server_that_once_could_do_its_job_stays_ready(works: Works) -> None:
+    works.want(1, works.one)
+    works.lifecycle.complete(["power"])
+    works.lifecycle.reconcile()
+    works.source.away = True
+    works.lifecycle.wish(Routing("other", 1, works.two))
+    works.lifecycle.reconcile()
+
+    assert not works.lifecycle.unsettled
 
 
 def test_the_cache_keeps_the_latest_bundles_and_clears_half_downloads(works: Works) -> None:

@@ -45,6 +45,8 @@ class InferenceSettings(ServiceSettings):
     """Routing older than this shows in ``/health/ready``; it is served all the same."""
     kept_versions: int = Field(1, ge=0)
     """Former champions that stay loaded, for a quick rollback."""
+    start_patience_s: float = Field(60.0, ge=0)
+    """How long a new server stays unready for a champion whose bundle cannot be had; its elders answer meanwhile."""
     cached_bundles: int = Field(8, ge=1)
     """Bundles kept on disk beside those in use."""
     shadow_rows: int = Field(2_000, ge=1)

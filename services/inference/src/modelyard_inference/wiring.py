@@ -87,9 +87,9 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         clock=clock,
         kept=settings.kept_versions,
         breaker_failures=settings.breaker_failures,
+        patience_s=settings.start_patience_s,
     )
-    for routing in shelf.load():
-        lifecycle.wish(routing)
+    lifecycle.restore(shelf.load())
     watch = RegistryWatch(
         follower,
         lifecycle,
@@ -155,7 +155,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         Task("gauges", show, 1.0),
     ]
     health = Health()
-    health.add("models", lambda: _not_settled(lifecycle, served), critical=True)
+    health.add("models", lambda: lifecycle.unsettled or None, critical=True)
     health.add("routing", lambda: _stale(watch, settings.stale_after_s), critical=False)
     health.add("spool", spool.check, critical=False)
     health.add("drift", sender.check, critical=False)
@@ -186,12 +186,6 @@ def _ids() -> Callable[[], str]:
     """
     chance = random.Random(secrets.randbits(256))
     return lambda: f"{time.time_ns() // 1_000_000:011x}-{chance.getrandbits(64):016x}"
-
-
-def _not_settled(lifecycle: Lifecycle, served: ServedModels) -> str | None:
-    if lifecycle.settled or served.names:
-        return None
-    return "the registry has not been heard yet, and nothing is kept from before"
 
 
 def _stale(watch: RegistryWatch, after_s: float) -> str | None:

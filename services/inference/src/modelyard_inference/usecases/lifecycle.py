@@ -7,7 +7,7 @@ that serves; a candidate that is refused leaves the champion alone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from modelyard_bundle.loading import load
@@ -35,6 +35,8 @@ class _Wish:
     routing: Routing
     failures: int = 0
     retry_at: float = 0.0
+    absent: str = ""
+    """Why nothing is served though a champion may still come."""
     refused: str | None = None
     """The candidate that was refused: it is not tried again within this rollout."""
 
@@ -48,6 +50,7 @@ class Lifecycle:
 
     Args:
         kept: former champions that stay loaded.
+        patience_s: how long a new server waits for champions that cannot be had now, before it serves the others.
         breaker_failures: failures in a row that trip a candidate.
     """
 
@@ -61,6 +64,7 @@ class Lifecycle:
         clock: Clock,
         kept: int = 1,
         breaker_failures: int = 3,
+        patience_s: float = 60.0,
     ) -> None:
         self._served = served
         self._bundles = bundles
@@ -69,17 +73,23 @@ class Lifecycle:
         self._clock = clock
         self._kept = kept
         self._breaker_failures = breaker_failures
+        self._patience_s = patience_s
         self._wishes: dict[str, _Wish] = {}
         self._unloaded: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._complete = False
-        self._settled = False
+        self._complete = self._restored = False
+        self._first_look: float | None = None
+        self._unsettled = "the registry has not been heard yet, and nothing is kept from before"
 
     @property
-    def settled(self) -> bool:
-        """Whether all models of a complete list were looked at once: this server can do its job."""
-        return self._settled
+    def unsettled(self) -> str:
+        """Why this server cannot do its job yet; empty from the moment it could, once and for all.
+
+        It can when it serves every champion that can be had. A new server that took requests for a model whose bundle
+        is only on its way would fail what its elders answer.
+        """
+        return self._unsettled
 
     def revision(self, model: str) -> int | None:
         """Return the revision that is wished for."""
@@ -97,6 +107,12 @@ class Lifecycle:
             refused = last.refused if last is not None else None
             same = routing.candidate is not None and routing.candidate.version.digest == refused
             self._wishes[routing.model] = _Wish(routing, refused=refused if same else None)
+
+    def restore(self, routings: Iterable[Routing]) -> None:
+        """Ask for what was in force before a restart, which is served also while the registry is away."""
+        for routing in routings:
+            self.wish(routing)
+            self._restored = True
 
     def forget(self, model: str) -> None:
         """Stop serving a model."""
@@ -160,7 +176,14 @@ class Lifecycle:
             self._shelf.save([serving.routing for serving in self._served.all()])
         if complete:
             self._served.known()
-            self._settled = True
+        if self._unsettled and (complete or self._restored):
+            self._settle(wishes)
+
+    def _settle(self, wishes: Mapping[str, _Wish]) -> None:
+        now = self._clock.monotonic()
+        self._first_look = now if self._first_look is None else self._first_look
+        absent = next((f"{name}: {wish.absent}" for name, wish in sorted(wishes.items()) if wish.absent), "")
+        self._unsettled = absent if now < self._first_look + self._patience_s else ""
 
     def _fulfil(self, wish: _Wish, current: Serving | None) -> bool:
         """Load and swap; return whether something else is in force now."""
@@ -172,7 +195,9 @@ class Lifecycle:
             champion = self._obtain(routing, routing.champion, current)
         except ModelyardError as exc:
             self._champion_failed(wish, routing.champion, exc)
+            wish.absent = exc.message if current is None and not isinstance(exc, Invalid) else ""
             return False
+        wish.absent = ""
         candidate = None
         if routing.candidate is not None and routing.candidate.version.digest != wish.refused:
             try:
