@@ -6,21 +6,31 @@ the end, also when a test failed or the start itself did.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from modelyard_cli.demo.stream import Stream, find_example, load_stream
+from modelyard_client import Modelyard
 
+from tests.cluster.installation import Installation, database_objects, image_values, secrets_of, volumes
+from tests.cluster.managed_model import MODEL
 from tests.conftest import unavailable
 from tests.images.others import OTHERS, build_other
 from tools import kube_tools
+from tools.charts.build import build
 from tools.cluster import binaries, node
 from tools.cluster.access import Cluster
 from tools.cluster.errors import CannotRun
 from tools.images.build import Built
 from tools.images.engine import Engine
+
+# Enough of the stream for a drift, a run, and a rollout through both steps.
+ROWS = 1300
+CLAIMS = {"data-modelyard-training-0": "1Gi", "data-modelyard-mlflow-0": "1Gi"}
 
 
 @dataclass(frozen=True)
@@ -93,3 +103,48 @@ def image(
         return loaded[package]
 
     return load_once
+
+
+@pytest.fixture(scope="session")
+def platform(
+    place: Place, image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """The whole platform, installed and ready: one release, whose life the modules test_platform_* follow in order.
+
+    An install is expensive on two cores. What a module finds is what the one before it left.
+    """
+    cluster, scratch = place.cluster, tmp_path_factory.mktemp("platform")
+    if dev := os.environ.get("MY_DEV"):  # DEV
+        import runpy
+        import sys  # DEV
+
+        sys.argv = ["dev", os.environ["ROOT"], dev]  # DEV
+        yield runpy.run_path("/tmp/w/dev.py")["release"]  # DEV
+        return  # DEV
+    charts = build(scratch / "charts", cluster.tools.helm4)
+    values = scratch / "values.json"
+    values.write_text(json.dumps(image_values(image)))
+    with cluster.namespace("platform") as namespace:
+        tokens, secrets = secrets_of(namespace)
+        cluster.apply(*secrets, *database_objects(image("postgresql")), namespace=namespace)
+        lent = volumes(place.node.layout.root / "lent", namespace, CLAIMS) if place.node is not None else []
+        cluster.apply(*lent)
+        cluster.kubectl("rollout", "status", f"-n={namespace}", "deployment/postgresql", "--timeout=50s")
+        release = Installation(cluster, namespace, charts, values, tokens, scratch)
+        release.install()
+        yield release
+    for volume in lent:
+        cluster.kubectl("delete", f"persistentvolume/{volume['metadata']['name']}")
+
+
+@pytest.fixture(scope="module")
+def client(platform: Installation) -> Iterator[Modelyard]:
+    """The platform as an administrator reaches it."""
+    with platform.client() as clients:
+        yield clients
+
+
+@pytest.fixture(scope="session")
+def stream() -> Stream:
+    """The beginning of the example's recorded stream."""
+    return load_stream(find_example(MODEL), None, ROWS)

@@ -280,10 +280,16 @@ def test_sigterm_drains_unready_still_serving_finishing_exit_zero() -> None:
     caller.start()
     time.sleep(0.1)
 
+    pool = httpx.Client(base_url=url)
+    before = pool.get("/health/live")
+
     os.kill(process.pid, signal.SIGTERM)
 
-    wait_for(lambda: httpx.get(f"{url}/health/ready").status_code == 503)
-    assert httpx.get(f"{url}/health/live").status_code == 200
+    wait_for(lambda: pool.get("/health/ready").status_code == 503)
+    draining = pool.get("/health/live")
+    pool.close()
+    assert "connection" not in before.headers
+    assert (draining.status_code, draining.headers["connection"]) == (200, "close")
     caller.join(10)
     assert process.wait(10) == 0
     assert slow[0].text == '"finished"'

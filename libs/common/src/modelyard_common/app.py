@@ -1,7 +1,8 @@
 """Where FastAPI applications are made and served: the same ids, errors, health, metrics, auth and drain everywhere.
 
 ``create_app`` answers an ASGI application; its ``state`` holds what wiring put there. ``serve`` runs it until
-SIGTERM: unready at once, still serving for ``drain_s``, then the requests in flight finish, tasks stop, closers run.
+SIGTERM: unready at once, still serving for ``drain_s`` (each answer ends its connection), then the requests in flight
+finish, tasks stop, closers run.
 """
 
 from __future__ import annotations
@@ -146,12 +147,21 @@ class _DrainingServer(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         self._health.drain()
+        self._ask_to_hang_up()
         _log.info("service.draining", seconds=self._drain_s)
         loop = asyncio.get_running_loop() if _in_loop() else None
         if loop is None:
             self.should_exit = True
         else:
             loop.call_soon_threadsafe(loop.call_later, self._drain_s, self._exit)
+
+    def _ask_to_hang_up(self) -> None:
+        """Answer with ``Connection: close`` from now on (RFC 9112, section 9.6).
+
+        A keep-alive connection that the client closes, having read so, cannot be cut under its next request.
+        """
+        self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
 
     def _exit(self) -> None:
         self.should_exit = True
