@@ -32,13 +32,15 @@ _TAIL_BYTES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a job finds the platform."""
+    """Where a job finds the platform, and who else hears of it."""
 
     training_url: str
     registry_url: str
     drift_url: str | None
     mlflow_url: str
     token_file: str | None = None
+    otlp_endpoint: str | None = None
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,5 +180,7 @@ class Observe:
             token_file=self.addresses.token_file,
             timeout_s=self._left_s(run),
             work_dir="",
+            otlp_endpoint=self.addresses.otlp_endpoint,
+            environment=self.addresses.environment,
         )
         return spec.model_dump(mode="json")
