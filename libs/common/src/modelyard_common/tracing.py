@@ -40,6 +40,7 @@ __all__ = [
     "shutdown_tracing",
     "span",
     "start",
+    "within",
 ]
 
 _log = get_logger(__name__)
@@ -206,6 +207,16 @@ def span(
     finally:
         context.traceparent.reset(before)
         begun.end()
+
+
+@contextmanager
+def within(traceparent: str | None) -> Iterator[None]:
+    """Go on with a stored trace, without a span: for log lines, and for the calls that are made meanwhile."""
+    before = context.traceparent.set(traceparent)
+    try:
+        yield
+    finally:
+        context.traceparent.reset(before)
 
 
 @contextmanager
