@@ -68,6 +68,12 @@ FEATURES: Mapping[str, Document] = {
         "global": {"imageRegistry": "mirror.example.org/x", "imagePullSecrets": ["pull"], "storageClass": "fast"},
         **dict.fromkeys(SERVICES, _PINNED),
     },
+    "traced": {
+        "global": {
+            "environment": "staging",
+            "tracing": {"endpoint": "http://otel-collector.monitoring:4318", "ratio": 0.05},
+        },
+    },
     "ours": {
         "global": {"platform": "grid", "networkPolicy": {"enabled": False}},
         **{name: _OWN_ACCOUNT | {"migrations": {"enabled": False}} for name in ("registry", "training", "drift")},

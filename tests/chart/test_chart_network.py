@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chart.jobs import trainer_pod
-from tests.chart.rendering import NAMESPACE, Document, Helm, merged, of_kind, pods, profile
+from tests.chart.rendering import FEATURES, NAMESPACE, Document, Helm, merged, of_kind, pods, profile
 
 PORTS = {"inference": 8080, "registry": 8081, "training": 8082, "drift": 8083, "operator": 8084, "mlflow": 8085}
 # Who talks to whom: the design, written down once more, on purpose, beside the charts' own list.
@@ -200,6 +200,20 @@ def test_clients_and_narrower_destinations_are_what_was_asked_for(helm: Helm) ->
 def _reaching(firewall: Firewall, port: int) -> set[str]:
     components: Iterable[str] = firewall.pods
     return {one for one in components if firewall.lets_out(one, port, {"outside": True})}
+
+
+def test_the_receiver_of_traces_is_reached_by_who_makes_them_and_only_where_there_is_one(helm: Helm) -> None:
+    collector = _pod({}, MONITORING)
+    narrowed = {"networkPolicy": {"tracing": {"to": [{"namespaceSelector": {"matchLabels": MONITORING}}]}}}
+    plain, traced = (
+        Firewall(helm.render("modelyard", merged(profile("small"), FEATURES[feature], {"global": narrowed})))
+        for feature in ("plain", "traced")
+    )
+
+    assert not any(plain.lets_out(one, 4318, collector) for one in plain.pods)
+    reaching = {one for one in traced.pods if traced.lets_out(one, 4318, collector)}
+    assert reaching == (PORTS.keys() | {"trainer"}) - {"mlflow"}
+    assert _reaching(traced, 4318) == set()
 
 
 def test_policies_that_are_off_are_all_off(helm: Helm) -> None:

@@ -179,6 +179,17 @@ def test_numbers_of_shutdown_are_the_settings_of_shutdown(helm: Helm, monkeypatc
     assert pod.spec["terminationGracePeriodSeconds"] == 58
 
 
+@pytest.mark.parametrize("service", OURS)
+def test_where_traces_go_is_told_once_for_all(helm: Helm, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, traced = (
+        settings_in(service, told(helm, ("small", feature), service), monkeypatch) for feature in ("plain", "traced")
+    )
+
+    assert (plain.otlp_endpoint, plain.environment) == (None, "")
+    assert traced.otlp_endpoint == "http://otel-collector.monitoring:4318"
+    assert (traced.trace_ratio, traced.environment) == (0.05, "staging")
+
+
 _READ_BY_MLFLOW = """
 import json, mlflow.environment_variables as variables
 from mlflow.cli import server

@@ -65,6 +65,17 @@ class GlobalNetwork(Values):
     """The API server; only training and the operator talk to it."""
     object_store: Destination = Destination(ports=[443])
     """S3 or what speaks like it; only MLflow talks to it."""
+    tracing: Destination = Destination(ports=[4318])
+    """The receiver of traces, open where `global.tracing.endpoint` is set."""
+
+
+class Tracing(Values):
+    """Where spans of our services and of training jobs go."""
+
+    endpoint: Url = ""
+    """Base URL of an OTLP/HTTP receiver, such as `http://otel-collector.monitoring:4318`; empty: no spans are made."""
+    ratio: float = Field(1.0, ge=0, le=1)
+    """Share of the traces that begin in the platform which are recorded; whoever calls with one has decided for it."""
 
 
 class PodSecurity(Values):
@@ -91,6 +102,10 @@ class Global(Values):
     """Secrets with credentials of that registry; they must exist."""
     storage_class: str = ""
     """StorageClass of every volume claim that names none; empty: the cluster's default."""
+    environment: str = Field("", pattern=r"^[A-Za-z0-9_.-]*$", max_length=63)
+    """Which installation this is, such as `production`: part of every log line and trace."""
+    tracing: Tracing = Tracing()
+    """Traces."""
     pod_security: PodSecurity = PodSecurity()
     """Numeric user and groups of every pod, hook and job."""
     network_policy: GlobalNetwork = GlobalNetwork()

@@ -32,7 +32,7 @@ _WIDTH = 112
 CHART_OWNED = frozenset(
     {"host", "port", "auth", "tokens_file", "token_file", "data_dir", "database_url", "migrations", "log_level"}
     | {"drain_s", "grace_s", "flush_s", "registry_url", "training_url", "drift_url", "inference_url", "mlflow_url"}
-    | {"instance"}
+    | {"instance", "environment", "otlp_endpoint", "trace_ratio"}
 )
 """Settings that a chart derives from other values; setting them twice could only contradict."""
 

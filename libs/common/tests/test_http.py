@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from modelyard_common import context, errors
 from modelyard_common.http import CircuitBreaker, HttpClient
+from modelyard_common.identity import Identity
 from modelyard_common.problems import error_from, problem_from, status_of
 from modelyard_common.testing import FakeClock, free_port, running
-from modelyard_common.tracing import parse_traceparent
+from modelyard_common.tracing import configure_tracing, is_sampled, parse_traceparent, shutdown_tracing
 from peer_app import Answer, Peer, problem
 
 Calling = Callable[..., AbstractContextManager[HttpClient]]
@@ -289,24 +290,34 @@ def in_request(call: Callable[[], object], **values: str) -> None:
 
 def test_the_request_and_its_trace_go_on_to_the_peer(calling: Calling) -> None:
     peer = Peer()
-    trace = "a" * 32
+    parent = f"00-{'a' * 32}-{'b' * 16}-01"
     with calling(peer) as client:
-        in_request(lambda: client.request("GET", "/"), request_id="r-1", traceparent=f"00-{trace}-{'b' * 16}-01")
+        in_request(lambda: client.request("GET", "/"), request_id="r-1", traceparent=parent, tracestate="v=1")
 
     headers = peer.asked[0].headers
     assert headers["x-request-id"] == "r-1"
-    assert headers["traceparent"].startswith(f"00-{trace}-")
-    assert headers["traceparent"].endswith("-01")
-    assert "b" * 16 not in headers["traceparent"]
+    # As it came: a span that nobody records must not become anybody's parent.
+    assert (headers["traceparent"], headers["tracestate"]) == (parent, "v=1")
 
 
-def test_outside_of_a_request_a_trace_begins(calling: Calling) -> None:
+def test_outside_of_a_request_the_peer_decides_about_a_trace(calling: Calling) -> None:
     peer = Peer()
     with calling(peer) as client:
         client.request("GET", "/")
 
-    assert parse_traceparent(peer.asked[0].headers["traceparent"]) is not None
-    assert "x-request-id" not in peer.asked[0].headers
+    assert not {"traceparent", "tracestate", "x-request-id"} & set(peer.asked[0].headers)
+
+
+def test_what_a_service_does_by_itself_is_not_recorded_by_its_peers(calling: Calling) -> None:
+    peer = Peer()
+    configure_tracing(Identity("test"), endpoint=None)
+    try:
+        with calling(peer) as client:
+            client.request("GET", "/")
+    finally:
+        shutdown_tracing()
+
+    assert not is_sampled(parse_traceparent(peer.asked[0].headers["traceparent"]) or "")
 
 
 def test_a_rotated_token_is_taken_with_the_next_call(calling: Calling, tmp_path: Path) -> None:

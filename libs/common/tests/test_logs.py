@@ -18,6 +18,7 @@ from modelyard_common import context
 from modelyard_common.app import create_app
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.health import Health
+from modelyard_common.identity import Identity
 from modelyard_common.logs import configure_logging, get_logger
 from modelyard_common.settings import ServiceSettings
 from modelyard_common.testing import running
@@ -48,7 +49,7 @@ def lines() -> Iterator[Lines]:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     lines = Lines()
-    configure_logging("test-service", "debug", lines.stream)
+    configure_logging(Identity("test-service", "staging"), "debug", lines.stream)
     yield lines
     root.handlers[:] = before[0]
     root.setLevel(before[1])
@@ -61,7 +62,7 @@ def test_an_event_is_one_line_with_its_fields_apart(lines: Lines) -> None:
     assert line["message"] == line["event.action"] == "run.started"
     assert line["modelyard"] == {"run": "r-1", "rows": 3}
     assert (line["log.level"], line["service.name"], line["log.logger"]) == ("info", "test-service", "modelyard_test")
-    assert line["ecs.version"].startswith("8.")
+    assert (line["ecs.version"], line["service.environment"]) == ("9.4.0", "staging")
     assert datetime.fromisoformat(line["@timestamp"]).utcoffset() is not None
     assert "http.request.id" not in line
     assert "error.type" not in line
@@ -129,11 +130,33 @@ def test_records_of_libraries_are_lines_too(lines: Lines) -> None:
 
 
 def test_the_level_is_kept(lines: Lines) -> None:
-    configure_logging("test-service", "warning", lines.stream)
+    configure_logging(Identity("test-service"), "warning", lines.stream)
     get_logger("t").info("quiet")
     get_logger("t").warning("loud")
 
     assert [line["message"] for line in lines.documents] == ["loud"]
+
+
+def test_what_ecs_has_a_name_for_goes_under_that(lines: Lines) -> None:
+    get_logger("t").info("thing.happened", ecs={"event.duration": 7}, mine=1)
+
+    assert (lines.last["event.duration"], lines.last["modelyard"]) == (7, {"mine": 1})
+
+
+def test_a_refused_value_is_not_quoted(lines: Lines) -> None:
+    value = "row-data"  # apart from the line that fails, which a stack trace shows
+    try:
+        try:
+            Row.model_validate({"age": value})
+        except ValueError as exc:
+            raise RuntimeError("the row is wrong") from exc
+    except RuntimeError as exc:
+        get_logger("t").error("row.refused", error=exc)
+        get_logger("t").error("row.refused", error=exc.__cause__)
+
+    assert "row-data" not in lines.stream.getvalue()
+    assert lines.last["error.message"].startswith("Row: age: Input should be a valid integer")
+    assert "the row is wrong" in lines.documents[0]["error.stack_trace"]
 
 
 class Row(BaseModel):

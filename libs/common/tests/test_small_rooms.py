@@ -6,13 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from modelyard_common.clock import Clock, SystemClock
 from modelyard_common.health import Health
 from modelyard_common.settings import ServiceSettings, is_loopback
 from modelyard_common.testing import FakeClock
-from modelyard_common.tracing import child_of, new_traceparent, parse_traceparent
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
@@ -81,50 +78,6 @@ def test_settings_do_not_change() -> None:
 def test_the_database_is_a_file_of_the_service_unless_told(tmp_path: Path) -> None:
     assert ServiceSettings(data_dir=tmp_path).database("drift") == f"sqlite:///{tmp_path}/drift.db"
     assert ServiceSettings(database_url="postgresql://db/x").database("drift") == "postgresql://db/x"
-
-
-HEX = "0123456789abcdef"
-
-
-def ids(length: int) -> st.SearchStrategy[str]:
-    return st.text(HEX, min_size=length, max_size=length).filter(lambda text: set(text) != {"0"})
-
-
-@given(ids(32), ids(16), st.text(HEX, min_size=2, max_size=2))
-def test_a_child_stays_in_the_trace_with_a_span_of_its_own(trace: str, span: str, flags: str) -> None:
-    parent = f"00-{trace}-{span}-{flags}"
-
-    assert parse_traceparent(parent) == parent
-    _, child_trace, child_span, child_flags = child_of(parent).split("-")
-    assert (child_trace, child_flags) == (trace, flags)
-    assert child_span != span
-    assert parse_traceparent(child_of(parent)) is not None
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        None,
-        "",
-        "00",
-        f"00-{'0' * 32}-{'b' * 16}-01",
-        f"00-{'a' * 32}-{'0' * 16}-01",
-        f"00-{'A' * 32}-{'b' * 16}-01",
-        f"ff-{'a' * 32}-{'b' * 16}-01",
-        f"00-{'a' * 31}-{'b' * 16}-01",
-        f"00-{'a' * 32}-{'b' * 16}-01-more",
-        f"00-{'a' * 32}-{'b' * 16}-01\r\nx-evil: 1",
-    ],
-)
-def test_a_wrong_header_begins_a_new_trace(header: str | None) -> None:
-    assert parse_traceparent(header) is None
-    assert parse_traceparent(child_of(header)) is not None
-    assert child_of(header) != child_of(header)
-
-
-def test_a_new_trace_is_valid_and_not_sampled() -> None:
-    assert parse_traceparent(new_traceparent()) is not None
-    assert new_traceparent().endswith("-00")
 
 
 @pytest.mark.parametrize("clock", [SystemClock(), FakeClock()], ids=["system", "fake"])

@@ -22,6 +22,15 @@ adds what the service itself knows.
 {{- if $facts.database -}}
 {{- $_ := set $told "MIGRATIONS" "require" -}}
 {{- end -}}
+{{- with .Values.global.environment -}}
+{{- $_ := set $told "ENVIRONMENT" . -}}
+{{- end -}}
+{{- with .Values.global.tracing -}}
+{{- if .endpoint -}}
+{{- $_ := set $told "OTLP_ENDPOINT" .endpoint -}}
+{{- $_ := set $told "TRACE_RATIO" (toString .ratio) -}}
+{{- end -}}
+{{- end -}}
 {{- range $peer, $_ := .Values.peers -}}
 {{- $_ := set $told (printf "%s_URL" (upper $peer)) (include "modelyard-common.peerUrl" (dict "root" $ "peer" $peer)) -}}
 {{- end -}}

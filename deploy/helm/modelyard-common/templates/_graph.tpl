@@ -23,6 +23,11 @@ round-trip: [inference]
 mlflow: []
 {{- end -}}
 
+{{/* Who makes spans. */}}
+{{- define "modelyard-common.traced" -}}
+[inference, registry, training, trainer, drift, operator]
+{{- end -}}
+
 {{/* The address of a peer. Takes root and peer. */}}
 {{- define "modelyard-common.peerUrl" -}}
 {{- $port := get (include "modelyard-common.ports" .root | fromYaml) .peer | int -}}

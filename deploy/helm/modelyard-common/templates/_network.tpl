@@ -15,6 +15,10 @@ edges are those of the service graph.
 {{- if has $component $to -}}{{- $callers = append $callers $from -}}{{- end -}}
 {{- end -}}
 {{- $port := get $ports $component -}}
+{{- $outside := .outside | default list -}}
+{{- if and $root.Values.global.tracing.endpoint (has $component (include "modelyard-common.traced" $root | fromYamlArray)) -}}
+{{- $outside = append $outside "tracing" -}}
+{{- end -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
@@ -72,7 +76,7 @@ spec:
         - port: {{ get $ports . }}
           protocol: TCP
     {{- end }}
-    {{- range .outside }}
+    {{- range $outside }}
     {{- $destination := get $network . }}
     - ports:
         {{- range $destination.ports }}

@@ -14,7 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -34,11 +34,22 @@ from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
 from modelyard_common.settings import ServiceSettings
 from modelyard_common.tasks import Task
+from modelyard_common.tracing import shutdown_tracing
 
-__all__ = ["create_app", "serve"]
+__all__ = ["Companion", "create_app", "serve"]
 
 _log = get_logger(__name__)
 _TASK_JOIN_S = 10.0
+
+
+class Companion(Protocol):
+    """A server beside the HTTP one, on its event loop."""
+
+    async def start(self) -> None:
+        """Begin to serve."""
+
+    async def stop(self) -> None:
+        """Take no more requests, finish those in flight, end. A second call waits for the first."""
 
 
 def create_app(
@@ -51,6 +62,7 @@ def create_app(
     on_close: Sequence[Callable[[], None]] = (),
     state: Mapping[str, object] | None = None,
     raw_routes: Sequence[RawRoute] = (),
+    companions: Sequence[Companion] = (),
 ) -> FastAPI:
     """Return the application of a service.
 
@@ -63,6 +75,7 @@ def create_app(
         on_close: called in order at the end, each whether or not the one before failed.
         state: becomes ``app.state.<key>``.
         raw_routes: plain ASGI applications that answer before FastAPI does.
+        companions: servers of other protocols on the same event loop.
     """
 
     @asynccontextmanager
@@ -70,10 +83,14 @@ def create_app(
         del app
         for task in tasks:
             task.start()
+        for companion in companions:
+            await companion.start()
         health.started()
         _log.info("service.started", service=service)
         yield
         health.drain()
+        for companion in companions:
+            await companion.stop()
         await run_in_threadpool(_close, tasks, on_close)
         _log.info("service.stopped", service=service)
 
@@ -82,6 +99,7 @@ def create_app(
         setattr(app.state, key, value)
     app.state.health = health
     app.state.settings = settings
+    app.state.companions = companions
     app.include_router(_probes(health))
     for router in routers:
         app.include_router(router)
@@ -100,7 +118,10 @@ def create_app(
 def serve(app: FastAPI, settings: ServiceSettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return."""
     server = _DrainingServer(app, settings)
-    server.run(sockets=[_listen(settings.host, settings.port)])
+    try:
+        server.run(sockets=[_listen(settings.host, settings.port)])
+    finally:
+        shutdown_tracing()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -129,7 +150,8 @@ class _DrainingServer(uvicorn.Server):
         )
         self._health: Health = app.state.health
         self._drain_s = settings.drain_s
-        self._drain: asyncio.Task[None] | None = None
+        self._companions: Sequence[Companion] = app.state.companions
+        self._ending: list[asyncio.Task[None]] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
@@ -165,6 +187,8 @@ class _DrainingServer(uvicorn.Server):
 
     def _exit(self) -> None:
         self.should_exit = True
+        # Beside the HTTP server's end, and not after it: one grace for all.
+        self._ending = [asyncio.ensure_future(companion.stop()) for companion in self._companions]
 
 
 def _in_loop() -> bool:

@@ -14,12 +14,11 @@ from typing import Any
 
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, Problem
 
-from modelyard_common import context, metrics
+from modelyard_common import context, metrics, tracing
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
-from modelyard_common.tracing import child_of
 
 __all__ = ["ASGIApp", "Edge", "RawRoute", "problem_bytes"]
 
@@ -33,6 +32,11 @@ _log = get_logger(__name__)
 _OPEN_PATHS = ("/health", "/metrics", "/ping", "/v2/health")
 """Probes and scrapers carry no token."""
 _BELOW_OPEN_PATHS = tuple(f"{path}/" for path in _OPEN_PATHS)
+_METHODS = frozenset({"GET", "PUT", "POST", "DELETE", "PATCH", "HEAD"})
+_OTHER = "_OTHER"
+"""What OpenTelemetry calls any other method."""
+_MOST_PATH, _MOST_METHOD, _MOST_STATE = 1024, 32, 512
+"""Characters of what callers send that are written down or passed on."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -87,7 +91,7 @@ class Edge:
         offered = headers.get("x-request-id", "")
         request_id = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(8)
         context.request_id.set(request_id)
-        context.traceparent.set(child_of(headers.get("traceparent")))
+        span = self._trace(scope, headers)
         bounded = _BoundedBody(receive, self._max_body_bytes)
         answer = _Answer(send, request_id, bounded)
         started = time.perf_counter()
@@ -99,32 +103,80 @@ class Edge:
         except ModelyardError as exc:
             await answer.problem(exc)
         except Exception as exc:
-            _log.error("request.failed", error=exc, method=scope["method"])
+            _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})
             await answer.problem(ModelyardError("something went wrong here; the log has it under this request id"))
         finally:
             self._in_flight.dec()
-            self._count(scope, raw.template if raw else None, answer.status, time.perf_counter() - started)
+            self._count(scope, raw.template if raw else None, answer.status, time.perf_counter() - started, span)
 
     def _admit(self, scope: Scope, headers: dict[str, str]) -> None:
         path: str = scope["path"]
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise TooLarge(f"the body has {length} bytes; at most {self._max_body_bytes} are taken")
-        if path in _OPEN_PATHS or path.startswith(_BELOW_OPEN_PATHS):
+        if _is_open(path):
             return
         principal = self._authenticator.authenticate(headers.get("authorization"))
         scope["modelyard.principal"] = principal
         context.principal_name.set(principal.name)
 
-    def _count(self, scope: Scope, template: str | None, status: int, took_s: float) -> None:
+    @staticmethod
+    def _trace(scope: Scope, headers: dict[str, str]) -> tracing.Span | None:
+        """Take the caller's trace up, or begin one; return the span, where one is recorded."""
+        parent = tracing.parse_traceparent(headers.get("traceparent"))
+        if parent is not None and len(state := headers.get("tracestate", "")) <= _MOST_STATE and state:
+            context.tracestate.set(state)
+        if not tracing.records(parent) or _is_open(scope["path"]):
+            context.traceparent.set(parent or tracing.new_traceparent())
+            return None
+        host, port = scope.get("server") or ("", 0)
+        method = _method(scope)
+        attributes: dict[str, tracing.Value] = {
+            "http.request.method": _OTHER if method == "other" else method,
+            "url.scheme": scope["scheme"],
+            "url.path": scope["path"][:_MOST_PATH],
+            "server.address": host,
+            "server.port": port or 0,
+        }
+        if (agent := headers.get("user-agent")) is not None:
+            attributes["user_agent.original"] = agent[:_MOST_PATH]
+        span = tracing.start(method, kind="server", parent=parent, attributes=attributes)
+        context.traceparent.set(span.traceparent)
+        return span
+
+    def _count(self, scope: Scope, template: str | None, status: int, took_s: float, span: tracing.Span | None) -> None:
         if template is None:
             route = scope.get("route")
             template = getattr(route, "path", None) or "unmatched"
-        method = scope["method"] if scope["method"] in {"GET", "PUT", "POST", "DELETE", "PATCH", "HEAD"} else "other"
+        method = _method(scope)
         metrics.REQUESTS.labels(service=self._service, method=method, route=template, status=str(status)).inc()
         metrics.REQUEST_SECONDS.labels(service=self._service, method=method, route=template).observe(took_s)
+        if span is not None:
+            span.rename(f"{method} {template}")
+            span.set("http.route", template)
+            span.set("http.response.status_code", status)
+            if status >= 500:
+                span.failed(str(status))
+            span.end()
+        if status < 400 and not _log.says_all:
+            return
         level = _log.debug if status < 400 else _log.info
-        level("request.answered", method=method, route=template, status=status, took_ms=round(took_s * 1e3, 3))
+        ecs = {
+            "http.request.method": scope["method"][:_MOST_METHOD],
+            "http.response.status_code": status,
+            "url.path": scope["path"][:_MOST_PATH],
+            "event.duration": round(took_s * 1e9),
+        }
+        level("request.answered", ecs=ecs, route=template)
+
+
+def _method(scope: Scope) -> str:
+    """Return the method, or ``other``: labels and names are of few values."""
+    return scope["method"] if scope["method"] in _METHODS else "other"
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or path.startswith(_BELOW_OPEN_PATHS)
 
 
 class _Answer:

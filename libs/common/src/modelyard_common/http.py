@@ -17,10 +17,9 @@ from typing import Any
 import httpx
 from modelyard_contracts.problem import Problem
 
-from modelyard_common import context
+from modelyard_common import context, tracing
 from modelyard_common.errors import ModelyardError, Unauthenticated, Unavailable
 from modelyard_common.problems import error_from
-from modelyard_common.tracing import child_of
 
 __all__ = ["CircuitBreaker", "HttpClient"]
 
@@ -122,6 +121,8 @@ class HttpClient:
         self._timeout_s = timeout_s
         self._retries = retries
         self._breaker = CircuitBreaker()
+        url = httpx.URL(base_url)
+        self._shown_url = str(url.copy_with(username=None, password=None, query=None)).rstrip("/")
         self._client = httpx.Client(
             base_url=base_url.rstrip("/"),
             timeout=timeout_s,
@@ -166,7 +167,7 @@ class HttpClient:
         for attempt in range(attempts):
             last = attempt == attempts - 1
             try:
-                response = self._once(method, path, query, json, content, sent, deadline)
+                response = self._once(method, path, query, json, content, sent, deadline, attempt)
             except Unavailable:
                 if last or not self._pause(attempt, deadline):
                     raise
@@ -198,7 +199,13 @@ class HttpClient:
         wait_s = self._timeout_s if timeout_s is None else timeout_s
         sent = self._headers(headers, None)
         try:
-            with self._client.stream(method, path, params=query, headers=sent, timeout=wait_s) as response:
+            with (
+                tracing.call(method, self._service, self._shown_url + path) as span,
+                self._client.stream(
+                    method, path, params=query, headers=sent | tracing.outgoing(), timeout=wait_s
+                ) as response,
+            ):
+                _note(span, response)
                 if not response.is_success:
                     response.read()
                     raise _error(response)
@@ -215,6 +222,7 @@ class HttpClient:
         content: bytes | Iterator[bytes] | None,
         headers: Mapping[str, str],
         deadline: float,
+        attempt: int,
     ) -> httpx.Response:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
@@ -222,16 +230,18 @@ class HttpClient:
         if not self._breaker.allows():
             raise Unavailable(f"{self._service} at {self.base_url} has not answered for a while", retry_after_s=1.0)
         try:
-            response = self._client.request(
-                method,
-                path,
-                params=params,
-                json=json,
-                content=content,
-                headers=headers,
-                timeout=left_s,
-                extensions={_DEADLINE: deadline},
-            )
+            with tracing.call(method, self._service, self._shown_url + path, resend=attempt) as span:
+                response = self._client.request(
+                    method,
+                    path,
+                    params=params,
+                    json=json,
+                    content=content,
+                    headers={**headers, **tracing.outgoing()},
+                    timeout=left_s,
+                    extensions={_DEADLINE: deadline},
+                )
+                _note(span, response)
         except httpx.HTTPError as exc:
             self._breaker.failed()
             raise self._unavailable(exc) from exc
@@ -242,7 +252,7 @@ class HttpClient:
         return Unavailable(f"{self._service} at {self.base_url} cannot be reached ({type(exc).__name__})")
 
     def _headers(self, extra: Mapping[str, str] | None, idempotency_key: str | None) -> dict[str, str]:
-        headers = {"traceparent": child_of(context.traceparent.get())}
+        headers = {}
         if (request := context.request_id.get()) is not None:
             headers["x-request-id"] = request
         if self._token_file is not None:
@@ -266,6 +276,12 @@ class HttpClient:
             return False
         time.sleep(pause_s)
         return True
+
+
+def _note(span: tracing.Span, response: httpx.Response) -> None:
+    span.set("http.response.status_code", response.status_code)
+    if response.status_code >= 400:
+        span.failed(str(response.status_code))
 
 
 def _error(response: httpx.Response) -> ModelyardError:

@@ -1,7 +1,8 @@
-"""Logs are events with fields, written as one ECS JSON object a line (Elastic Common Schema 8).
+"""Logs are events with fields, written as one ECS JSON object a line (Elastic Common Schema 9).
 
 ``get_logger(__name__).info("run.started", run="r-1")``: the event's name goes to ``message`` and
-``event.action``, fields to ``modelyard.*``. Never pass what people sent us: rows and bodies stay out of logs.
+``event.action``, fields to ``modelyard.*``; what ECS has a name for goes under that, by ``ecs``. Never pass what
+people sent us: rows and bodies stay out of logs, also those that an exception quotes.
 """
 
 from __future__ import annotations
@@ -10,22 +11,34 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from pydantic import ValidationError
+
 from modelyard_common import context
+from modelyard_common.identity import Identity
 
 __all__ = ["EcsFormatter", "Logger", "configure_logging", "get_logger"]
 
-_ECS_VERSION = "8.11.0"
+_ECS_VERSION = "9.4.0"
+
+
+Ecs = Mapping[str, Any] | None
+"""Fields by their ECS names, dotted."""
 
 
 class EcsFormatter(logging.Formatter):
     """Turns a record into one line of ECS JSON."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, identity: Identity) -> None:
         super().__init__()
-        self._service = service
+        self._service: dict[str, Any] = {"service.name": identity.service, "service.node.name": identity.host}
+        if identity.version is not None:
+            self._service["service.version"] = identity.version
+        if identity.environment:
+            self._service["service.environment"] = identity.environment
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -34,13 +47,14 @@ class EcsFormatter(logging.Formatter):
             "log.level": record.levelname.lower(),
             "message": record.getMessage(),
             "ecs.version": _ECS_VERSION,
-            "service.name": self._service,
+            **self._service,
             "log.logger": record.name,
             "process.pid": record.process,
         }
         fields: dict[str, Any] | None = getattr(record, "fields", None)
         if fields is not None:
             document["event.action"] = record.getMessage()
+            document |= getattr(record, "ecs", None) or {}
             if fields:
                 document["modelyard"] = fields
         if (request := context.request_id.get()) is not None:
@@ -49,12 +63,7 @@ class EcsFormatter(logging.Formatter):
             _, trace, span, _ = parent.split("-")
             document |= {"trace.id": trace, "span.id": span}
         if record.exc_info and record.exc_info[0] is not None:
-            kind, value, trace_back = record.exc_info
-            document |= {
-                "error.type": kind.__name__,
-                "error.message": str(value),
-                "error.stack_trace": "".join(traceback.format_exception(kind, value, trace_back)),
-            }
+            document |= _error(record.exc_info[1])
         try:
             return json.dumps(document, default=str, ensure_ascii=False, allow_nan=False)
         except (ValueError, TypeError):  # a NaN, a cycle, a key that is no text: a line is never lost for a field
@@ -68,25 +77,56 @@ class Logger:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
-    def _log(self, level: int, event: str, fields: dict[str, Any], error: BaseException | None = None) -> None:
+    def _log(
+        self, level: int, event: str, fields: dict[str, Any], ecs: Ecs = None, error: BaseException | None = None
+    ) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, extra={"fields": fields}, exc_info=error)
+            self._logger.log(level, event, extra={"fields": fields, "ecs": ecs}, exc_info=error)
 
-    def debug(self, event: str, **fields: Any) -> None:
+    @property
+    def says_all(self) -> bool:
+        """Whether debug events are written: where even their fields would cost too much to put together."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
+    def debug(self, event: str, *, ecs: Ecs = None, **fields: Any) -> None:
         """Write an event that only somebody who hunts a bug wants to see."""
-        self._log(logging.DEBUG, event, fields)
+        self._log(logging.DEBUG, event, fields, ecs)
 
-    def info(self, event: str, **fields: Any) -> None:
+    def info(self, event: str, *, ecs: Ecs = None, **fields: Any) -> None:
         """Write an event of normal life."""
-        self._log(logging.INFO, event, fields)
+        self._log(logging.INFO, event, fields, ecs)
 
-    def warning(self, event: str, **fields: Any) -> None:
+    def warning(self, event: str, *, ecs: Ecs = None, **fields: Any) -> None:
         """Write an event that somebody should know of."""
-        self._log(logging.WARNING, event, fields)
+        self._log(logging.WARNING, event, fields, ecs)
 
-    def error(self, event: str, *, error: BaseException | None = None, **fields: Any) -> None:
+    def error(self, event: str, *, error: BaseException | None = None, ecs: Ecs = None, **fields: Any) -> None:
         """Write a failure, with the exception when there is one."""
-        self._log(logging.ERROR, event, fields, error)
+        self._log(logging.ERROR, event, fields, ecs, error)
+
+
+def _error(error: BaseException) -> dict[str, Any]:
+    """Return an exception's fields. One of pydantic's quotes the values that it refused, so its message is our own."""
+    quotes = [one for one in _chain(error) if isinstance(one, ValidationError)]
+    message, stack = str(error), "".join(traceback.format_exception(error))
+    for quoting in quotes:
+        said = str(quoting)
+        message, stack = (text.replace(said, _without_values(quoting)) for text in (message, stack))
+    return {"error.type": type(error).__name__, "error.message": message, "error.stack_trace": stack}
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _without_values(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    places = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in found)
+    return f"{error.title}: {places}"
 
 
 def get_logger(name: str) -> Logger:
@@ -94,10 +134,10 @@ def get_logger(name: str) -> Logger:
     return Logger(name)
 
 
-def configure_logging(service: str, level: str = "info", stream: TextIO | None = None) -> None:
+def configure_logging(identity: Identity, level: str = "info", stream: TextIO | None = None) -> None:
     """Send every record of this process to stream (standard error) as ECS JSON."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(EcsFormatter(service))
+    handler.setFormatter(EcsFormatter(identity))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

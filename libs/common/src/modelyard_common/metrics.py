@@ -14,13 +14,26 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-__all__ = ["IN_FLIGHT", "LATENCY_BUCKETS_S", "REQUESTS", "REQUEST_SECONDS", "Snapshot", "render"]
+__all__ = [
+    "GRPC_REQUESTS",
+    "GRPC_SECONDS",
+    "IN_FLIGHT",
+    "LATENCY_BUCKETS_S",
+    "REQUESTS",
+    "REQUEST_SECONDS",
+    "Snapshot",
+    "render",
+]
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 REQUESTS = Counter("modelyard_http_requests_total", "HTTP requests answered", ["service", "method", "route", "status"])
 REQUEST_SECONDS = Histogram(
     "modelyard_http_request_seconds", "Time to answer", ["service", "method", "route"], buckets=LATENCY_BUCKETS_S
+)
+GRPC_REQUESTS = Counter("modelyard_grpc_requests_total", "gRPC calls answered", ["service", "method", "code"])
+GRPC_SECONDS = Histogram(
+    "modelyard_grpc_request_seconds", "Time to answer", ["service", "method"], buckets=LATENCY_BUCKETS_S
 )
 IN_FLIGHT = Gauge("modelyard_http_requests_in_flight", "Requests being answered", ["service"])
 

@@ -1,4 +1,5 @@
-"""Settings that every service has. Each comes from one environment variable, ``MODELYARD_<SERVICE>_<FIELD>``.
+"""Settings that every service has. Each comes from one environment variable, ``MODELYARD_<SERVICE>_<FIELD>``; where
+traces go may also come from the variable that OpenTelemetry has for it.
 
 A service subclasses ``ServiceSettings`` with its own prefix; nothing else reads the environment.
 """
@@ -6,13 +7,17 @@ A service subclasses ``ServiceSettings`` with its own prefix; nothing else reads
 from __future__ import annotations
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 __all__ = ["ServiceSettings", "is_loopback"]
+
+_STANDARD = {"otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
+"""What is the same for every program of an installation, and has a name of its own there."""
 
 
 def is_loopback(host: str) -> bool:
@@ -30,7 +35,12 @@ class ServiceSettings(BaseSettings):
 
     # The docstring of a setting is its description in what is generated from it, such as the charts' schemas.
     model_config = SettingsConfigDict(
-        env_prefix="MODELYARD_", frozen=True, extra="ignore", use_attribute_docstrings=True
+        env_prefix="MODELYARD_",
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        # What is wrong is logged, and a database's URL has a password.
+        hide_input_in_errors=True,
     )
 
     host: str = "127.0.0.1"
@@ -50,6 +60,13 @@ class ServiceSettings(BaseSettings):
     """require: ``python -m modelyard_<service>.migrate`` has run before; an older schema keeps the service from
     starting."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    environment: str = Field("", max_length=63)
+    """Which installation this is, such as production: part of every log line and trace."""
+    otlp_endpoint: str | None = Field(None, pattern=r"^https?://[^/\s]+(/[^\s]*)?$")
+    """Base URL of an OTLP/HTTP receiver of traces, such as http://collector:4318; none, and no spans are made. Without
+    this OpenTelemetry's own variable, OTEL_EXPORTER_OTLP_ENDPOINT, is taken."""
+    trace_ratio: float = Field(1.0, ge=0, le=1)
+    """Share of the traces that begin here which are recorded; whoever calls with a trace has decided for it."""
     drain_s: float = Field(0.5, ge=0, le=600)
     """Seconds to keep serving after SIGTERM while load balancers notice that we are not ready."""
     grace_s: float = Field(20.0, ge=0, le=3600)
@@ -61,6 +78,25 @@ class ServiceSettings(BaseSettings):
     drift_url: str = "http://127.0.0.1:8083"
     inference_url: str = "http://127.0.0.1:8080"
     mlflow_url: str = "http://127.0.0.1:8085"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Look into the variables that others have given a name last."""
+        common = {field: os.environ[name] for field, name in _STANDARD.items() if os.environ.get(name)}
+        others = InitSettingsSource(settings_cls, init_kwargs=common)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings, others
+
+    @field_validator("otlp_endpoint", mode="before")
+    @classmethod
+    def _nowhere(cls, value: object) -> object:
+        return value or None  # a variable that is passed on from somewhere is empty when it is not set there
 
     @model_validator(mode="after")
     def _safe_to_listen(self) -> Self:

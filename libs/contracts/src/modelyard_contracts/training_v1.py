@@ -102,6 +102,12 @@ class JobSpec(View):
     work_dir: str
     termination_log: str | None = None
     """A file for the last report as well, where ``work_dir`` does not outlive the job; it keeps 4,096 bytes."""
+    traceparent: str | None = None
+    """The trace that the run belongs to (W3C Trace Context)."""
+    otlp_endpoint: str | None = None
+    """Where the job's spans go; none: it makes none."""
+    environment: str = ""
+    """Which installation it works for, as its log lines have it."""
 
 
 class RunReport(Request):

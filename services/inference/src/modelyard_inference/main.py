@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from modelyard_common.app import serve
-from modelyard_common.logs import configure_logging
+from modelyard_common.process import begin
 
 from modelyard_inference.settings import InferenceSettings
 from modelyard_inference.wiring import build
@@ -19,8 +19,7 @@ _SWITCH_S = 0.0005
 def main() -> None:
     """Serve until SIGTERM."""
     sys.setswitchinterval(_SWITCH_S)
-    settings = InferenceSettings()
-    configure_logging("inference", settings.log_level)
+    settings = begin("inference", InferenceSettings)
     settings.home.mkdir(parents=True, exist_ok=True)
     serve(build(settings), settings)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelyard_common.app import serve
 from modelyard_common.cluster import Cluster
-from modelyard_common.logs import configure_logging
+from modelyard_common.process import begin
 
 from modelyard_operator.settings import OperatorSettings
 from modelyard_operator.wiring import build
@@ -14,8 +14,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve until SIGTERM."""
-    settings = OperatorSettings()
-    configure_logging("operator", settings.log_level)
+    settings = begin("operator", OperatorSettings)
     serve(build(settings, Cluster.connect(settings.kubeconfig, timeout_s=settings.call_timeout_s)), settings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelyard_common.app import serve
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import prepare
-from modelyard_common.logs import configure_logging
+from modelyard_common.process import begin
 
 from modelyard_registry.settings import RegistrySettings
 from modelyard_registry.wiring import build
@@ -15,8 +15,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve until SIGTERM."""
-    settings = RegistrySettings()
-    configure_logging("registry", settings.log_level)
+    settings = begin("registry", RegistrySettings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database("registry"))
     prepare(database, "modelyard_registry", settings.migrations)

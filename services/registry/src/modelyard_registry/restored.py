@@ -10,7 +10,8 @@ from __future__ import annotations
 from modelyard_common.clock import SystemClock
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import prepare
-from modelyard_common.logs import configure_logging, get_logger
+from modelyard_common.logs import get_logger
+from modelyard_common.process import begin
 
 from modelyard_registry.adapters.store import SqlTransactions
 from modelyard_registry.settings import RegistrySettings
@@ -25,8 +26,7 @@ _log = get_logger(__name__)
 def main() -> None:
     """Declare the database that ``MODELYARD_REGISTRY_DATABASE_URL`` names as restored."""
     # Nothing listens here, so the tokens that an image's own settings ask for are not needed.
-    settings = RegistrySettings(host="127.0.0.1", auth="none")
-    configure_logging("registry", settings.log_level)
+    settings = begin("registry", RegistrySettings, host="127.0.0.1", auth="none")
     database = Database(settings.database("registry"))
     try:
         prepare(database, "modelyard_registry", "require")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,6 +13,7 @@ from modelyard_client import DriftClient, RegistryClient, TrainingClient
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Conflict, ModelyardError, NotFound, Overloaded, Unavailable
 from modelyard_common.logs import get_logger
+from modelyard_common.tracing import Span, span
 from modelyard_contracts.bundle_v1 import BundleManifest
 from modelyard_contracts.evaluation_v1 import Evaluation
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
@@ -65,10 +67,14 @@ class Reporter:
         self._seq = 0
         self._stage = "start"
         self._progress = 0.0
+        self._span = ExitStack()
+        self._its: Span | None = None
 
     def stage(self, stage: str, progress: float) -> None:
         """Say which stage begins, and how much of the run is behind it (0 to 1)."""
         self._stage, self._progress = stage, progress
+        self.close()
+        self._its = self._span.enter_context(span(f"run {stage}"))
         _log.info("run.stage", stage=stage, progress=progress)
         try:
             self._client.report(self._run, self._next(), timeout_s=_PROGRESS_TIMEOUT_S)
@@ -92,13 +98,20 @@ class Reporter:
 
     def failed(self, reason: str) -> None:
         """Tell the outcome of a run that did not."""
+        if self._its is not None:
+            self._its.failed("RunFailed")
         self._final(self._next().model_copy(update={"outcome": "failed", "reason": reason}))
+
+    def close(self) -> None:
+        """End the span of the last stage; a second call does nothing."""
+        self._span.close()
 
     def _next(self) -> RunReport:
         self._seq += 1
         return RunReport(seq=self._seq, stage=self._stage, progress=self._progress)
 
     def _final(self, report: RunReport) -> None:
+        self.close()
         part = self._exit_file.with_suffix(".part")
         part.write_text(report.model_dump_json())
         part.replace(self._exit_file)

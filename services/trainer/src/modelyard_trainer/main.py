@@ -15,7 +15,10 @@ from typing import NoReturn
 from modelyard_client import DriftClient, RegistryClient, TrainingClient
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import ModelyardError
+from modelyard_common.identity import Identity
 from modelyard_common.logs import configure_logging, get_logger
+from modelyard_common.process import log_last_words
+from modelyard_common.tracing import configure_tracing, shutdown_tracing, span
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
 from modelyard_contracts.training_v1 import JobSpec
 from pydantic import ValidationError
@@ -31,7 +34,8 @@ _log = get_logger(__name__)
 
 def main() -> None:
     """Run the job that the first argument, or ``MODELYARD_JOB``, names."""
-    configure_logging("trainer")
+    configure_logging(Identity("trainer"))
+    log_last_words()
     signal.signal(signal.SIGTERM, _cancel)
     path = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("MODELYARD_JOB", "")
     try:
@@ -39,7 +43,24 @@ def main() -> None:
     except (OSError, ValidationError) as exc:
         _log.error("job.unreadable", error=exc)
         sys.exit("the job file cannot be read: name it as the first argument")
-    sys.exit(_run(job))
+    identity = Identity("trainer", job.environment)
+    configure_logging(identity)
+    # Whether the trace is recorded was decided where it began.
+    configure_tracing(identity, endpoint=job.otlp_endpoint, ratio=0.0)
+    try:
+        code = _traced(job)
+    finally:
+        shutdown_tracing()
+    sys.exit(code)
+
+
+def _traced(job: JobSpec) -> int:
+    attributes = {"modelyard.model": job.model, "modelyard.run": job.run}
+    with span("run", kind="consumer", parent=job.traceparent, attributes=attributes) as its:
+        code = _run(job)
+        if code:
+            its.failed(f"exit code {code}")
+        return code
 
 
 def _cancel(number: int, frame: FrameType | None) -> NoReturn:
@@ -83,6 +104,8 @@ def _run(job: JobSpec) -> int:
         _log.error("run.crashed", error=exc)
         reporter.failed(f"the training job crashed with {type(exc).__name__}; its log says where")
         return 1
+    finally:
+        reporter.close()
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelyard_common.app import serve
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import prepare
-from modelyard_common.logs import configure_logging
+from modelyard_common.process import begin
 
 from modelyard_training.settings import TrainingSettings
 from modelyard_training.wiring import build
@@ -15,8 +15,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve until SIGTERM."""
-    settings = TrainingSettings()
-    configure_logging("training", settings.log_level)
+    settings = begin("training", TrainingSettings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database("training"))
     prepare(database, "modelyard_training", settings.migrations)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import migrate
-from modelyard_common.logs import configure_logging
+from modelyard_common.process import begin
 
 from modelyard_training.settings import TrainingSettings
 
@@ -14,8 +14,7 @@ __all__ = ["main"]
 def main() -> None:
     """Migrate the database that ``MODELYARD_TRAINING_DATABASE_URL`` names."""
     # Nothing listens here, so the tokens that an image's own settings ask for are not needed.
-    settings = TrainingSettings(host="127.0.0.1", auth="none")
-    configure_logging("training", settings.log_level)
+    settings = begin("training", TrainingSettings, host="127.0.0.1", auth="none")
     migrate(Database(settings.database("training")), "modelyard_training")
 
 

@@ -195,6 +195,8 @@ def _addresses(settings: TrainingSettings) -> Addresses:
         drift_url=settings.drift_url,
         mlflow_url=settings.mlflow_url,
         token_file=str(settings.token_file.absolute()) if settings.token_file else None,
+        otlp_endpoint=settings.otlp_endpoint,
+        environment=settings.environment,
     )
 
 

@@ -62,6 +62,7 @@ class RunRow(Base):
     mlflow_run_id: Mapped[str | None] = mapped_column(Text)
     metrics: Mapped[dict[str, float]] = mapped_column(JsonColumn)
     evaluation: Mapped[dict[str, Any] | None] = mapped_column(JsonColumn)
+    traceparent: Mapped[str | None] = mapped_column(String(55))
 
 
 class ClaimRow(Base):

@@ -42,6 +42,7 @@ _SAME_IN_A_RUN = (
     "report_digest",
     "version",
     "mlflow_run_id",
+    "traceparent",
 )
 _SAME_IN_A_SCHEDULE = ("model", "cron", "next_due", "last_due", "last_run", "note", "retry_at")
 

@@ -107,6 +107,8 @@ class Run:
     mlflow_run_id: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     evaluation: Mapping[str, Any] | None = None
+    traceparent: str | None = None
+    """The trace in which it was asked for; its job goes on with it."""
 
     @property
     def over(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from modelyard_common.clock import Clock
 from modelyard_common.errors import ModelyardError, Unavailable
 from modelyard_common.logs import get_logger
+from modelyard_common.tracing import start, within
 from modelyard_contracts.training_v1 import JobSpec, RunReport, RunTrigger
 from pydantic import ValidationError
 
@@ -32,13 +33,15 @@ _TAIL_BYTES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a job finds the platform."""
+    """Where a job finds the platform, and who else hears of it."""
 
     training_url: str
     registry_url: str
     drift_url: str | None
     mlflow_url: str
     token_file: str | None = None
+    otlp_endpoint: str | None = None
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,10 @@ class Observe:
             run = reader.run(run_id)
         if run is None or run.state is State.PENDING or run.settled:
             return
-        seen = self.launcher.sight(run.id, run.attempts)
-        step = next_step(run, seen, now=self.clock.now(), policy=self.policy)
-        self._do(run, seen, step)
+        with within(run.traceparent):
+            seen = self.launcher.sight(run.id, run.attempts)
+            step = next_step(run, seen, now=self.clock.now(), policy=self.policy)
+            self._do(run, seen, step)
 
     def _do(self, run: Run, seen: Sighting, step: Step) -> None:
         match step.do:
@@ -84,14 +88,19 @@ class Observe:
                 pass
 
     def _launch(self, run: Run) -> None:
+        its = start("launch run", attributes={"modelyard.run": run.id, "modelyard.attempt": run.attempts})
         try:
             self.launcher.launch(self._job(run))
         except Unavailable as exc:
+            # The span is left as it is, and so never seen: it is tried again several times a second.
             log.warning("run.launch_delayed", run=run.id, attempt=run.attempts, reason=str(exc))
             self._record(run, replace(run, reason=f"cannot be launched yet: {exc}"))
         except ModelyardError as exc:
+            its.failed(type(exc).__name__)
+            its.end()
             self._record(run, finish(run, State.FAILED, self.clock.now(), f"could not be launched: {exc}"))
         else:
+            its.end()
             log.info("run.launched", run=run.id, model=run.model, attempt=run.attempts)
 
     def _end(self, run: Run, seen: Sighting, step: Step) -> None:
@@ -178,5 +187,8 @@ class Observe:
             token_file=self.addresses.token_file,
             timeout_s=self._left_s(run),
             work_dir="",
+            traceparent=run.traceparent,
+            otlp_endpoint=self.addresses.otlp_endpoint,
+            environment=self.addresses.environment,
         )
         return spec.model_dump(mode="json")

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Conflict, NotFound, Overloaded
+from modelyard_common.tracing import span
 from modelyard_contracts.durations import duration_s
 
 from modelyard_training.domain.ports import Claim, KnownModel, Labels, Models, Reader, Transactions
@@ -81,6 +82,20 @@ class Submit:
         """Put a run for a model into the queue, unless one of the claims has a run."""
         if model.spec.paused:
             raise Conflict(f"model {model.name!r} is paused; set spec.paused to false to train it")
+        attributes = {"modelyard.model": model.name, "modelyard.trigger": trigger.kind}
+        with span("submit run", kind="producer", attributes=attributes) as its:
+            submitted = self._enqueue(model, trigger, claims, until_label_seq, its.traceparent)
+            its.set("modelyard.run", submitted.run.id)
+        return submitted
+
+    def _enqueue(
+        self,
+        model: KnownModel,
+        trigger: Trigger,
+        claims: Sequence[Claim],
+        until_label_seq: int | None,
+        traceparent: str,
+    ) -> Submitted:
         until = self._until(model, until_label_seq)
         now = self.clock.now()
         run = Run(
@@ -92,6 +107,7 @@ class Submit:
             timeout_s=duration_s(model.spec.train.timeout),
             created=now,
             until_label_seq=until,
+            traceparent=traceparent,
         )
         with self.transactions.write() as store:
             store.lock_queue()
