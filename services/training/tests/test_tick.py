@@ -94,7 +94,7 @@ def test_a_lost_process_is_launched_again_once_under_the_same_run(yard: Any) -> 
     yard.launcher.lose(run, 1)
     yard.tick()
     assert yard.launcher.launches == [(run, 1), (run, 2)]
-    assert (yard.run(run).attempts, yard.state(run)) == (2, State.STARTING)
+    assert (yard.run(run).attempts, yard.state(run)) == (2, State.RUNNING)
     yard.report(run, RunReport(seq=0, stage="load", progress=0.1))
     assert yard.run(run).stage == "load"
     yard.launcher.logs[run] = "Killed"
@@ -133,7 +133,7 @@ def test_a_result_that_cannot_be_read_is_no_result(yard: Any) -> None:
 
 def test_a_cancelled_run_ends_when_its_process_does(yard: Any) -> None:
     run = begun(yard)
-    assert yard.cancel(run).state is State.STARTING
+    assert yard.cancel(run).state is State.RUNNING
     yard.tick()
     assert yard.launcher.terminated == [run]
     yard.tick()
@@ -232,6 +232,17 @@ def test_a_run_whose_job_was_deleted_by_hand_is_named_and_never_started_again(ya
     found = yard.run(run)
     assert (found.state, found.settled) == (State.FAILED, True)
     assert "somebody deleted it" in found.reason
+    assert yard.launcher.launches == [(run, 1)]
+
+
+def test_a_job_that_is_deleted_before_anybody_looked_at_it_is_not_launched_again(yard: Any) -> None:
+    run = begun(yard)
+    del yard.launcher.sightings[run, 1]
+    for _ in range(3):
+        yard.tick()
+
+    assert yard.state(run) is State.FAILED
+    assert "somebody deleted it" in yard.run(run).reason
     assert yard.launcher.launches == [(run, 1)]
 
 

@@ -102,6 +102,8 @@ class Observe:
         else:
             its.end()
             log.info("run.launched", run=run.id, model=run.model, attempt=run.attempts)
+            # From here on it is known to have been launched: if it is gone at the next look, somebody removed it.
+            self._record(run, mark_running(run))
 
     def _end(self, run: Run, seen: Sighting, step: Step) -> None:
         """End a run whose process is gone, or begin again; a result that the job left behind goes before both."""
