@@ -10,6 +10,8 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from modelyard_client import DriftClient, RegistryClient
 from modelyard_common.app import create_app
+from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.tokens import TokenFile
 from modelyard_common.clock import Clock, SystemClock
 from modelyard_common.health import Health
 from modelyard_common.tasks import StopSignal, Task
@@ -24,6 +26,7 @@ from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
 from modelyard_inference.api import admin, repository, scoring, v1, v2
 from modelyard_inference.api.front import Bounds, Front
+from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.api.services import InferenceServices, SpoolView
 from modelyard_inference.settings import InferenceSettings
@@ -167,6 +170,17 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         routing_age_s=lambda: watch.age_s,
         shadow_rows=lambda: shadow.waiting_rows,
     )
+    tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
+    grpc_server = GrpcServer(
+        front,
+        served,
+        lifecycle,
+        health,
+        Authenticator(tokens),
+        host=settings.host,
+        port=settings.grpc_port,
+        grace_s=settings.grace_s,
+    )
     return create_app(
         service="inference",
         settings=settings,
@@ -176,6 +190,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         on_close=[lane.close, candidate_lane.close, spool.close, registry.close, follower.close, drift.close],
         state={"inference": services},
         raw_routes=HotPath(front).routes(),
+        companions=[grpc_server],
     )
 
 
