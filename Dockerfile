@@ -100,7 +100,7 @@ ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_training.main"]
 
 FROM runtime AS inference
 ENV MODELYARD_INFERENCE_HOST=0.0.0.0 MODELYARD_INFERENCE_AUTH=token MODELYARD_INFERENCE_DATA_DIR=/data
-EXPOSE 8080
+EXPOSE 8080 8090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/opt/modelyard/healthcheck.py", "INFERENCE", "8080"]
 ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_inference.main"]
 
