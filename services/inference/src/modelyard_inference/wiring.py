@@ -18,6 +18,7 @@ from modelyard_common.tasks import StopSignal, Task
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.bundles import BundleCache
+from modelyard_inference.adapters.columnar import ColumnarProcess
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.adapters.payload_spool import PayloadSpool
@@ -128,6 +129,8 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         candidate_share=settings.candidate_share,
     )
     bounds = Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
+    table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
+    tables = ColumnarProcess(table_lane, most_rows=settings.max_rows, most_bytes=settings.max_body_bytes)
     front = Front(predict, served, clock, bounds)
 
     def show(stop: StopSignal) -> None:
@@ -170,8 +173,33 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         routing_age_s=lambda: watch.age_s,
         shadow_rows=lambda: shadow.waiting_rows,
     )
+    return create_app(
+        service="inference",
+        settings=settings,
+        routers=[repository.router, v2.router, scoring.router, admin.router, v1.router],
+        health=health,
+        tasks=tasks,
+        on_close=[
+            tables.close,
+            table_lane.close,
+            lane.close,
+            candidate_lane.close,
+            spool.close,
+            registry.close,
+            follower.close,
+            drift.close,
+        ],
+        state={"inference": services},
+        raw_routes=HotPath(front, tables).routes(),
+        companions=[_grpc_server(settings, front, served, lifecycle, health)],
+    )
+
+
+def _grpc_server(
+    settings: InferenceSettings, front: Front, served: ServedModels, lifecycle: Lifecycle, health: Health
+) -> GrpcServer:
     tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
-    grpc_server = GrpcServer(
+    return GrpcServer(
         front,
         served,
         lifecycle,
@@ -180,17 +208,6 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         host=settings.host,
         port=settings.grpc_port,
         grace_s=settings.grace_s,
-    )
-    return create_app(
-        service="inference",
-        settings=settings,
-        routers=[repository.router, v2.router, scoring.router, admin.router, v1.router],
-        health=health,
-        tasks=tasks,
-        on_close=[lane.close, candidate_lane.close, spool.close, registry.close, follower.close, drift.close],
-        state={"inference": services},
-        raw_routes=HotPath(front).routes(),
-        companions=[grpc_server],
     )
 
 
