@@ -21,7 +21,7 @@ demo: .venv/.ready ## The same, finite; the last line of standard output is one 
 	$(BIN)/modelyard demo electricity --exit --json
 
 ##@ Test
-.PHONY: test test-fast test-slow test-cluster
+.PHONY: test test-fast test-slow test-cluster test-member test-charts test-whole
 # What starts the whole platform has both cores for itself; everything else shares them.
 test: test-fast ## The whole suite: units, conformance, real processes, one full demo (under 15 minutes)
 	$(BIN)/pytest -m "acceptance and not slow and not cluster"
@@ -34,6 +34,16 @@ test-slow: .venv/.ready ## What takes longer: the demo's controls, and the whole
 
 test-cluster: .venv/.ready ## Images and charts for real: a container engine, a Kubernetes (KUBECONFIG's, else one made here)
 	$(BIN)/pytest -m cluster
+
+test-member: .venv/.ready ## The tests of one member: make test-member MEMBER=libs/stats
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not acceptance" $(MEMBER)
+
+test-charts: .venv/.ready ## The charts and what Argo CD makes of them, rendered by both majors of Helm
+	$(BIN)/pytest -n 2 --dist loadfile -m "not cluster" tests/chart tests/argocd
+
+test-whole: .venv/.ready ## What looks at the whole: architecture, documents, pipelines, the platform as processes
+	$(BIN)/pytest -m "not slow and not cluster" --ignore=tests/chart --ignore=tests/argocd tests
+	$(BIN)/pytest -m "acceptance and not slow and not cluster" cli
 
 ##@ Check
 .PHONY: check lint types layers generated fmt
@@ -54,6 +64,7 @@ generated: .venv/.ready ## The lock, JSON schemas, the CRD and charts' values ar
 	$(BIN)/python -m modelyard_contracts.schemas --check libs/contracts/tests/goldens
 	$(BIN)/python -m modelyard_contracts.crd --check $(CRD)
 	$(BIN)/python -m tools.charts.write --check
+	$(BIN)/python -m tools.ci --check
 
 fmt: .venv/.ready ## Format, mend what can be mended, and write the generated files again
 	$(BIN)/ruff check --fix .
@@ -61,17 +72,68 @@ fmt: .venv/.ready ## Format, mend what can be mended, and write the generated fi
 	$(BIN)/python -m modelyard_contracts.schemas libs/contracts/tests/goldens
 	$(BIN)/python -m modelyard_contracts.crd $(CRD)
 	$(BIN)/python -m tools.charts.write
+	$(BIN)/python -m tools.ci
 
 ##@ Deploy
-.PHONY: images charts secrets
+.PHONY: images image charts secrets
 images: .venv/.ready ## Build all images with the engine that is here, and print what each adds to its base
 	$(BIN)/python -m tools.images
+
+image: .venv/.ready ## Build one image: make image IMAGE=registry
+	$(BIN)/python -m tools.images $(IMAGE)
 
 charts: .venv/.ready ## Package the Helm charts into build/charts
 	$(BIN)/python -m tools.charts.build build/charts
 
 secrets: .venv/.ready ## Make the secrets of docker-compose.yml, once
 	$(BIN)/python -m tools.compose.secrets
+
+##@ Deliver
+.PHONY: sbom scan models models-plan push scan-image sign publish publish-charts bump promotion ci-image
+sbom: .venv/.ready ## Bills of materials of all images from the lock, CycloneDX, into build/sbom
+	$(BIN)/python -m tools.ci.sbom build/sbom --uv $(UV)
+
+# Vulnerabilities that do not concern us: --ignore-vuln ID, each with its reason in a comment here.
+WAIVED :=
+scan: .venv/.ready ## Look every package of the lock up in OSV's database of vulnerabilities (OSV_URL: in a mirror of it)
+	@mkdir -p build
+	$(UV) export --quiet --frozen --all-packages --no-dev --no-emit-workspace --output-file build/requirements.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement build/requirements.txt \
+		--vulnerability-service osv $(if $(OSV_URL),--osv-url $(OSV_URL)) $(WAIVED)
+
+models: .venv/.ready ## Validate every manifest that is in git
+	@for path in $(wildcard examples/*/model.yaml deploy/argocd/envs/*/models); do \
+		$(BIN)/modelyard validate --file "$$path" || exit; done
+
+models-plan: .venv/.ready ## What a merge would do to the models of an environment: make models-plan ENVIRONMENT=dev
+	@if [ -d "deploy/argocd/envs/$(ENVIRONMENT)/models" ]; then \
+		$(BIN)/modelyard apply --dry-run --file "deploy/argocd/envs/$(ENVIRONMENT)/models"; \
+	else echo "$(ENVIRONMENT) has no models in git"; fi
+
+push: .venv/.ready ## CI: push a built image to CI_IMAGES, and note its digest: make push IMAGE=registry
+	$(BIN)/python -m tools.ci.supply push $(IMAGE)
+
+scan-image: .venv/.ready ## CI: trivy, on the images that were pushed
+	$(BIN)/python -m tools.ci.supply scan $(IMAGE)
+
+sign: .venv/.ready ## CI: cosign, on the digests that were pushed; attests the bills of materials
+	$(BIN)/python -m tools.ci.supply sign $(IMAGE)
+
+publish: .venv/.ready ## CI: copy what was pushed, with signatures, to RELEASE_IMAGES
+	$(BIN)/python -m tools.ci.supply publish $(IMAGE)
+
+publish-charts: .venv/.ready ## CI: push the charts to RELEASE_CHARTS
+	$(BIN)/python -m tools.ci.supply charts
+
+bump: .venv/.ready ## CI: pin the digests that were pushed in an environment: make bump ENVIRONMENT=dev
+	$(BIN)/python -m tools.ci.deliver bump $(ENVIRONMENT)
+
+promotion: .venv/.ready ## CI: a merge request with the rendered difference: make promotion FROM=dev TO=staging
+	$(BIN)/python -m tools.ci.deliver promote $(FROM) $(TO)
+
+ci-image: ## CI: build and push the image that the jobs of this section run in, TOOLS_IMAGE
+	docker build --tag "$(TOOLS_IMAGE)" deploy/ci
+	docker push --quiet "$(TOOLS_IMAGE)"
 
 ##@ Measure
 .PHONY: bench bench-inference bench-drift

@@ -107,6 +107,7 @@ def servers_of(folder: Path, surroundings_port: int) -> list[Server]:
     echo, ours, plain = free_port(), free_port(), free_port()
     settings = {
         "MODELYARD_INFERENCE_PORT": str(ours),
+        "MODELYARD_INFERENCE_GRPC_PORT": "0",
         "MODELYARD_INFERENCE_REGISTRY_URL": around,
         "MODELYARD_INFERENCE_DRIFT_URL": around,
         "MODELYARD_INFERENCE_DATA_DIR": str(folder / "data"),

@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # Installs what the suite needs beyond Python: Prometheus and its Alertmanager, so that scraping, queries, rules and
-# the routing of alerts are tried for real. Without root nothing is installed; the tests concerned then say why they
-# are skipped.
+# the routing of alerts are tried for real; npm and rsync, with which GitLab's pipeline is. Without root nothing is
+# installed; the tests concerned then say why they are skipped.
 set -euo pipefail
 
-if command -v prometheus >/dev/null && command -v amtool >/dev/null; then
+missing=()
+command -v prometheus >/dev/null || missing+=(prometheus)
+command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
+command -v npm >/dev/null || missing+=(npm)
+command -v rsync >/dev/null || missing+=(rsync)
+if [ ${#missing[@]} = 0 ]; then
     exit 0
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "prometheus and amtool are not installed and cannot be (no root, or no apt-get): tests will be skipped" >&2
+    echo "not installed: ${missing[*]}; installing takes root and apt-get: tests will be skipped" >&2
     exit 0
 fi
 export DEBIAN_FRONTEND=noninteractive
@@ -17,4 +22,4 @@ apt-get update -qq
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 chmod +x /usr/sbin/policy-rc.d
 trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-apt-get install -y -qq --no-install-recommends prometheus prometheus-alertmanager >/dev/null
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

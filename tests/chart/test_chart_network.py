@@ -190,6 +190,8 @@ def test_clients_and_narrower_destinations_are_what_was_asked_for(helm: Helm) ->
     firewall = Firewall(helm.render("modelyard", merged(profile("small"), values)))
 
     assert firewall.lets_in("inference", 8080, _pod({}, ingress))
+    assert firewall.lets_in("inference", 8090, _pod({}, ingress))
+    assert not firewall.lets_in("inference", 8090, _pod({}, MONITORING))
     assert not firewall.lets_in("registry", 8081, _pod({}, ingress))
     assert not any(firewall.lets_in(one, port, _pod({}, MONITORING)) for one, port in PORTS.items())
     assert firewall.lets_out("drift", 5432, _pod({"app": "postgresql"}))

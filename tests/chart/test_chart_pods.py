@@ -259,7 +259,7 @@ def test_charts_run_the_images_that_are_built_as_they_are_built(helm: Helm) -> N
             continue
         [container] = found[package].spec["containers"]
         assert container["image"].rpartition(":")[0] == image.tag().rpartition(":")[0]
-        assert [port["containerPort"] for port in container["ports"]] == [image.port]
+        assert container["ports"][0]["containerPort"] == image.port
         assert "command" not in container, "the image's own entry point serves"
     [trainer] = trainer_job(documents)["spec"]["template"]["spec"]["containers"]
     assert trainer["image"].rpartition(":")[0] == IMAGES["trainer"].tag().rpartition(":")[0]

@@ -76,7 +76,7 @@ def running(service: str, told: dict[str, str], log: Path) -> Iterator[tuple[sub
     """Start a service as its image does, at another port; give the process and its address."""
     port = free_port()
     prefix = f"MODELYARD_{service.upper()}_"
-    told |= {f"{prefix}PORT": str(port), f"{prefix}HOST": "127.0.0.1"}
+    told |= {f"{prefix}PORT": str(port), f"{prefix}HOST": "127.0.0.1", f"{prefix}GRPC_PORT": "0"}
     if service in ("training", "operator"):
         told[f"{prefix}KUBECONFIG"] = str(log.parent / "kubeconfig")
     with log.open("wb") as output:

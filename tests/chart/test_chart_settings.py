@@ -110,7 +110,8 @@ def test_files_and_folders_that_settings_name_are_mounted(
     }
     assert [item["key"] for item in auth["items"]] == ["tokens", service]
     assert str(settings.data_dir) in mounts
-    assert settings.port == container["ports"][0]["containerPort"]
+    listening = {"port": settings.port} | settings.model_dump(include={"grpc_port"})
+    assert list(listening.values()) == [port["containerPort"] for port in container["ports"]]
 
 
 @pytest.mark.parametrize("service", MIGRATED)

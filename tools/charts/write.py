@@ -30,7 +30,18 @@ _BANNER = "Written by `python -m tools.charts.write`; declare values in tools/ch
 _WIDTH = 112
 
 CHART_OWNED = frozenset(
-    {"host", "port", "auth", "tokens_file", "token_file", "data_dir", "database_url", "migrations", "log_level"}
+    {
+        "host",
+        "port",
+        "grpc_port",
+        "auth",
+        "tokens_file",
+        "token_file",
+        "data_dir",
+        "database_url",
+        "migrations",
+        "log_level",
+    }
     | {"drain_s", "grace_s", "flush_s", "registry_url", "training_url", "drift_url", "inference_url", "mlflow_url"}
     | {"instance", "environment", "otlp_endpoint", "trace_ratio"}
 )

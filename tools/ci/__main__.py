@@ -41,7 +41,9 @@ def document() -> dict[str, Any]:
 
 
 def _job(template: str, sources: list[str], **variables: str) -> dict[str, Any]:
-    condition = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH" if template == ".push" else "$CI_MERGE_REQUEST_IID"
+    # A schedule has no changes to look at: GitLab would take every job in.
+    merged = '$CI_PIPELINE_SOURCE != "schedule" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH'
+    condition = merged if template == ".push" else "$CI_MERGE_REQUEST_IID"
     changes = sorted({*sources, *EVERYWHERE})
     return {"extends": template, "variables": variables, "rules": [{"if": condition, "changes": changes}]}
 
@@ -51,11 +53,11 @@ def text() -> str:
     return HEADER + yaml.dump(document(), sort_keys=False, width=120)
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Write, or compare."""
     parser = argparse.ArgumentParser(prog="python -m tools.ci", description="Write the path-aware jobs of GitLab.")
     parser.add_argument("--check", action="store_true", help="compare; exit with 1 when the file is stale")
-    if not parser.parse_args().check:
+    if not parser.parse_args(words).check:
         FILE.parent.mkdir(parents=True, exist_ok=True)
         FILE.write_text(text())
     elif not FILE.is_file() or FILE.read_text() != text():

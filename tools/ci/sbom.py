@@ -2,8 +2,9 @@
 
     python -m tools.ci.sbom build/sbom
 
-uv knows the closure of a member and every hash; what it writes bears the time and a random number, which are replaced,
-so that the same lock gives the same bill. What the base image brings is not in it: `make scan-image` looks at that.
+uv knows the closure of a member and every hash. It lists what any platform gets: what the images' platform does not is
+taken out. It writes the time and a random number: they are replaced, so that the same lock gives the same bill. What
+the base image brings is not in it: `make scan-image` looks at that.
 """
 
 from __future__ import annotations
@@ -17,12 +18,25 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import Environment, Marker
+
 from tools.ci.workspace import ROOT, closure, members
 from tools.images.catalog import IMAGES
 
 __all__ = ["SbomError", "bill", "main"]
 
 TIMEOUT_S = 120
+# What PYTHON_IMAGE of the Dockerfile is; the bills are the same for every processor.
+PLATFORM: Environment = {
+    "implementation_name": "cpython",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+    "platform_python_implementation": "CPython",
+    "platform_system": "Linux",
+    "python_full_version": "3.11.0",
+    "python_version": "3.11",
+    "sys_platform": "linux",
+}
 
 
 class SbomError(Exception):
@@ -40,7 +54,7 @@ def bill(image: str, uv: str) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         raise SbomError(f"{image}: {done.stderr.strip()}")
-    found: dict[str, Any] = json.loads(done.stdout)
+    found = _of_the_platform(json.loads(done.stdout))
     own = {f"modelyard-{member.name}" for member in closure([image], members())}
     for component in (found["metadata"]["component"], *found["components"]):
         if component["name"] in own:
@@ -48,6 +62,23 @@ def bill(image: str, uv: str) -> dict[str, Any]:
     del found["metadata"]["timestamp"], found["serialNumber"]
     content = json.dumps(found, sort_keys=True)
     return {"serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, content)}"} | found
+
+
+def _of_the_platform(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a bill without what other platforms get."""
+    kept = [one for one in found["components"] if _is_installed(one)]
+    references = {one["bom-ref"] for one in (found["metadata"]["component"], *kept)}
+    edges = [edge for edge in found["dependencies"] if edge["ref"] in references]
+    for edge in edges:
+        if "dependsOn" in edge:
+            edge["dependsOn"] = [reference for reference in edge["dependsOn"] if reference in references]
+    return found | {"components": kept, "dependencies": edges}
+
+
+def _is_installed(component: dict[str, Any]) -> bool:
+    properties = {one["name"]: one["value"] for one in component.get("properties", [])}
+    marker = properties.get("uv:package:marker")
+    return marker is None or Marker(marker).evaluate(PLATFORM)
 
 
 def main(words: list[str] | None = None) -> None:

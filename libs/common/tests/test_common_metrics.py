@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from modelyard_common.metrics import Snapshot
-from prometheus_client import CollectorRegistry, generate_latest
+from modelyard_common.tasks import Task
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 
 
 def scraped(registry: CollectorRegistry) -> list[str]:
@@ -59,3 +60,9 @@ def test_two_metrics_of_one_name_are_refused() -> None:
 
     with pytest.raises(ValueError, match="Duplicated"):
         Snapshot("served_number", "Again", registry=registry)
+
+
+def test_failures_of_a_task_are_counted_from_zero() -> None:
+    Task("never-run", lambda _: None)
+
+    assert REGISTRY.get_sample_value("modelyard_task_failures_total", {"task": "never-run"}) == 0

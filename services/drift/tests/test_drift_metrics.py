@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from drift_fakes import MODEL, START, World, spec
+from drift_fakes import MODEL, START, V2, World, spec
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -50,6 +50,18 @@ def test_an_episode_and_its_decision_are_shown_and_counted(world: World) -> None
     assert decisions["command",] == 1
     assert {kind: number for kind, number in decisions.items() if number} == {("command",): 1}
     assert len(decisions) == 8
+
+
+def test_what_was_found_against_a_former_champion_is_not_said_of_the_present_one(world: World) -> None:
+    world.send(world.rows(100, heat=3.0))
+    assert scraped(world, "severity_level") == {(): 2}
+
+    world.send(world.rows(10, heat=3.0, revision=2, champion=V2, version=V2))
+
+    assert scraped(world, "severity_level") == {(): -1}
+    assert scraped(world, "feature_psi_ratio") == {}
+    world.send(world.rows(90, heat=3.0, revision=2, champion=V2, version=V2))
+    assert scraped(world, "severity_level") == {(): 0}
 
 
 def test_performance_is_that_of_the_newest_window_with_labels_beside_its_bound(

@@ -343,10 +343,12 @@ class Platform:
     registry_url: str
     drift_url: str
     data_dir: Path
+    grpc_target: str = ""
 
     def settings(self, **changes: Any) -> InferenceSettings:
         given: dict[str, Any] = {
             "port": 0,
+            "grpc_port": 0,
             "registry_url": self.registry_url,
             "drift_url": self.drift_url,
             "data_dir": self.data_dir,
@@ -358,8 +360,10 @@ class Platform:
 
     @contextmanager
     def inference(self, **changes: Any) -> Iterator[str]:
-        """Serve inference; give its URL."""
-        with running(build(self.settings(**changes))) as url:
+        """Serve inference; give its URL, and keep where it speaks gRPC."""
+        app = build(self.settings(**changes))
+        with running(app) as url:
+            self.grpc_target = f"127.0.0.1:{app.state.companions[0].port}"
             yield url
 
 

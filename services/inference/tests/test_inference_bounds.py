@@ -44,7 +44,7 @@ def test_requests_refused_beyond_the_bound_leave_no_trace() -> None:
     async def play() -> tuple[list[int], int, int]:
         predict = Waiting()
         bounds = Bounds(timeout_s=5, max_rows=10, max_concurrent=1)
-        hot = HotPath(Front(cast(Any, predict), cast(Any, None), SystemClock(), bounds))
+        hot = HotPath(Front(cast(Any, predict), cast(Any, None), SystemClock(), bounds), cast(Any, None))
         first = asyncio.create_task(call(hot))
         await predict.asked.wait()
         refused = [await call(hot) for _ in range(3)]

@@ -483,6 +483,7 @@ def process(platform: Platform, bundles: tuple[Packed, Packed]) -> Iterator[tupl
 def start(platform: Platform, port: int, command: list[str]) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         "MODELYARD_INFERENCE_PORT": str(port),
+        "MODELYARD_INFERENCE_GRPC_PORT": "0",
         "MODELYARD_INFERENCE_REGISTRY_URL": platform.registry_url,
         "MODELYARD_INFERENCE_DRIFT_URL": platform.drift_url,
         "MODELYARD_INFERENCE_DATA_DIR": str(platform.data_dir),

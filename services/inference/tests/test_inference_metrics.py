@@ -50,6 +50,11 @@ def test_what_is_in_force_is_shown(platform: Platform, bundles: tuple[Packed, Pa
         assert scraped(http, "spool_limit_bytes")[()] > scraped(http, "spool_size_bytes")[()]
 
 
+def test_a_loss_of_events_is_counted_from_zero(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
+    with a_server(platform, bundles) as http:
+        assert {reason for (reason,) in scraped(http, "events_dropped_total")} == {"full", "disk"}
+
+
 def test_a_version_is_forgotten_an_hour_after_it_was_unloaded() -> None:
     observer = PrometheusObserver()
     observer.answered("aged", 1, "champion", 1, 0.01)

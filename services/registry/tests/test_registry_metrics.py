@@ -76,6 +76,12 @@ def test_every_decision_is_counted_from_zero(platform: Platform) -> None:
     assert before == {(decision,): 0 for decision in ("promote", "promote_predecessor", "keep", "insufficient", "hold")}
 
 
+def test_every_outcome_of_the_proxy_is_counted_from_zero(platform: Platform) -> None:
+    outcomes = {outcome for (outcome,) in scraped(platform, "proxy_requests_total")}
+
+    assert outcomes == {"passed", "governed", "refused", "unavailable", "too_large"}
+
+
 def test_a_deleted_model_leaves_the_scrape(platform: Platform) -> None:
     platform.apply()
     platform.champion()

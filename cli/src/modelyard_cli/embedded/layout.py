@@ -11,7 +11,15 @@ from pathlib import Path
 __all__ = ["DEFAULT_PORT_BASE", "SERVICES", "Layout", "Program"]
 
 DEFAULT_PORT_BASE = 8080
-_OFFSETS = {"inference": 0, "registry": 1, "training": 2, "drift": 3, "mlflow": 5, "prometheus": 7}
+_OFFSETS = {
+    "inference": 0,
+    "registry": 1,
+    "training": 2,
+    "drift": 3,
+    "mlflow": 5,
+    "prometheus": 7,
+    "inference-grpc": 10,
+}
 SERVICES = ("registry", "training", "drift", "inference")
 _HOST = "127.0.0.1"
 
@@ -86,6 +94,8 @@ class Layout:
             "DATA_DIR": str(self.home / name),
             **{f"{peer.upper()}_URL": self.url(peer) for peer in (*SERVICES, "mlflow")},
         }
+        if name == "inference":
+            told["GRPC_PORT"] = str(self.port("inference-grpc"))
         environment = dict(os.environ) | {f"{prefix}{key}": value for key, value in told.items()}
         environment |= {"PYTHONUNBUFFERED": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
         command = (sys.executable, "-m", f"modelyard_{name}.main")

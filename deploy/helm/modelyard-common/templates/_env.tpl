@@ -19,6 +19,9 @@ adds what the service itself knows.
 {{- if hasKey .Values.shutdown "flushSeconds" -}}
 {{- $_ := set $told "FLUSH_S" (toString .Values.shutdown.flushSeconds) -}}
 {{- end -}}
+{{- with get (include "modelyard-common.grpcPorts" . | fromYaml) .Chart.Name -}}
+{{- $_ := set $told "GRPC_PORT" (int . | toString) -}}
+{{- end -}}
 {{- if $facts.database -}}
 {{- $_ := set $told "MIGRATIONS" "require" -}}
 {{- end -}}

@@ -12,6 +12,11 @@ operator: 8084
 mlflow: 8085
 {{- end -}}
 
+{{/* Who speaks gRPC as well, and where: to clients, since the platform's own calls are HTTP. */}}
+{{- define "modelyard-common.grpcPorts" -}}
+inference: 8090
+{{- end -}}
+
 {{- define "modelyard-common.edges" -}}
 inference: [registry, drift]
 registry: [mlflow, drift]

@@ -47,6 +47,10 @@ spec:
       ports:
         - port: {{ $port }}
           protocol: TCP
+        {{- with get (include "modelyard-common.grpcPorts" $root | fromYaml) $component }}
+        - port: {{ . }}
+          protocol: TCP
+        {{- end }}
     {{- end }}
     {{- if and .scraped $network.prometheus }}
     - from:

@@ -18,6 +18,13 @@ spec:
       targetPort: http
       protocol: TCP
       appProtocol: http
+    {{- with get (include "modelyard-common.grpcPorts" . | fromYaml) .Chart.Name }}
+    - name: grpc
+      port: {{ . }}
+      targetPort: grpc
+      protocol: TCP
+      appProtocol: kubernetes.io/h2c
+    {{- end }}
 {{- end -}}
 
 {{- define "modelyard-common.serviceAccount" -}}

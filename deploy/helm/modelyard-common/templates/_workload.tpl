@@ -134,6 +134,11 @@ ports:
   - name: http
     containerPort: {{ get (include "modelyard-common.ports" . | fromYaml) .Chart.Name }}
     protocol: TCP
+  {{- with get (include "modelyard-common.grpcPorts" . | fromYaml) .Chart.Name }}
+  - name: grpc
+    containerPort: {{ . }}
+    protocol: TCP
+  {{- end }}
 env:
   {{- include (printf "%s.env" .Chart.Name) . | nindent 2 }}
   {{- with .Values.extraEnv }}

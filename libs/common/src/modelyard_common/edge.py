@@ -126,22 +126,22 @@ class Edge:
         parent = tracing.parse_traceparent(headers.get("traceparent"))
         if parent is not None and len(state := headers.get("tracestate", "")) <= _MOST_STATE and state:
             context.tracestate.set(state)
-        if not tracing.records(parent) or _is_open(scope["path"]):
+        if _is_open(scope["path"]):
             context.traceparent.set(parent or tracing.new_traceparent())
             return None
-        host, port = scope.get("server") or ("", 0)
         method = _method(scope)
-        attributes: dict[str, tracing.Value] = {
-            "http.request.method": _OTHER if method == "other" else method,
-            "url.scheme": scope["scheme"],
-            "url.path": scope["path"][:_MOST_PATH],
-            "server.address": host,
-            "server.port": port or 0,
-        }
-        if (agent := headers.get("user-agent")) is not None:
-            attributes["user_agent.original"] = agent[:_MOST_PATH]
-        span = tracing.start(method, kind="server", parent=parent, attributes=attributes)
+        span = tracing.start(method, kind="server", parent=parent)
         context.traceparent.set(span.traceparent)
+        if not span.is_recorded:
+            return None
+        host, port = scope.get("server") or ("", 0)
+        span.set("http.request.method", _OTHER if method == "other" else method)
+        span.set("url.scheme", scope["scheme"])
+        span.set("url.path", scope["path"][:_MOST_PATH])
+        span.set("server.address", host)
+        span.set("server.port", port or 0)
+        if (agent := headers.get("user-agent")) is not None:
+            span.set("user_agent.original", agent[:_MOST_PATH])
         return span
 
     def _count(self, scope: Scope, template: str | None, status: int, took_s: float, span: tracing.Span | None) -> None:

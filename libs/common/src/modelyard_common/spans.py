@@ -11,12 +11,11 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
-from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -25,11 +24,9 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
-    TraceState,
     set_span_in_context,
 )
 from opentelemetry.trace import Span as OtelSpan
-from opentelemetry.util.types import Attributes
 
 from modelyard_common.identity import Identity
 from modelyard_common.tracing import Kind, Value, is_sampled
@@ -49,47 +46,17 @@ _KINDS: Mapping[Kind, SpanKind] = {
 }
 
 
-class _RootSampler(Sampler):
-    """Samples a trace that begins here by its id, and always one that takes up from a sampled one by a link."""
-
-    def __init__(self, ratio: float) -> None:
-        self._by_id = TraceIdRatioBased(ratio)
-
-    def should_sample(
-        self,
-        parent_context: Context | None,
-        trace_id: int,
-        name: str,
-        kind: SpanKind | None = None,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = None,
-        trace_state: TraceState | None = None,
-    ) -> SamplingResult:
-        """Decide about one trace."""
-        linked = any(link.context.trace_flags.sampled for link in links or ())
-        sampler = ALWAYS_ON if linked else self._by_id
-        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
-
-    def get_description(self) -> str:
-        """Say it in the SDK's way."""
-        return f"LinkedOr{{{self._by_id.get_description()}}}"
-
-
 class _Recorded:
     """One span of the SDK's."""
 
     __slots__ = ("_failed", "_span", "traceparent")
+    is_recorded = True
 
     def __init__(self, span: OtelSpan) -> None:
         self._span = span
         self._failed = False
         its = span.get_span_context()
         self.traceparent = f"00-{its.trace_id:032x}-{its.span_id:016x}-{int(its.trace_flags):02x}"
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether anybody will see it."""
-        return self._span.is_recording()
 
     def set(self, name: str, value: Value) -> None:
         """Set an attribute."""
@@ -125,10 +92,11 @@ class OtlpRecorder:
     def __init__(
         self, identity: Identity, *, endpoint: str, ratio: float = 1.0, exporter: SpanExporter | None = None
     ) -> None:
-        self.begins = ratio > 0
+        self.ratio = ratio
         exporter = exporter or OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=_EXPORT_TIMEOUT_S)
         self._provider = TracerProvider(
-            sampler=ParentBased(_RootSampler(ratio)),
+            # Whether a span is wanted was asked before it is begun.
+            sampler=ALWAYS_ON,
             resource=Resource.create(_resource(identity)),
             shutdown_on_exit=False,
             span_limits=SpanLimits(max_links=_MOST_LINKS),

@@ -42,6 +42,8 @@ class Task:
 
     def __init__(self, name: str, run: Callable[[StopSignal], None], interval_s: float | None = None) -> None:
         self.name = name
+        # From 0 on: to Prometheus a series that begins at 1 has not risen.
+        self._failures = _FAILURES.labels(task=name)
         self._run = run
         self._interval_s = interval_s
         self._stop = threading.Event()
@@ -85,7 +87,7 @@ class Task:
                 self._run(self._stop)
                 backoff_s = _MIN_BACKOFF_S
             except Exception as exc:
-                _FAILURES.labels(task=self.name).inc()
+                self._failures.inc()
                 _log.error("task.failed", error=exc, task=self.name, retry_in_s=backoff_s)
                 self._stop.wait(backoff_s)
                 backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)

@@ -35,8 +35,7 @@ __all__ = [
     "new_traceparent",
     "outgoing",
     "parse_traceparent",
-    "records",
-    "sampled",
+    "recorded",
     "shutdown_tracing",
     "span",
     "start",
@@ -80,8 +79,8 @@ class Span(Protocol):
 class Recorder(Protocol):
     """Makes spans: OpenTelemetry's SDK."""
 
-    begins: bool
-    """Whether a trace may begin in this process."""
+    ratio: float
+    """Share of the traces that begin in this process which are recorded."""
 
     def start(
         self,
@@ -92,7 +91,7 @@ class Recorder(Protocol):
         links: Sequence[str],
         attributes: Mapping[str, Value] | None,
     ) -> Span:
-        """Begin a span; without a parent, a trace."""
+        """Begin a span that is recorded; without a parent, a trace."""
 
     def shutdown(self) -> None:
         """Export what waits, and end."""
@@ -149,18 +148,12 @@ def is_sampled(traceparent: str) -> bool:
     return traceparent[-1] in _ODD
 
 
-def sampled() -> str | None:
-    """Return the context in hand, if its trace is sampled: what is worth writing down for later."""
+def recorded() -> str | None:
+    """Return the context in hand, where spans below it are recorded: what is worth writing down for later."""
     current = context.traceparent.get()
-    return current if current is not None and current[-1] in _ODD else None
-
-
-def records(parent: str | None) -> bool:
-    """Return whether a span below parent, or without one, would be recorded here."""
-    recorder = _Process.recorder
-    if recorder is None:
-        return False
-    return is_sampled(parent) if parent is not None else recorder.begins
+    if current is None or _Process.recorder is None or current[-1] not in _ODD:
+        return None
+    return current
 
 
 def start(
@@ -182,9 +175,19 @@ def start(
     """
     parent = parent or context.traceparent.get()
     recorder = _Process.recorder
-    if recorder is not None and (records(parent) or (parent is None and any(map(is_sampled, links)))):
+    if recorder is not None and _is_wanted(recorder, parent, links):
         return recorder.start(name, kind=kind, parent=parent, links=links, attributes=attributes)
     return _Unrecorded(parent or new_traceparent())
+
+
+def _is_wanted(recorder: Recorder, parent: str | None, links: Sequence[str]) -> bool:
+    """Return whether a span is to be recorded: as its trace is; where one begins, by chance, or since a link's is.
+
+    It is decided here and not by a sampler of the SDK's, which would make a span to say that there is none.
+    """
+    if parent is not None:
+        return is_sampled(parent)
+    return any(map(is_sampled, links)) or _chance.random() < recorder.ratio
 
 
 @contextmanager
@@ -222,7 +225,7 @@ def within(traceparent: str | None) -> Iterator[None]:
 @contextmanager
 def call(method: str, peer: str, url: str, *, resend: int = 0) -> Iterator[Span]:
     """Make an HTTP call as a span of the trace in hand; without one no trace begins, or every poll would be one."""
-    if sampled() is None or _Process.recorder is None:
+    if recorded() is None:
         yield _NO_CALL
         return
     attributes: dict[str, Value] = {"http.request.method": method, "url.full": url, "peer.service": peer}

@@ -126,6 +126,8 @@ class RoutingTable(View):
     log_payloads: float = 1.0
     replay: bool = False
     deleted: bool = False
+    traceparent: str | None = None
+    """The trace in which it was put into force (W3C Trace Context)."""
 
 
 class RolloutStepView(View):

@@ -19,6 +19,8 @@ class InferenceSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="MODELYARD_INFERENCE_", frozen=True, extra="ignore")
 
     port: int = Field(8080, ge=0, le=65535)
+    grpc_port: int = Field(8090, ge=0, le=65535)
+    """Where the Open Inference Protocol is spoken over gRPC, on the same host. 0: any free port, printed in the log."""
     max_body_bytes: int = Field(16 * 1024**2, ge=1024)
     """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
     max_rows: int = Field(10_000, ge=1)

@@ -10,12 +10,15 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from modelyard_client import DriftClient, RegistryClient
 from modelyard_common.app import create_app
+from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.tokens import TokenFile
 from modelyard_common.clock import Clock, SystemClock
 from modelyard_common.health import Health
 from modelyard_common.tasks import StopSignal, Task
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.bundles import BundleCache
+from modelyard_inference.adapters.columnar import ColumnarProcess
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.adapters.payload_spool import PayloadSpool
@@ -24,6 +27,7 @@ from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
 from modelyard_inference.api import admin, repository, scoring, v1, v2
 from modelyard_inference.api.front import Bounds, Front
+from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.api.services import InferenceServices, SpoolView
 from modelyard_inference.settings import InferenceSettings
@@ -125,6 +129,8 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         candidate_share=settings.candidate_share,
     )
     bounds = Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
+    table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
+    tables = ColumnarProcess(table_lane, most_rows=settings.max_rows, most_bytes=settings.max_body_bytes)
     front = Front(predict, served, clock, bounds)
 
     def show(stop: StopSignal) -> None:
@@ -173,9 +179,35 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         routers=[repository.router, v2.router, scoring.router, admin.router, v1.router],
         health=health,
         tasks=tasks,
-        on_close=[lane.close, candidate_lane.close, spool.close, registry.close, follower.close, drift.close],
+        on_close=[
+            tables.close,
+            table_lane.close,
+            lane.close,
+            candidate_lane.close,
+            spool.close,
+            registry.close,
+            follower.close,
+            drift.close,
+        ],
         state={"inference": services},
-        raw_routes=HotPath(front).routes(),
+        raw_routes=HotPath(front, tables).routes(),
+        companions=[_grpc_server(settings, front, served, lifecycle, health)],
+    )
+
+
+def _grpc_server(
+    settings: InferenceSettings, front: Front, served: ServedModels, lifecycle: Lifecycle, health: Health
+) -> GrpcServer:
+    tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
+    return GrpcServer(
+        front,
+        served,
+        lifecycle,
+        health,
+        Authenticator(tokens),
+        host=settings.host,
+        port=settings.grpc_port,
+        grace_s=settings.grace_s,
     )
 
 

@@ -1,17 +1,26 @@
-"""ONNX Runtime: one thread a session, since the server runs many requests side by side."""
+"""ONNX Runtime: one thread a session, since the server runs many requests side by side.
+
+Its reports to its maker are off: from 1.29 on it makes an identifier of the machine, and where nothing leads out, the
+look-up of where to send them holds a process up for seconds when it ends.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import Columns, numeric_features, text_features
+
+# Read while it is imported, once for the process; its own call for this comes too late.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 __all__ = ["ONNX_FILE", "OnnxRuntime"]
 

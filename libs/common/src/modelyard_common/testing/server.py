@@ -22,7 +22,7 @@ def free_port() -> int:
         return port
 
 
-def free_port_base(ports: int = 8) -> int:
+def free_port_base(ports: int = 11) -> int:
     """Return a port that is free together with those that follow it, as a platform wants them."""
     for _ in range(200):
         base = free_port()

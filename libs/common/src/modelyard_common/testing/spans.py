@@ -12,7 +12,7 @@ from modelyard_common import tracing
 from modelyard_common.identity import Identity
 from modelyard_common.spans import OtlpRecorder
 
-__all__ = ["Recorded", "recording_spans"]
+__all__ = ["Recorded", "recording_spans", "traceparent_of"]
 
 
 class Recorded:
@@ -37,6 +37,13 @@ class Recorded:
         """Return the one span of a name."""
         [found] = [span for span in self.all if span.name == name]
         return found
+
+
+def traceparent_of(span: ReadableSpan) -> str:
+    """Return what the span's children name as their parent."""
+    its = span.context
+    assert its is not None  # noqa: S101  # every span that ended has one
+    return f"00-{its.trace_id:032x}-{its.span_id:016x}-{int(its.trace_flags):02x}"
 
 
 @contextmanager

@@ -26,7 +26,7 @@ BACKLOG = Snapshot("modelyard_drift_backlog_rows", "Rows that windows have not s
 WATERMARK = Snapshot("modelyard_drift_watermark_seconds", "Newest event time, Unix", ["model"])
 SEVERITY = Snapshot(
     "modelyard_drift_severity_level",
-    "Of the last scored window: 0 none, 1 low, 2 high, 3 critical; -1: no such window",
+    "Of the champion's last scored window: 0 none, 1 low, 2 high, 3 critical; -1: it has none",
     ["model"],
 )
 OPEN_EPISODES = Snapshot("modelyard_drift_open_episodes_count", "Episodes that are open", ["model", "severity"])
@@ -40,7 +40,7 @@ MISSING = Snapshot("modelyard_drift_labels_missing_rows", "Rows whose label is l
 WINDOWS = Snapshot("modelyard_drift_windows_count", "Windows that were closed", ["model"])
 PSI = Snapshot(
     "modelyard_drift_feature_psi_ratio",
-    "Effect size (PSI) in the last scored window; of the answers too, as the feature `prediction`",
+    "Effect size (PSI) in the champion's last scored window; of the answers too, as the feature `prediction`",
     ["model", "feature"],
 )
 PERFORMANCE = Snapshot(
@@ -56,7 +56,6 @@ _PLAIN: tuple[tuple[Snapshot, Callable[[DriftStatus], float]], ...] = (
     (REQUESTS, lambda status: status.requests),
     (LABELLED, lambda status: status.labels),
     (BACKLOG, lambda status: max(0, status.ingest_seq - status.processed_seq)),
-    (SEVERITY, lambda status: _LEVELS[status.severity]),
     (PENDING, lambda status: status.pending_commands),
     (WAITING, lambda status: status.labels_waiting),
     (MISSING, lambda status: status.labels_missing),
@@ -86,9 +85,15 @@ class Standing:
         return self.status.model
 
     @property
+    def scored(self) -> WindowView | None:
+        """The last window that was scored against the present champion: another's says nothing of this one."""
+        mine = (window for window in self.windows if window.reference == self.status.reference)
+        return next((window for window in mine if window.state == "scored"), None)
+
+    @property
     def scores(self) -> Sequence[FeatureDrift]:
-        """Those of the last scored window."""
-        scored = next((window for window in self.windows if window.state == "scored"), None)
+        """Those of that window."""
+        scored = self.scored
         if scored is None:
             return ()
         return (*scored.features, *([scored.prediction] if scored.prediction is not None else []))
@@ -120,6 +125,7 @@ def show(standings: Iterable[Standing]) -> None:
     found = list(standings)
     for snapshot, value in _PLAIN:
         snapshot.show({(one.model,): value(one.status) for one in found})
+    SEVERITY.show({(one.model,): _LEVELS[one.scored.severity if one.scored else "unknown"] for one in found})
     WATERMARK.show({(one.model,): one.status.watermark.timestamp() for one in found if one.status.watermark})
     EPISODES.show({(one.model,): one.episodes for one in found})
     OPEN_EPISODES.show({(one.model, severity): _open(one, severity) for one in found for severity in _SEVERITIES})

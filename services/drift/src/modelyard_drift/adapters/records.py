@@ -212,6 +212,7 @@ def decision_from(row: DecisionRow) -> Decided:
         label_seq=row.label_seq,
         command=row.command,
         run=row.run,
+        traceparent=row.traceparent,
     )
 
 

@@ -190,3 +190,4 @@ class DecisionRow(Base):
     label_seq: Mapped[int] = mapped_column(BigInteger)
     command: Mapped[str] = mapped_column(String(10))
     run: Mapped[str | None] = mapped_column(String(40))
+    traceparent: Mapped[str | None] = mapped_column(String(55))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from modelyard_common.tracing import Kind, Value, span
 from modelyard_contracts.durations import duration_s
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
 from modelyard_contracts.metrics_v1 import METRICS_BY_TASK
@@ -47,6 +48,15 @@ class CloseWindow:
 
     def __call__(self, store: Writer, policy: Policy, closed: Closed, baseline: Baseline, watermark: datetime) -> int:
         """Keep the window and all that follows from it; return how many labels are missing by now."""
+        attributes: dict[str, Value] = {"modelyard.model": policy.model, "modelyard.rows": closed.window.rows}
+        with span("close window", attributes=attributes) as its:
+            severity, missing = self._close(store, policy, closed, baseline, watermark)
+            its.set("modelyard.severity", severity)
+        return missing
+
+    def _close(
+        self, store: Writer, policy: Policy, closed: Closed, baseline: Baseline, watermark: datetime
+    ) -> tuple[Severity, int]:
         window, spec = closed.window, policy.spec
         thresholds = spec.monitor.drift
         score = score_window(
@@ -83,7 +93,7 @@ class CloseWindow:
             self.follow_up(store, policy, kept, drifted | failing, watermark)
             self.end_subsided(store, policy, watermark)
         delay = timedelta(seconds=spec.label_delay_s)
-        return store.unlabelled(policy.model, up_to=watermark - delay)
+        return severity, store.unlabelled(policy.model, up_to=watermark - delay)
 
     def follow_up(
         self, store: Writer, policy: Policy, window: StoredWindow, drifted: dict[str, Severity], watermark: datetime
@@ -142,19 +152,20 @@ class CloseWindow:
         if last is not None and last.decision == verdict.kind != "command":
             return
         log = store.log(policy.model)
-        store.save_decision(
-            Decided(
-                id=self.new_id("decision"),
-                model=policy.model,
-                episode=episode.id,
-                at_event_time=watermark,
-                decision=verdict.kind,
-                trigger="performance" if performance else "drift",
-                reason=verdict.reason,
-                label_seq=log.label_seq if log is not None else 0,
-                command="pending" if verdict.kind == "command" else "none",
-            )
+        decided = Decided(
+            id=self.new_id("decision"),
+            model=policy.model,
+            episode=episode.id,
+            at_event_time=watermark,
+            decision=verdict.kind,
+            trigger="performance" if performance else "drift",
+            reason=verdict.reason,
+            label_seq=log.label_seq if log is not None else 0,
+            command="pending" if verdict.kind == "command" else "none",
         )
+        kind: Kind = "producer" if verdict.kind == "command" else "internal"
+        with span("decide retrain", kind=kind, attributes=_told(decided)) as its:
+            store.save_decision(replace(decided, traceparent=its.traceparent))
 
     def _limits(self, spec: ManagedModelSpec, *, performance: bool) -> Limits:
         drift = next((trigger.drift for trigger in spec.train.when if trigger.drift is not None), None)
@@ -214,6 +225,15 @@ def _glance(store: Writer, policy: Policy, window: StoredWindow, *, with_perform
         }
         crossed |= set(failing_metrics(policy.spec, performance))
     return Glance(view.first_row, frozenset(judged), frozenset(crossed))
+
+
+def _told(decided: Decided) -> dict[str, str]:
+    return {
+        "modelyard.model": decided.model,
+        "modelyard.episode": decided.episode,
+        "modelyard.decision": decided.decision,
+        "modelyard.trigger": decided.trigger,
+    }
 
 
 def _required(spec: ManagedModelSpec) -> dict[str, bool]:

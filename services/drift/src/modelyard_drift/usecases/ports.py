@@ -135,6 +135,8 @@ class Decided:
     label_seq: int
     command: str
     run: str | None = None
+    traceparent: str | None = None
+    """The trace that it was taken in; its command goes on with it."""
 
 
 class Reader(Protocol):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from modelyard_common.errors import ModelyardError, Overloaded, Unavailable
 from modelyard_common.logs import get_logger
+from modelyard_common.tracing import within
 
 from modelyard_drift.usecases.ports import Decided, TrainingPort, Transactions
 
@@ -27,19 +28,26 @@ class RequestRetrain:
         with self.transactions.read() as store:
             pending = store.pending()
         for decision in pending:
-            try:
-                run = self.training.command(decision)
-            except (Unavailable, Overloaded) as exc:
-                self.problem = f"training: {exc}"
+            with within(decision.traceparent):
+                self.problem = self._deliver(decision)
+            if self.problem is not None:
                 return
-            except ModelyardError as exc:
-                _log.warning("command.refused", model=decision.model, decision=decision.id, reason=str(exc))
-                reason = f"{decision.reason}; training refused: {exc}"
-                self._keep(replace(decision, command="refused", reason=reason))
-            else:
-                _log.info("command.delivered", model=decision.model, decision=decision.id, run=run)
-                self._keep(replace(decision, command="delivered", run=run))
         self.problem = None
+
+    def _deliver(self, decision: Decided) -> str | None:
+        """Deliver one command; return what it must wait for."""
+        try:
+            run = self.training.command(decision)
+        except (Unavailable, Overloaded) as exc:
+            return f"training: {exc}"
+        except ModelyardError as exc:
+            _log.warning("command.refused", model=decision.model, decision=decision.id, reason=str(exc))
+            reason = f"{decision.reason}; training refused: {exc}"
+            self._keep(replace(decision, command="refused", reason=reason))
+        else:
+            _log.info("command.delivered", model=decision.model, decision=decision.id, run=run)
+            self._keep(replace(decision, command="delivered", run=run))
+        return None
 
     def _keep(self, decision: Decided) -> None:
         with self.transactions.write() as writer:

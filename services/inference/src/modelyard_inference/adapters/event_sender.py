@@ -7,12 +7,15 @@ own and are counted. One bad record does not hold up those behind it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge
 from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
+from modelyard_common.tracing import Value, span
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
 from pydantic import ValidationError
 
@@ -33,6 +36,21 @@ class EventTaker(Protocol):
 
     def send_events(self, batch: EventBatch) -> EventReceipt:
         """Hand over prediction events."""
+
+
+class _Spooled(PredictionEvent):
+    """An event with the trace of its prediction, which stays here: drift takes the trace of the batch."""
+
+    traceparent: str | None = None
+
+
+def _traced(events: Sequence[_Spooled]) -> AbstractContextManager[object]:
+    """Return the span of a batch. It belongs to none of its predictions, and points to each that is recorded."""
+    links = tuple(dict.fromkeys(event.traceparent for event in events if event.traceparent))
+    if not links:
+        return nullcontext()
+    attributes: dict[str, Value] = {"messaging.operation.name": "send", "messaging.batch.message_count": len(events)}
+    return span("send predictions", kind="producer", links=links, attributes=attributes)
 
 
 class DeadLetters:
@@ -129,21 +147,22 @@ class EventSender:
         return True
 
     def _send(self, batch: Batch) -> None:
-        events: list[PredictionEvent] = []
+        events: list[_Spooled] = []
         payloads: list[bytes] = []
         for payload in batch.payloads:
             try:
-                events.append(PredictionEvent.model_validate_json(payload))
+                events.append(_Spooled.model_validate_json(payload))
                 payloads.append(payload)
             except ValidationError as exc:
                 self._dead.put(payload, f"{exc.error_count()} fields are not as the contract has them")
         self._hand_over(events, payloads)
 
-    def _hand_over(self, events: list[PredictionEvent], payloads: list[bytes]) -> None:
+    def _hand_over(self, events: list[_Spooled], payloads: list[bytes]) -> None:
         if not events:
             return
         try:
-            receipt = self._drift.send_events(EventBatch(source=self._source, events=tuple(events)))
+            with _traced(events):
+                receipt = self._drift.send_events(EventBatch(source=self._source, events=tuple(events)))
         except (Invalid, TooLarge, Conflict) as exc:
             if len(events) == 1:
                 self._dead.put(payloads[0], exc.message)

@@ -72,6 +72,10 @@ NOT_READY = Gauge("modelyard_inference_models_waiting_count", "Models that are n
 LANE_WAITING = Snapshot("modelyard_inference_lane_waiting_requests", "Requests that wait for a thread", ["lane"])
 LANE_LOST = Snapshot("modelyard_inference_lane_lost_threads", "Threads in which a model hangs", ["lane"])
 
+for _reason in ("full", "disk"):
+    # To Prometheus a series that begins at 1 has not risen.
+    EVENTS_DROPPED.labels(_reason)
+
 _FORGET_AFTER_S = 3600.0
 """Longer than any rule looks back at a version's counts; versions that come faster than one a minute would show."""
 

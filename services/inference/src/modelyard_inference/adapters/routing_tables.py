@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelyard_common.logs import get_logger
+from modelyard_common.tracing import parse_traceparent
 from modelyard_contracts.registry_v1 import CandidateRoute, Route, RoutingTable
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,11 +31,12 @@ def routing_from(table: RoutingTable) -> Routing:
         else None,
         log_payloads=table.log_payloads,
         replay=table.replay,
+        traceparent=parse_traceparent(table.traceparent),
     )
 
 
 def table_from(routing: Routing) -> RoutingTable:
-    """Return the way back. Law: ``routing_from(table_from(routing)) == routing``."""
+    """Return the way back, without its trace. Law: ``routing_from(table_from(routing)) == routing``."""
     champion, candidate = routing.champion, routing.candidate
     return RoutingTable(
         model=routing.model,

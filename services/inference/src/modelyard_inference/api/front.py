@@ -102,6 +102,13 @@ class Front:
         )
         return await self._predict(query)
 
+    @contextmanager
+    def deadline(self, labels: Labels) -> Iterator[float]:
+        """Give how long work ahead of the engine may take, and take its time off what is left for the engine."""
+        allowed_s, started = self._timeout_s(labels, None), self._clock.monotonic()
+        yield allowed_s
+        labels.left_s = allowed_s - (self._clock.monotonic() - started)
+
     def _timeout_s(self, labels: Labels, timeout_us: Any) -> float:
         """Return the shortest of what the server, the transport and the caller allow."""
         allowed_s = self.bounds.timeout_s

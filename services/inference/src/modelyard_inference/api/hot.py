@@ -15,9 +15,9 @@ from modelyard_common.logs import get_logger
 
 from modelyard_inference.api.bodies import read_body, unpacked
 from modelyard_inference.api.codecs import scoring, v2
+from modelyard_inference.api.codecs.scoring import ScoringCall
 from modelyard_inference.api.errors import (
     ErrorBody,
-    UnsupportedMedia,
     protocol_status,
     retry_after,
     scoring_error,
@@ -26,6 +26,7 @@ from modelyard_inference.api.errors import (
 )
 from modelyard_inference.api.front import Front, Labels
 from modelyard_inference.api.paths import Target, infer_target, invocations_target, predict_target
+from modelyard_inference.domain.ports import Tables
 from modelyard_inference.domain.requests import Answer, invalid
 
 __all__ = ["HotPath"]
@@ -43,11 +44,6 @@ class _Heads(Labels):
     accept: str = ""
     encoding: str = ""
     json_length: str | None = None
-
-    @property
-    def media_type(self) -> str:
-        """The content type without its parameters."""
-        return self.content_type.partition(";")[0].strip().lower()
 
 
 _HEADERS = {
@@ -76,8 +72,9 @@ _Answering = Callable[[Target, _Heads, bytes], Awaitable[_Reply]]
 class HotPath:
     """Answers predictions over HTTP."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, tables: Tables) -> None:
         self._front = front
+        self._tables = tables
 
     def routes(self) -> Sequence[RawRoute]:
         """Return the routes for the application."""
@@ -123,12 +120,19 @@ class HotPath:
 
     async def _invoke(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         model = target.model or self._front.only_model()
-        kind = heads.media_type
-        if kind not in ("", _JSON, "text/csv"):
-            raise UnsupportedMedia("send application/json or text/csv")
-        call = scoring.decode_csv(body) if kind == "text/csv" else scoring.decode_json(body)
+        call = await self._scoring_call(scoring.media_type_of(heads.content_type), heads, body)
         found = await self._front.ask(model, target.version, call.rows, call.parameters, heads)
+        if scoring.ARROW_STREAM in heads.accept:
+            return _Reply(await self._tables.write(scoring.columns_of(found)), found, scoring.ARROW_STREAM)
         return _Reply(scoring.encode(found, call), found)
+
+    async def _scoring_call(self, kind: str, heads: _Heads, body: bytes) -> ScoringCall:
+        if kind == scoring.JSON:
+            return scoring.decode_json(body)
+        if kind == scoring.CSV:
+            return scoring.decode_csv(body)
+        with self._front.deadline(heads) as left_s:
+            return ScoringCall(await self._tables.read(body, scoring.TABLES[kind], left_s), {})
 
     async def _predict(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         call = scoring.decode_v1(body)

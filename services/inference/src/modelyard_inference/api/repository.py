@@ -6,6 +6,7 @@ routing says, now; unload: do not serve it in this process until it is loaded ag
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -47,7 +48,7 @@ async def index(request: Request, services: Services) -> list[IndexEntry]:
 async def load(model: str, request: Request, services: Services) -> dict[str, object]:
     """Serve a model as its routing says, now. For admins and services."""
     may_load(principal_of(request))
-    check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or {})
+    check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or ())
     await run_in_threadpool(services.lifecycle.load, model)
     return {"name": model, "load": True}
 
@@ -56,7 +57,7 @@ async def load(model: str, request: Request, services: Services) -> dict[str, ob
 async def unload(model: str, request: Request, services: Services) -> dict[str, object]:
     """Stop serving a model in this process until it is loaded again. For admins and services."""
     may_load(principal_of(request))
-    check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or {}, unload=True)
+    check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or (), unload=True)
     await run_in_threadpool(services.lifecycle.unload, model)
     return {"name": model, "unload": True}
 
@@ -83,10 +84,10 @@ def may_load(principal: Principal) -> None:
         raise Denied(f"{principal.name} has the role {principal.role}; this takes service or admin")
 
 
-def check_load_parameters(parameters: dict[str, Any], *, unload: bool = False) -> None:
+def check_load_parameters(names: Iterable[str], *, unload: bool = False) -> None:
     """Raise Invalid for parameters that would change what a model is: the registry says that."""
     known = {"unload_dependents"} if unload else set()
-    if unknown := parameters.keys() - known:
+    if unknown := set(names) - known:
         raise invalid("parameters", f"{short(min(unknown))} is not taken: what a model is comes from the registry")
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_inference.domain.records import PredictionRecord
-from modelyard_inference.domain.requests import Role
+from modelyard_inference.domain.requests import Role, Rows
 from modelyard_inference.domain.routing import Routing
 
-__all__ = ["Bundles", "Lane", "Observer", "PayloadSink", "Reports", "Shelf", "VersionOutcome"]
+__all__ = ["Bundles", "Lane", "Observer", "PayloadSink", "Reports", "Shelf", "TableFormat", "Tables", "VersionOutcome"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,19 @@ class Lane(Protocol):
 
     def call(self, work: Callable[[], T], timeout_s: float) -> T:
         """Return the same to a thread."""
+
+
+TableFormat = Literal["parquet", "arrow_stream", "arrow_file"]
+
+
+class Tables(Protocol):
+    """Reads and writes tables in binary formats."""
+
+    async def read(self, body: bytes, form: TableFormat, timeout_s: float) -> Rows:
+        """Return a table as rows. Raise Invalid, TooLarge or Late."""
+
+    async def write(self, columns: Mapping[str, Sequence[Any]]) -> bytes:
+        """Return columns as an Arrow stream."""
 
 
 class Bundles(Protocol):

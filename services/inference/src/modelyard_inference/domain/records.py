@@ -9,7 +9,7 @@ from typing import Any
 
 from modelyard_inference.domain.requests import Role
 
-__all__ = ["PredictionRecord"]
+__all__ = ["PredictionRecord", "TracedRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +31,10 @@ class PredictionRecord:
     prediction: Any = None
     score: float | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TracedRecord(PredictionRecord):
+    """One whose trace is recorded. Apart, so that all others are neither built nor written with a field of nothing."""
+
+    traceparent: str = ""

@@ -8,7 +8,7 @@ salted with the candidate, so that no key is the guinea pig of every rollout.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 __all__ = ["BUCKETS", "MAX_AHEAD", "Candidate", "Routing", "Version", "bucket", "is_too_far_ahead", "samples"]
@@ -47,6 +47,7 @@ class Routing:
     Attributes:
         log_payloads: share of predictions that are logged with their features, 0 to 1.
         replay: event times may lie ahead of the clock.
+        traceparent: the trace that put it into force; two revisions are the same whoever made them.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Routing:
     candidate: Candidate | None = None
     log_payloads: float = 1.0
     replay: bool = False
+    traceparent: str | None = field(default=None, compare=False)
 
     def picks_candidate(self, key: str) -> bool:
         """Return whether the request with this routing key is the candidate's."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from modelyard_bundle.loading import load
 from modelyard_bundle.probe import replay
+from modelyard_common import context
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Invalid, ModelyardError, NotFound
 from modelyard_common.logs import get_logger
+from modelyard_common.tracing import span
 
 from modelyard_inference.domain.binding import Binder
 from modelyard_inference.domain.ports import Bundles, Reports, Shelf
@@ -191,10 +194,15 @@ class Lifecycle:
         if routing.champion is None:
             self._served.wait(routing.model, "it has no champion yet")
             return False
+        with _traced(routing, current):
+            return self._bring(wish, routing.champion, current)
+
+    def _bring(self, wish: _Wish, wanted: Version, current: Serving | None) -> bool:
+        routing = wish.routing
         try:
-            champion = self._obtain(routing, routing.champion, current)
+            champion = self._obtain(routing, wanted, current)
         except ModelyardError as exc:
-            self._champion_failed(wish, routing.champion, exc)
+            self._champion_failed(wish, wanted, exc)
             wish.absent = exc.message if current is None and not isinstance(exc, Invalid) else ""
             return False
         wish.absent = ""
@@ -268,6 +276,10 @@ class Lifecycle:
             Invalid: the bundle is not what its digest says, or no runtime answers as recorded.
             Unavailable: the bundle cannot be had now.
         """
+        with span("load version", attributes={"modelyard.model": model, "modelyard.version": version.number}):
+            return self._run_first(model, version)
+
+    def _run_first(self, model: str, version: Version) -> LoadedVersion:
         folder, manifest = self._bundles.open(model, version.digest)
         problem = Invalid("the bundle names no runtime")
         for name in manifest.runtimes:
@@ -282,6 +294,23 @@ class Lifecycle:
                 return LoadedVersion(version, manifest.signature, runtime, Binder(manifest.signature))
             _log.warning("runtime.refused", model=model, version=version.number, runtime=name, reason=str(problem))
         raise problem
+
+
+def _traced(routing: Routing, current: Serving | None) -> AbstractContextManager[object]:
+    """Return the span of what follows from a routing revision.
+
+    A swap goes on with the trace that published it. A server that has just started, or was told to load, has a story
+    of its own, perhaps weeks later, and points to that trace.
+    """
+    goes_on = current is not None and context.traceparent.get() is None
+    published = routing.traceparent
+    return span(
+        "apply routing",
+        kind="consumer",
+        parent=published if goes_on else None,
+        links=(published,) if published and not goes_on else (),
+        attributes={"modelyard.model": routing.model, "modelyard.revision": routing.revision},
+    )
 
 
 def _fulfilled(wish: _Wish, current: Serving | None) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Invalid, ModelyardError, Overloaded
 from modelyard_common.logs import get_logger
+from modelyard_common.tracing import Value, recorded, span
 
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.binding import Values
@@ -65,9 +66,20 @@ class Predict:
             Invalid: the rows do not fit the signature, or an event time lies too far ahead.
             Failed: the model raised.
         """
+        if recorded() is None:
+            return await self._choose(query, None)
+        attributes: dict[str, Value] = {"modelyard.model": query.model, "modelyard.rows": query.rows.count}
+        with span("predict", attributes=attributes) as its:
+            answer = await self._choose(query, its.traceparent)
+            its.set("modelyard.version", answer.number)
+            its.set("modelyard.role", answer.role)
+            its.set("modelyard.prediction_id", answer.prediction_id)
+        return answer
+
+    async def _choose(self, query: Query, traceparent: str | None) -> Answer:
         serving = self.served.find(query.model)
         _refuse_the_future(query, serving)
-        ask = Ask(query, serving, self.new_id())
+        ask = Ask(query, serving, self.new_id(), traceparent)
         if query.version is not None:
             return await self._named(ask, serving.version(query.version))
         candidate, guard = serving.candidate, serving.guard

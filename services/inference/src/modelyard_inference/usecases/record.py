@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.binding import Values
-from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.domain.records import PredictionRecord, TracedRecord
 from modelyard_inference.domain.requests import Query, Role
 from modelyard_inference.domain.routing import samples
 from modelyard_inference.usecases.serving import LoadedVersion, Serving
@@ -24,6 +25,8 @@ class Ask:
     query: Query
     serving: Serving
     prediction_id: str
+    traceparent: str | None = None
+    """The trace that its records name, where one is recorded."""
 
 
 def answer_records(
@@ -57,8 +60,9 @@ def _records(  # private, and on the hot path
 ) -> list[PredictionRecord]:
     query, serving = ask.query, ask.serving
     latency_ms = round(latency_s * 1e3, 4)
+    make = PredictionRecord if ask.traceparent is None else partial(TracedRecord, traceparent=ask.traceparent)
     return [
-        PredictionRecord(
+        make(
             id=f"{ask.prediction_id}/{row}",
             model=query.model,
             revision=serving.routing.revision,

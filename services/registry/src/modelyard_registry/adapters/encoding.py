@@ -99,6 +99,7 @@ def rollout_of(row: RolloutRow) -> Rollout:
         waiting_for=row.waiting_for,
         steps=tuple(_step(step) for step in row.steps),
         abort_if=tuple(AbortRule.model_validate(rule) for rule in row.abort_if),
+        traceparent=row.traceparent,
     )
 
 
@@ -116,6 +117,7 @@ def rollout_values(rollout: Rollout) -> dict[str, Any]:
         "waiting_for": rollout.waiting_for,
         "steps": [_step_values(step) for step in rollout.steps],
         "abort_if": [rule.model_dump(mode="json", by_alias=True) for rule in rollout.abort_if],
+        "traceparent": rollout.traceparent,
     }
 
 

@@ -108,6 +108,7 @@ class RolloutRow(Base):
     waiting_for: Mapped[str] = mapped_column(Text)
     steps: Mapped[list[Any]] = mapped_column(JsonColumn)
     abort_if: Mapped[list[Any]] = mapped_column(JsonColumn)
+    traceparent: Mapped[str | None] = mapped_column(String(55), nullable=True)
 
 
 class PromotionRow(Base):

@@ -13,6 +13,10 @@ REGISTER_SECONDS = Histogram("modelyard_registry_register_seconds", "Time to ver
 PROXIED = Counter("modelyard_registry_proxy_requests", "Requests to the MLflow proxy", ["outcome"])
 PROXY_SECONDS = Histogram("modelyard_registry_proxy_seconds", "Time until MLflow's answer began")
 WATCHERS = Gauge("modelyard_registry_watchers", "Open watches")
+for _outcome in ("passed", "governed", "refused", "unavailable", "too_large"):
+    # To Prometheus a series that begins at 1 has not risen.
+    PROXIED.labels(_outcome)
+
 _DECISIONS = ("promote", "promote_predecessor", "keep", "insufficient", "hold")
 
 

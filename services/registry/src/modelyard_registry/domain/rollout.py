@@ -57,6 +57,8 @@ class Rollout:
     waiting_for: str = ""
     steps: tuple[Step, ...] = ()
     abort_if: tuple[AbortRule, ...] = ()
+    traceparent: str | None = None
+    """The trace in which it was begun; its steps go on with it."""
 
     @property
     def live(self) -> Step | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from modelyard_common.clock import Clock
 from modelyard_common.errors import ModelyardError, NotFound, Unavailable
+from modelyard_common.tracing import span
 
 from modelyard_registry.domain.rollout import Decision, Rollout, decide
 from modelyard_registry.domain.signals import Comparison
@@ -45,6 +46,13 @@ class AdvanceRollouts:
         decision = decide(rollout, comparison, self.clock.now(), absent=absent)
         if decision.action == "wait" and decision.reason == rollout.waiting_for:
             return False
+        if decision.action == "wait":
+            return self._act(rollout, decision)
+        attributes = {"modelyard.model": rollout.model, "modelyard.decision": decision.action}
+        with span("advance rollout", parent=rollout.traceparent, attributes=attributes):
+            return self._act(rollout, decision)
+
+    def _act(self, rollout: Rollout, decision: Decision) -> bool:
         with self.transactions.write() as store:
             return _act_on(Act(store, ACTOR, self.clock.now()), rollout, decision)
 

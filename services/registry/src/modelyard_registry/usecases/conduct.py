@@ -10,6 +10,7 @@ import uuid
 from dataclasses import replace
 from typing import Literal
 
+from modelyard_common import context
 from modelyard_contracts.registry_v1 import CandidateRoute, Route, RoutingTable
 
 from modelyard_registry.domain import rollout as machine
@@ -41,6 +42,7 @@ def start(act: Act, model: Model, version: Version, *, kind: Kind, reason: str, 
         reason=reason,
         steps=machine.plan(model.spec.rollout.steps, kind=kind, direct=direct or champion is None),
         abort_if=model.spec.rollout.abort_if,
+        traceparent=context.traceparent.get(),
     )
     act.record("rollout.started", model.name, rollout.id, candidate=version.digest, kind=rollout.kind, reason=reason)
     if rollout.upcoming is None:
@@ -111,6 +113,7 @@ def publish(
         log_payloads=model.spec.serve.log_payloads,
         replay=model.spec.monitor.replay,
         deleted=model.deleted,
+        traceparent=context.traceparent.get(),
     )
     act.store.publish(table, act.now)
     return table

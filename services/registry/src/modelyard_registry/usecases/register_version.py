@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Invalid
+from modelyard_common.tracing import span
 from modelyard_contracts.bundle_v1 import BundleManifest
 from modelyard_contracts.problem import FieldError
 from modelyard_contracts.registry_v1 import RegisterVersionRequest
@@ -43,9 +44,10 @@ class RegisterVersion:
             known = reader.version(name, request.digest)
         if known is not None:
             return known, False
-        manifest = self.bundles.verify(
-            run_id=request.mlflow_run_id, artifact_path=request.artifact_path, digest=request.digest
-        )
+        with span("verify bundle", attributes={"modelyard.model": name, "modelyard.version": request.digest}):
+            manifest = self.bundles.verify(
+                run_id=request.mlflow_run_id, artifact_path=request.artifact_path, digest=request.digest
+            )
         _check(model, manifest, request)
         with self.transactions.write() as store:
             return _register(Act(store, actor, self.clock.now()), name, request, manifest)

@@ -98,6 +98,7 @@ class WritesEpisodes(ReadsEpisodes, Writing):
                 decision=decision.decision,
                 trigger=decision.trigger,
                 label_seq=decision.label_seq,
+                traceparent=decision.traceparent,
                 **decision_values(decision),
             )
         )

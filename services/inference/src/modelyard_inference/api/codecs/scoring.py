@@ -10,10 +10,32 @@ from typing import Any
 
 import msgspec
 
+from modelyard_inference.api.errors import UnsupportedMedia
+from modelyard_inference.domain.ports import TableFormat
 from modelyard_inference.domain.requests import Answer, Rows, invalid
 
-__all__ = ["ScoringCall", "decode_csv", "decode_json", "decode_v1", "encode"]
+__all__ = [
+    "ARROW_STREAM",
+    "CSV",
+    "JSON",
+    "TABLES",
+    "ScoringCall",
+    "columns_of",
+    "decode_csv",
+    "decode_json",
+    "decode_v1",
+    "encode",
+    "media_type_of",
+]
 
+JSON, CSV = "application/json", "text/csv"
+ARROW_STREAM = "application/vnd.apache.arrow.stream"
+TABLES: Mapping[str, TableFormat] = {
+    "application/vnd.apache.parquet": "parquet",
+    ARROW_STREAM: "arrow_stream",
+    "application/vnd.apache.arrow.file": "arrow_file",
+}
+_TYPES = frozenset({JSON, CSV, *TABLES})
 _FORMS = "dataframe_split, dataframe_records, instances and inputs"
 _PARAMS = frozenset({"event_time", "routing_key", "timeout"})
 
@@ -97,6 +119,30 @@ def decode_csv(body: bytes) -> ScoringCall:
     if len(lines) < 2:
         raise invalid("body", "must have a header and at least one row")
     return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True), {})
+
+
+def media_type_of(content_type: str) -> str:
+    """Return what a body is, as MLflow's server sees it; empty means JSON.
+
+    Raises:
+        UnsupportedMedia: it says so in another charset, or with parameters that mean nothing here.
+    """
+    kind, _, rest = content_type.partition(";")
+    for parameter in filter(None, map(str.strip, rest.split(";"))):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() != "charset":
+            raise UnsupportedMedia("Unrecognized content type parameters: only charset is taken")
+        if value.strip().strip('"').lower() != "utf-8":
+            raise UnsupportedMedia("The scoring server only supports UTF-8")
+    kind = kind.strip().lower() or JSON
+    if kind not in _TYPES:
+        raise UnsupportedMedia(f"This predictor only supports the following content types: Types: {sorted(_TYPES)}.")
+    return kind
+
+
+def columns_of(answer: Answer) -> dict[str, list[Any]]:
+    """Return the response as columns, for a table."""
+    return {"predictions": answer.answers.labels}
 
 
 def encode(answer: Answer, call: ScoringCall) -> bytes:

@@ -1,0 +1,428 @@
+"""The Open Inference Protocol over gRPC: a real server, a real channel, our own messages."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2
+from inference_fakes import Platform, a_platform, a_server, eventually
+from modelyard_bundle.packaging import Packed
+from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.tokens import hash_token
+from modelyard_common.errors import Unavailable
+from modelyard_common.health import Health
+from modelyard_inference.api.front import Bounds
+from modelyard_inference.api.grpc import open_inference_pb2 as pb
+from modelyard_inference.api.grpc.server import GrpcServer
+
+Code = grpc.StatusCode
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A channel and what it calls with."""
+
+    channel: grpc.Channel
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, name: str, request: Any, *, timeout: float = 10) -> Any:
+        answer = getattr(pb, f"{name}Response")
+        method = self.channel.unary_unary(
+            f"/inference.GRPCInferenceService/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=answer.FromString,
+        )
+        return method(request, timeout=timeout, metadata=self.metadata)
+
+    def refused(self, name: str, request: Any, **more: Any) -> tuple[grpc.StatusCode, str]:
+        """Return the status of a call that must fail, and what it says."""
+        with pytest.raises(grpc.RpcError) as caught:
+            self(name, request, **more)
+        return caught.value.code(), caught.value.details()
+
+    def stream(self, requests: Any) -> Any:
+        method = self.channel.stream_stream(
+            "/inference.GRPCInferenceService/ModelStreamInfer",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=pb.ModelStreamInferResponse.FromString,
+        )
+        return method(requests, timeout=20, metadata=self.metadata)
+
+    def health(self, service: str = "") -> int:
+        method = self.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        status: int = method(health_pb2.HealthCheckRequest(service=service), timeout=10).status
+        return status
+
+
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, bundles: tuple[Packed, Packed]
+) -> Iterator[tuple[Platform, Caller]]:
+    """Give a server that no test changes."""
+    with (
+        a_platform(tmp_path_factory.mktemp("grpc")) as platform,
+        a_server(platform, bundles),
+        grpc.insecure_channel(platform.grpc_target) as channel,
+    ):
+        yield platform, Caller(channel)
+
+
+def typed(**changes: Any) -> pb.ModelInferRequest:
+    """Return a good request of typed contents."""
+    tensor, contents = pb.ModelInferRequest.InferInputTensor, pb.InferTensorContents
+    return pb.ModelInferRequest(
+        model_name="power",
+        inputs=[
+            tensor(name="load", datatype="FP64", shape=[1], contents=contents(fp64_contents=[0.7])),
+            tensor(name="price", datatype="FP32", shape=[1], contents=contents(fp32_contents=[float("nan")])),
+            tensor(name="day", datatype="BYTES", shape=[1], contents=contents(bytes_contents=[b"mon"])),
+        ],
+        **changes,
+    )
+
+
+def raw(**changes: Any) -> pb.ModelInferRequest:
+    """Return the same as raw bytes."""
+    request = typed(**changes)
+    for tensor in request.inputs:
+        tensor.ClearField("contents")
+    request.raw_input_contents.extend(
+        [np.float64([0.7]).tobytes(), np.float32([np.nan]).tobytes(), struct.pack("<I", 3) + b"mon"]
+    )
+    return request
+
+
+def parameter(text: str) -> pb.InferParameter:
+    return pb.InferParameter(string_param=text)
+
+
+def test_typed_and_raw_contents_answer_what_rest_answers(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+
+    by_type, by_bytes = call("ModelInfer", typed(id="mine")), call("ModelInfer", raw())
+
+    assert (by_type.id, by_type.model_name, by_type.model_version) == ("mine", "power", "1")
+    assert [output.name for output in by_type.outputs] == ["predict", "predict_proba"]
+    assert list(by_type.outputs[0].contents.int64_contents) == [1]
+    assert not by_type.raw_output_contents
+    labels, chances = by_bytes.raw_output_contents
+    assert np.frombuffer(labels, "<i8").tolist() == [1]
+    assert np.frombuffer(chances, "<f4").tolist() == pytest.approx(by_type.outputs[1].contents.fp32_contents)
+    assert list(by_bytes.outputs[1].shape) == [1, 2]
+
+
+def test_ids_times_and_keys_travel_with_a_call(shared: tuple[Platform, Caller], bundles: tuple[Packed, Packed]) -> None:
+    platform, call = shared
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+
+    answer = call(
+        "ModelInfer", typed(parameters={"event_time": parameter(at.isoformat()), "routing_key": parameter("k")})
+    )
+
+    assert answer.parameters["modelyard-version"].string_param == str(bundles[0].digest)
+    prediction = answer.parameters["modelyard-prediction-id"].string_param
+    event = eventually(lambda: platform.drift.events.get((f"{prediction}/0", "champion")))
+    assert (event["event_time"], event["routing_key"]) == ("2026-01-02T00:00:00Z", "k")
+    assert event["features"] == {"load": 0.7, "price": None, "day": "mon"}
+
+
+def test_metadata_of_a_call_labels_it_too(shared: tuple[Platform, Caller]) -> None:
+    platform, call = shared
+    labelled = Caller(
+        call.channel, (("modelyard-event-time", "2026-01-01T00:00:00+01:00"), ("modelyard-routing-key", "me"))
+    )
+
+    answer = labelled("ModelInfer", raw())
+
+    prediction = answer.parameters["modelyard-prediction-id"].string_param
+    event = eventually(lambda: platform.drift.events.get((f"{prediction}/0", "champion")))
+    assert (event["event_time"], event["routing_key"]) == ("2025-12-31T23:00:00Z", "me")
+
+
+def test_only_the_outputs_that_are_asked_for_come(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+    wanted = [pb.ModelInferRequest.InferRequestedOutputTensor(name="predict_proba")]
+
+    answer = call("ModelInfer", raw(outputs=wanted))
+
+    assert [output.name for output in answer.outputs] == ["predict_proba"]
+    assert len(answer.raw_output_contents) == 1
+
+
+@pytest.mark.parametrize("version", ["1", "@champion"])
+def test_versions_and_aliases_are_taken(shared: tuple[Platform, Caller], version: str) -> None:
+    _, call = shared
+
+    assert call("ModelInfer", typed(model_version=version)).model_version == "1"
+    assert call("ModelReady", pb.ModelReadyRequest(name="power", version=version)).ready
+    assert call("ModelMetadata", pb.ModelMetadataRequest(name="power", version=version)).versions == ["1"]
+
+
+def changed(change: Any) -> pb.ModelInferRequest:
+    request = raw()
+    change(request)
+    return request
+
+
+SECRET = "very-secret-value"
+BAD = {
+    "nobody": (typed(), lambda r: setattr(r, "model_name", "nobody"), Code.NOT_FOUND, "nobody"),
+    "no such version": (raw(), lambda r: setattr(r, "model_version", "9"), Code.NOT_FOUND, "no such version"),
+    "no inputs": (typed(), lambda r: r.ClearField("inputs"), Code.INVALID_ARGUMENT, "inputs"),
+    "raw and typed": (
+        raw(),
+        lambda r: r.inputs[0].contents.fp64_contents.append(1),
+        Code.INVALID_ARGUMENT,
+        "inputs[0].contents",
+    ),
+    "too few raw": (raw(), lambda r: r.raw_input_contents.pop(), Code.INVALID_ARGUMENT, "raw_input_contents"),
+    "raw of a wrong size": (
+        raw(),
+        lambda r: r.raw_input_contents.__setitem__(0, b"\0" * 7),
+        Code.INVALID_ARGUMENT,
+        "raw_input_contents[0]",
+    ),
+    "contents in another field": (
+        typed(),
+        lambda r: setattr(r.inputs[0], "datatype", "FP32"),
+        Code.INVALID_ARGUMENT,
+        "fp32_contents",
+    ),
+    "half floats typed": (typed(), lambda r: setattr(r.inputs[0], "datatype", "FP16"), Code.INVALID_ARGUMENT, "raw"),
+    "text not UTF-8": (
+        typed(),
+        lambda r: r.inputs[2].contents.bytes_contents.__setitem__(0, b"\xff" + SECRET.encode()),
+        Code.INVALID_ARGUMENT,
+        "UTF-8",
+    ),
+    "unknown feature": (
+        typed(),
+        lambda r: setattr(r.inputs[0], "name", "other"),
+        Code.INVALID_ARGUMENT,
+        "other: is not a feature",
+    ),
+    "unknown parameter": (
+        typed(),
+        lambda r: r.parameters["colour"].MergeFrom(parameter(SECRET)),
+        Code.INVALID_ARGUMENT,
+        "colour",
+    ),
+    "no time": (
+        typed(),
+        lambda r: r.parameters["event_time"].MergeFrom(parameter(SECRET)),
+        Code.INVALID_ARGUMENT,
+        "event_time",
+    ),
+    "unknown output": (
+        typed(),
+        lambda r: r.outputs.add(name="magic"),
+        Code.INVALID_ARGUMENT,
+        "magic",
+    ),
+}
+
+
+@pytest.mark.parametrize(("request_", "change", "code", "says"), BAD.values(), ids=BAD.keys())
+def test_wrong_calls_are_named_without_their_values(
+    shared: tuple[Platform, Caller], request_: Any, change: Any, code: grpc.StatusCode, says: str
+) -> None:
+    _, call = shared
+    request = pb.ModelInferRequest()
+    request.CopyFrom(request_)
+    change(request)
+
+    found, details = call.refused("ModelInfer", request)
+
+    assert (found, says in details, SECRET in details) == (code, True, False), details
+
+
+def test_bytes_that_are_no_message_are_the_callers_error(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+    method = call.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+    with pytest.raises(grpc.RpcError) as caught:
+        method(b"\xff\xff\xff", timeout=10)
+
+    assert caught.value.code() == Code.INVALID_ARGUMENT
+
+
+def test_a_packed_message_is_refused_before_it_is_unpacked(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+    method = call.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+    with pytest.raises(grpc.RpcError) as caught:
+        method(b"\0" * 100_000, timeout=10, compression=grpc.Compression.Gzip)
+
+    assert caught.value.code() == Code.UNIMPLEMENTED
+
+
+def test_a_stream_answers_in_order_and_outlives_an_error(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+    requests = [raw(id="a"), raw(id="b", model_version="9"), typed(id="c")]
+
+    answers = list(call.stream(iter(requests)))
+
+    assert [answer.infer_response.id for answer in answers] == ["a", "b", "c"]
+    assert [bool(answer.error_message) for answer in answers] == [False, True, False]
+    assert "no such version" in answers[1].error_message
+    assert answers[2].infer_response.outputs[0].name == "predict"
+
+
+def test_the_deadline_of_a_call_is_kept_by_the_engine(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
+    with a_server(platform, bundles), grpc.insecure_channel(platform.grpc_target) as channel:
+        call = Caller(channel)
+        timeout = {"timeout": pb.InferParameter(int64_param=1)}
+
+        code, _ = call.refused("ModelInfer", raw(parameters=timeout))
+
+    assert code == Code.DEADLINE_EXCEEDED
+
+
+def test_server_and_models_describe_themselves(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+
+    server = call("ServerMetadata", pb.ServerMetadataRequest())
+    model = call("ModelMetadata", pb.ModelMetadataRequest(name="power"))
+
+    assert call("ServerLive", pb.ServerLiveRequest()).live
+    assert call("ServerReady", pb.ServerReadyRequest()).ready
+    assert server.name == "modelyard-inference" and "model_repository" in server.extensions
+    assert [(one.name, one.datatype, list(one.shape)) for one in model.inputs][2] == ("day", "BYTES", [-1])
+    assert not call("ModelReady", pb.ModelReadyRequest(name="nobody")).ready
+    assert call.refused("ModelMetadata", pb.ModelMetadataRequest(name="nobody"))[0] == Code.NOT_FOUND
+
+
+@pytest.mark.parametrize("field", ["model_name", "repository_name"], ids=["Triton's numbers", "KServe's numbers"])
+def test_models_are_unloaded_and_loaded(platform: Platform, bundles: tuple[Packed, Packed], field: str) -> None:
+    with a_server(platform, bundles), grpc.insecure_channel(platform.grpc_target) as channel:
+        call = Caller(channel)
+
+        unloaded = call("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(**{field: "power"}))
+        off = call("RepositoryIndex", pb.RepositoryIndexRequest()).models[0]
+        nothing = call("RepositoryIndex", pb.RepositoryIndexRequest(ready=True)).models
+        code, _ = call.refused("ModelInfer", typed())
+        loaded = call("RepositoryModelLoad", pb.RepositoryModelLoadRequest(**{field: "power"}))
+        on = call("RepositoryIndex", pb.RepositoryIndexRequest()).models[0]
+
+    assert (unloaded.isUnloaded, loaded.isLoaded, loaded.model_name) == (True, True, "power")
+    assert (off.state, code, list(nothing)) == ("UNAVAILABLE", Code.UNAVAILABLE, [])
+    assert (on.name, on.version, on.state) == ("power", "1", "READY")
+
+
+def test_tokens_are_asked_for_as_over_http(platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("".join(f"{role} {role} {hash_token(role)}\n" for role in ("client", "admin")))
+    platform.registry.add(*bundles)
+    platform.registry.route("power", str(bundles[0].digest))
+    with (
+        platform.inference(auth="token", tokens_file=tokens) as url,
+        httpx.Client(base_url=url, headers={"authorization": "Bearer admin"}, trust_env=False) as http,
+        grpc.insecure_channel(platform.grpc_target) as channel,
+    ):
+        eventually(lambda: http.get("/v2/models/power/ready").status_code == 200)
+        nobody, client = Caller(channel), Caller(channel, (("authorization", "Bearer client"),))
+        admin = Caller(channel, (("authorization", "Bearer admin"),))
+
+        refused = [
+            nobody.refused("ModelInfer", typed())[0],
+            nobody.refused("RepositoryIndex", pb.RepositoryIndexRequest())[0],
+            client.refused("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="power"))[0],
+        ]
+        with pytest.raises(grpc.RpcError) as streamed:
+            list(nobody.stream(iter([typed()])))
+        answered = client("ModelInfer", typed())
+        unloaded = admin("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="power"))
+
+        assert refused == [Code.UNAUTHENTICATED, Code.UNAUTHENTICATED, Code.PERMISSION_DENIED]
+        assert streamed.value.code() == Code.UNAUTHENTICATED
+        assert (answered.model_name, unloaded.isUnloaded) == ("power", True)
+        assert nobody.health() == health_pb2.HealthCheckResponse.SERVING
+        assert nobody("ServerLive", pb.ServerLiveRequest()).live
+
+
+def test_health_knows_its_services_and_reflection_lists_them(shared: tuple[Platform, Caller]) -> None:
+    from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+    _, call = shared
+
+    services = set(ProtoReflectionDescriptorDatabase(call.channel).get_services())
+
+    assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= services
+    assert call.health("inference.GRPCInferenceService") == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        call.health("other")
+    assert caught.value.code() == Code.NOT_FOUND
+
+
+def test_calls_are_counted(shared: tuple[Platform, Caller]) -> None:
+    from modelyard_common.metrics import GRPC_REQUESTS
+
+    _, call = shared
+
+    def counted(code: str) -> float:
+        child: Any = GRPC_REQUESTS.labels(service="inference", method="ModelInfer", code=code)
+        return float(child._value.get())
+
+    before = counted("OK"), counted("NOT_FOUND")
+    call("ModelInfer", typed())
+    call.refused("ModelInfer", typed(model_version="9"))
+
+    assert (counted("OK"), counted("NOT_FOUND")) == (before[0] + 1, before[1] + 1)
+
+
+def test_a_stop_ends_idle_streams_and_watches(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
+    may_end = threading.Event()
+    with a_server(platform, bundles):
+        channel = grpc.insecure_channel(platform.grpc_target)
+
+        def requests() -> Iterator[pb.ModelInferRequest]:
+            yield raw(id="first")
+            may_end.wait(60)
+
+        stream = Caller(channel).stream(requests())
+        watch = channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )(health_pb2.HealthCheckRequest(), timeout=60)
+        first, status = next(stream).infer_response.id, next(watch).status
+    after = list(stream), [one.status for one in watch]
+    may_end.set()
+    channel.close()
+
+    assert (first, status, after[0]) == ("first", health_pb2.HealthCheckResponse.SERVING, [])
+    assert after[1] in ([], [health_pb2.HealthCheckResponse.NOT_SERVING])
+
+
+def test_a_taken_port_is_named(platform: Platform) -> None:
+    engine = cast(Any, SimpleNamespace(bounds=Bounds(timeout_s=1, max_rows=1, max_concurrent=1)))
+    nothing = cast(Any, None)
+
+    async def serve_on(port: int) -> None:
+        server = GrpcServer(
+            engine, nothing, nothing, Health(), Authenticator(None), host="127.0.0.1", port=port, grace_s=1
+        )
+        await server.start()
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(Unavailable, match="grpc_port"):
+            asyncio.run(serve_on(taken.getsockname()[1]))

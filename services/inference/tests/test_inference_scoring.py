@@ -1,0 +1,222 @@
+"""MLflow's scoring protocol beyond JSON: Parquet, Arrow in and out, content types, and bodies that nobody wrote."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pandas as pd
+import pyarrow as pa
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import pytest
+from inference_fakes import Platform, a_platform, a_server, eventually
+from modelyard_bundle.packaging import Packed
+from modelyard_common.errors import Invalid, TooLarge
+from modelyard_inference.adapters.columnar import ColumnarProcess
+from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.domain.requests import Late
+
+PARQUET = "application/vnd.apache.parquet"
+STREAM = "application/vnd.apache.arrow.stream"
+FILE = "application/vnd.apache.arrow.file"
+FRAME = pd.DataFrame({"load": [0.7, -3.0], "price": [0.2, float("nan")], "day": ["mon", "tue"]})
+
+
+def parquet(frame: pd.DataFrame, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(frame), sink, **options)
+    return sink.getvalue()
+
+
+def arrow(frame: pd.DataFrame, kind: str = STREAM, **options: Any) -> bytes:
+    table, sink = pa.Table.from_pandas(frame), io.BytesIO()
+    make = ipc.new_stream if kind == STREAM else ipc.new_file
+    with make(sink, table.schema, **options) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, bundles: tuple[Packed, Packed]
+) -> Iterator[tuple[Platform, httpx.Client]]:
+    """Give a server that no test changes."""
+    with a_platform(tmp_path_factory.mktemp("scoring")) as platform, a_server(platform, bundles) as http:
+        yield platform, http
+
+
+def post(http: httpx.Client, content: bytes, kind: str, **headers: str) -> httpx.Response:
+    return http.post("/invocations", content=content, headers={"content-type": kind, **headers}, timeout=30)
+
+
+TABLES = {
+    "parquet": (parquet(FRAME), PARQUET),
+    "parquet with an index": (parquet(FRAME.set_axis(["a", "b"])), PARQUET),
+    "parquet, zstd": (parquet(FRAME, compression="zstd"), PARQUET),
+    "parquet of categories": (parquet(FRAME.astype({"day": "category"})), PARQUET),
+    "parquet of 32 bits": (parquet(FRAME.astype({"load": "float32"})), PARQUET),
+    "arrow stream": (arrow(FRAME), STREAM),
+    "arrow stream, lz4": (arrow(FRAME, options=ipc.IpcWriteOptions(compression="lz4")), STREAM),
+    "arrow file": (arrow(FRAME, FILE), FILE),
+}
+
+
+@pytest.mark.parametrize(("content", "kind"), TABLES.values(), ids=TABLES.keys())
+def test_tables_are_answered_and_logged_as_json_is(
+    served: tuple[Platform, httpx.Client], content: bytes, kind: str
+) -> None:
+    platform, http = served
+
+    response = post(http, content, kind)
+
+    assert (response.status_code, response.json()) == (200, {"predictions": [1, 0]})
+    prediction = response.headers["modelyard-prediction-id"]
+    event = eventually(lambda: platform.drift.events.get((f"{prediction}/1", "champion")))
+    assert event["features"] == {"load": -3.0, "price": None, "day": "tue"}
+
+
+@pytest.mark.parametrize("kind", [STREAM, PARQUET, "application/json"])
+def test_answers_come_as_arrow_when_they_are_asked_for_so(served: tuple[Platform, httpx.Client], kind: str) -> None:
+    _, http = served
+    rows = FRAME.drop(columns="price").to_json(orient="records")
+    content = {STREAM: arrow(FRAME), PARQUET: parquet(FRAME)}.get(kind, f'{{"dataframe_records": {rows}}}'.encode())
+
+    response = post(http, content, kind, accept=STREAM)
+
+    assert response.headers["content-type"] == STREAM
+    assert ipc.open_stream(response.content).read_all().to_pydict() == {"predictions": [1, 0]}
+
+
+BAD = {
+    "no parquet": (b"PAR1 and no more", PARQUET, 400),
+    "empty": (b"", STREAM, 400),
+    "json as parquet": (b"{}", PARQUET, 400),
+    "no rows": (parquet(FRAME.iloc[:0]), PARQUET, 400),
+    "points in time": (parquet(FRAME.assign(day=pd.Timestamp("2026-01-01"))), PARQUET, 400),
+    "lists": (arrow(FRAME.assign(load=[[1], [2]])), STREAM, 400),
+    "unknown column": (parquet(FRAME.assign(x=1)), PARQUET, 400),
+    "missing column": (parquet(FRAME[["price", "day"]]), PARQUET, 400),
+}
+
+
+@pytest.mark.parametrize(("content", "kind", "status"), BAD.values(), ids=BAD.keys())
+def test_wrong_tables_are_the_callers_error(
+    served: tuple[Platform, httpx.Client], content: bytes, kind: str, status: int
+) -> None:
+    _, http = served
+
+    response = post(http, content, kind)
+
+    assert (response.status_code, response.json().keys()) == (status, {"error_code", "message"}), response.text
+
+
+MEDIA = {
+    "application/json; charset=utf-8": 200,
+    'Application/JSON; Charset="UTF-8"': 200,
+    "": 200,
+    "application/json; charset=latin-1": 415,
+    "application/json; profile=x": 415,
+    "application/xml": 415,
+    "text/plain": 415,
+}
+
+
+@pytest.mark.parametrize(("kind", "status"), MEDIA.items())
+def test_content_types_are_those_of_mlflow(served: tuple[Platform, httpx.Client], kind: str, status: int) -> None:
+    _, http = served
+
+    response = post(http, b'{"instances": [{"load": 0.7, "day": "mon"}]}', kind)
+
+    assert response.status_code == status
+    assert response.headers["content-type"] == ("application/json" if status == 200 else "text/plain; charset=utf-8")
+
+
+def test_health_ping_and_version_answer_as_mlflow_does(served: tuple[Platform, httpx.Client]) -> None:
+    _, http = served
+
+    assert (http.get("/ping").status_code, http.get("/ping").text) == (200, "\n")
+    assert http.get("/health").status_code == 200
+    assert http.get("/version").text == "0.1.0"
+
+
+# ---- the process that reads tables
+
+
+@pytest.fixture
+def reader() -> Iterator[ColumnarProcess]:
+    lane = ThreadLane("tables", threads=1, depth=4)
+    process = ColumnarProcess(lane, most_rows=100, most_bytes=1_000_000)
+    yield process
+    process.close()
+    lane.close()
+
+
+def read(process: ColumnarProcess, content: bytes, form: Any = "parquet", timeout_s: float = 30) -> Any:
+    import asyncio
+
+    return asyncio.run(process.read(content, form, timeout_s))
+
+
+def test_a_few_bytes_that_unpack_to_many_cost_one_request(reader: ColumnarProcess) -> None:
+    long = parquet(pd.DataFrame({"day": ["x" * 900_000] * 90}), compression="zstd")
+    huge = parquet(pd.DataFrame({"day": ["x" * 400_000_000]}), compression="zstd")
+    rows = parquet(pd.DataFrame({"load": [0.0] * 101}))
+
+    for content in (long, rows):
+        with pytest.raises(TooLarge):
+            read(reader, content)
+    with pytest.raises((Invalid, TooLarge)):
+        read(reader, huge)
+
+    assert max(len(long), len(huge)) < 200_000
+    assert read(reader, parquet(FRAME)).count == 2
+
+
+def test_a_process_that_dies_is_replaced(reader: ColumnarProcess) -> None:
+    assert read(reader, parquet(FRAME)).count == 2
+    process = reader._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+    assert read(reader, parquet(FRAME)).count == 2
+
+
+def test_a_process_that_hangs_is_late_and_ended(reader: ColumnarProcess) -> None:
+    assert read(reader, parquet(FRAME)).count == 2
+    process = reader._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+
+    with pytest.raises(Late):
+        read(reader, parquet(FRAME), timeout_s=0.5)
+
+    assert process.wait(10) == -signal.SIGKILL
+    assert read(reader, parquet(FRAME)).count == 2
+
+
+def test_damaged_tables_are_refused_whatever_they_do_to_their_reader(reader: ColumnarProcess) -> None:
+    chance = random.Random(7)
+    samples: list[tuple[bytes, Any]] = [
+        (parquet(FRAME), "parquet"),
+        (arrow(FRAME), "arrow_stream"),
+        (arrow(FRAME, FILE), "arrow_file"),
+    ]
+    for _ in range(80):
+        content, form = chance.choice(samples)
+        damaged = bytearray(content)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        cut = len(damaged) if chance.random() < 0.8 else chance.randrange(len(damaged))
+        try:
+            read(reader, bytes(damaged[:cut]), form)
+        except (Invalid, TooLarge):
+            continue
+
+    assert read(reader, parquet(FRAME)).count == 2

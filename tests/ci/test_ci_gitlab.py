@@ -1,0 +1,110 @@
+"""GitLab's pipeline for real: which jobs each kind of pipeline has, and the jobs themselves by a shell executor."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.ci.checkout import MERGE_REQUEST, SCHEDULE, TAG, Checkout
+
+CHECKS = {"lint", "type-check", "layers", "generated", "models"}
+SUPPLY = {"sbom", "scan"}
+PROMOTIONS = {"promote-staging", "promote-production"}
+ON_MAIN = {"test", "test-slow", "scan-image", "sign", "publish", "bump-dev"}
+
+
+def test_a_merge_of_documents_runs_every_gate_and_makes_no_image(checkout: Checkout) -> None:
+    checkout.on_main()
+
+    jobs = checkout.jobs({})
+
+    assert set(jobs) == CHECKS | SUPPLY | ON_MAIN | PROMOTIONS
+    assert {name for name, row in jobs.items() if row["when"] == "manual"} == PROMOTIONS
+
+
+def test_a_runner_that_may_start_containers_tests_the_cluster_too(checkout: Checkout) -> None:
+    checkout.on_main()
+
+    assert "test-cluster" in checkout.jobs({"PRIVILEGED_RUNNER": "big"})
+
+
+def test_a_merge_request_delivers_nothing(checkout: Checkout) -> None:
+    checkout.change("services/registry/src/x.py")
+
+    jobs = checkout.jobs(MERGE_REQUEST)
+
+    assert CHECKS | SUPPLY | {"test-whole", "test-charts", "test:registry", "image:registry"} <= set(jobs)
+    assert set(jobs) & (ON_MAIN | PROMOTIONS) == set()
+    assert jobs["scan"]["allowFailure"] == "true"
+
+
+def test_a_merge_request_that_changes_a_manifest_is_planned_in_every_environment(checkout: Checkout) -> None:
+    checkout.change("deploy/argocd/envs/dev/models/electricity.yaml")
+    planned = {name for name in checkout.jobs(MERGE_REQUEST) if name.startswith("models-plan")}
+    checkout.change("deploy/argocd/envs/dev/common.yaml")
+    others = {name for name in checkout.jobs(MERGE_REQUEST) if name.startswith("models-plan")}
+
+    assert planned == {f"models-plan: [{environment}]" for environment in ("dev", "staging", "production")}
+    assert others == set()
+
+
+def test_what_a_bump_changes_makes_no_image_so_that_it_causes_no_other_bump(checkout: Checkout) -> None:
+    checkout.change("deploy/argocd/envs/dev/release.yaml")
+
+    jobs = checkout.jobs({"CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main"})
+
+    assert "bump-dev" in jobs
+    assert not any(name.startswith("push:") for name in jobs)
+
+
+def test_a_merge_of_a_service_pushes_its_image(checkout: Checkout) -> None:
+    checkout.change("services/registry/src/x.py")
+
+    jobs = checkout.jobs({"CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main"})
+
+    assert {name for name in jobs if name.startswith("push:")} == {"push:registry"}
+
+
+def test_a_schedule_trains_the_model_that_it_names_and_does_nothing_else(checkout: Checkout) -> None:
+    checkout.on_main()
+
+    assert set(checkout.jobs(SCHEDULE | {"MODEL": "electricity"})) == {"retrain"}
+
+
+def test_a_tag_publishes_the_charts(checkout: Checkout) -> None:
+    checkout.on_main()
+    checkout.git("tag", "--force", "v1.0.0")
+
+    jobs = checkout.jobs(TAG)
+
+    assert "publish-charts" in jobs
+    assert set(jobs) & {"bump-dev", "publish", *PROMOTIONS} == set()
+
+
+needs_rsync = pytest.mark.skipif(not shutil.which("rsync"), reason="gitlab-ci-local copies the checkout with rsync")
+
+
+@needs_rsync
+@pytest.mark.parametrize("job", ["layers", "models", "sbom"])
+def test_a_job_runs_as_the_runner_would_run_it(checkout: Checkout, job: str) -> None:
+    checkout.on_main()
+
+    done = checkout.ci(job, "--force-shell-executor", "--no-color")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{job} $ make {job}" in " ".join(done.stdout.split())
+
+
+@needs_rsync
+def test_a_job_fails_when_its_gate_does(checkout: Checkout) -> None:
+    checkout.change("docs/x.md")
+    wrong = checkout.folder / "examples/wrong/model.yaml"
+    wrong.parent.mkdir()
+    wrong.write_text("kind: ManagedModel\n")
+    checkout.commit()
+
+    done = checkout.ci("models", "--force-shell-executor", "--no-color")
+
+    assert done.returncode != 0
+    assert "examples/wrong/model.yaml is not a manifest that can be applied" in done.stdout + done.stderr
