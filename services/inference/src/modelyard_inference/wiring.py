@@ -29,6 +29,7 @@ from modelyard_inference.api import admin, repository, scoring, v1, v2
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
+from modelyard_inference.api.openapi import typed_openapi
 from modelyard_inference.api.services import InferenceServices, SpoolView
 from modelyard_inference.settings import InferenceSettings
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
@@ -128,10 +129,9 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         inline_rows=settings.inline_rows,
         candidate_share=settings.candidate_share,
     )
-    bounds = Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
     tables = ColumnarProcess(table_lane, most_rows=settings.max_rows, most_bytes=settings.max_body_bytes)
-    front = Front(predict, served, clock, bounds)
+    front = Front(predict, served, clock, _bounds(settings))
 
     def show(stop: StopSignal) -> None:
         del stop
@@ -173,7 +173,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         routing_age_s=lambda: watch.age_s,
         shadow_rows=lambda: shadow.waiting_rows,
     )
-    return create_app(
+    app = create_app(
         service="inference",
         settings=settings,
         routers=[repository.router, v2.router, scoring.router, admin.router, v1.router],
@@ -193,6 +193,12 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         raw_routes=HotPath(front, tables).routes(),
         companions=[_grpc_server(settings, front, served, lifecycle, health)],
     )
+    app.openapi = typed_openapi(app, served)  # type: ignore[method-assign]  # FastAPI's way to extend it
+    return app
+
+
+def _bounds(settings: InferenceSettings) -> Bounds:
+    return Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
 
 
 def _grpc_server(

@@ -1,0 +1,243 @@
+"""OpenAPI that knows the models: for each one that is served, its own paths with its own features and answers.
+
+Made anew whenever it is asked for, since models come and go without a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from modelyard_contracts.bundle_v1 import Column, Signature
+
+from modelyard_inference.api.codecs.tensors import metadata_datatype, output_tensors
+from modelyard_inference.usecases.serving import ServedModels, Serving
+
+__all__ = ["typed_openapi"]
+
+Schema = dict[str, Any]
+
+_TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
+_LABELS: dict[str, str] = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string", "FP32": "number"}
+_PARAMETERS: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "event_time": {"description": "When it happened: RFC 3339, or seconds since 1970; one, or one a row."},
+        "routing_key": {"type": "string", "description": "Requests with one key go to one version during a rollout."},
+        "timeout": {"type": "integer", "minimum": 0, "description": "Microseconds that the answer may take."},
+    },
+}
+
+
+def typed_openapi(app: FastAPI, served: ServedModels) -> Callable[[], Schema]:
+    """Return what makes the document: the endpoints of the server, and those of each model that it serves."""
+    untyped = app.openapi
+
+    def document() -> Schema:
+        base = untyped()
+        found = {**base, "paths": dict(base["paths"]), "components": dict(base.get("components", {}))}
+        schemas = dict(found["components"].get("schemas", {}))
+        for serving in served.all():
+            schemas |= _schemas(serving)
+            found["paths"] |= _paths(serving.routing.model)
+        found["components"]["schemas"] = schemas
+        return found
+
+    return document
+
+
+def _paths(model: str) -> Schema:
+    return {
+        f"/v2/models/{model}/infer": _operation(model, "infer", "InferRequest", "InferResponse", "open inference"),
+        f"/models/{model}/invocations": _operation(
+            model, "invocations", "ScoringRequest", "ScoringResponse", "mlflow scoring"
+        ),
+        f"/v1/models/{model}:predict": _operation(model, "predict", "PredictRequest", "ScoringResponse", "v1"),
+    }
+
+
+def _operation(model: str, verb: str, request: str, response: str, tag: str) -> Schema:
+    def content(name: str) -> Schema:
+        return {"application/json": {"schema": {"$ref": _ref(model, name)}}}
+
+    return {
+        "post": {
+            "tags": [tag],
+            "summary": f"Ask {model}",
+            "operationId": f"{verb}_{model}",
+            "requestBody": {"required": True, "content": content(request)},
+            "responses": {
+                "200": {"description": "The answers, in the order of the rows.", "content": content(response)},
+                "400": {"description": "The request is wrong; says which field."},
+                "429": {"description": "Too many requests at once."},
+                "503": {"description": "The model is not ready."},
+                "504": {"description": "It was not answered in time."},
+            },
+        }
+    }
+
+
+def _schemas(serving: Serving) -> Schema:
+    model, signature = serving.routing.model, serving.champion.signature
+    row: Schema = {"$ref": _ref(model, "Row")}
+    rows: Schema = {"type": "array", "minItems": 1, "items": row}
+    outputs = {one.name: one for one in output_tensors(signature)}
+    label: Schema = {"type": _LABELS[outputs["predict"].datatype]}
+    if signature.classes:
+        label["enum"] = list(signature.classes)
+    named = {
+        "Row": _row(signature),
+        "InferRequest": _infer_request(signature),
+        "InferResponse": _object(
+            model_name={"const": model},
+            model_version={"type": "string"},
+            id={"type": "string"},
+            outputs={
+                "type": "array",
+                "items": {"anyOf": [_output(one.name, one.datatype) for one in outputs.values()]},
+            },
+        ),
+        "ScoringRequest": _scoring_request(signature, rows),
+        "ScoringResponse": _object(predictions={"type": "array", "items": label}),
+        "PredictRequest": {
+            **_object(instances=rows),
+            "properties": {"instances": rows, "parameters": _PARAMETERS},
+            "examples": [{"instances": [_example(signature)]}],
+        },
+    }
+    return {f"{model}.{name}": schema for name, schema in named.items()}
+
+
+def _row(signature: Signature) -> Schema:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {column.name: _value(column) for column in signature.features},
+        "required": [column.name for column in signature.features if column.required],
+        "examples": [_example(signature)],
+    }
+
+
+def _value(column: Column) -> Schema:
+    kinds = [_TYPES.get(column.type, "string"), *(["integer"] if column.type == "category" else [])]
+    schema: Schema = {"type": [*kinds, *([] if column.required else ["null"])]}
+    if column.categories:
+        schema["description"] = f"In training: {', '.join(map(str, column.categories[:20]))}."
+    elif column.min is not None and column.max is not None:
+        schema["description"] = f"In training: {column.min:g} to {column.max:g}."
+    return schema
+
+
+def _infer_request(signature: Signature) -> Schema:
+    tensors = [_tensor(column) for column in signature.features]
+    example = _example(signature)
+    inputs = [
+        {"name": column.name, "datatype": metadata_datatype(column), "shape": [1], "data": [example[column.name]]}
+        for column in signature.features
+    ]
+    return {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": {
+                **_PARAMETERS,
+                "properties": {**_PARAMETERS["properties"], "binary_data_output": {"type": "boolean"}},
+            },
+            "inputs": {"type": "array", "minItems": 1, "items": {"anyOf": [*tensors, _matrix()]}},
+            "outputs": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {"name": {"enum": [one.name for one in output_tensors(signature)]}},
+                },
+            },
+        },
+        "examples": [{"inputs": inputs}],
+    }
+
+
+def _tensor(column: Column) -> Schema:
+    return {
+        "type": "object",
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"const": column.name},
+            "datatype": {"type": "string", "examples": [metadata_datatype(column)]},
+            "shape": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
+            "data": {"type": "array", "items": {"anyOf": [_value(column), {"type": "array", "items": _value(column)}]}},
+        },
+    }
+
+
+def _matrix() -> Schema:
+    return {
+        "type": "object",
+        "description": "All numeric features at once, in the order of the model's inputs.",
+        "required": ["name", "shape", "datatype", "data"],
+        "properties": {
+            "name": {"type": "string"},
+            "datatype": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
+            "data": {"type": "array"},
+        },
+    }
+
+
+def _scoring_request(signature: Signature, rows: Schema) -> Schema:
+    names = [column.name for column in signature.features]
+    split = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "columns": {"type": "array", "items": {"enum": names}},
+            "index": {"type": "array"},
+            "data": {"type": "array", "items": {"type": "array"}},
+        },
+    }
+    forms: Schema = {
+        "dataframe_split": split,
+        "dataframe_records": rows,
+        "instances": {"anyOf": [rows, {"type": "array", "items": {"type": "array"}}]},
+        "inputs": {"type": ["object", "array"]},
+    }
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {**forms, "params": _PARAMETERS},
+        "oneOf": [{"required": [name]} for name in forms],
+        "examples": [{"dataframe_records": [_example(signature)]}],
+    }
+
+
+def _output(name: str, datatype: str) -> Schema:
+    return _object(
+        name={"const": name},
+        datatype={"const": datatype},
+        shape={"type": "array", "items": {"type": "integer"}},
+        data={"type": "array", "items": {"type": _LABELS[datatype]}},
+    )
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _example(signature: Signature) -> dict[str, Any]:
+    return {column.name: _example_of(column) for column in signature.features}
+
+
+def _example_of(column: Column) -> Any:
+    if column.type == "boolean":
+        return True
+    if column.type == "category":
+        return column.categories[0] if column.categories else "a"
+    middle = (column.min + column.max) / 2 if column.min is not None and column.max is not None else 0.0
+    return round(middle) if column.type == "integer" else middle
+
+
+def _ref(model: str, name: str) -> str:
+    return f"#/components/schemas/{model}.{name}"
