@@ -74,10 +74,16 @@ def test_no_job_of_gitlab_bears_a_reserved_name() -> None:
 
 def test_an_image_is_scanned_before_it_is_signed_and_signed_before_anything_runs_it() -> None:
     stages: list[str] = gitlab(GITLAB[0])["stages"]
-    order = [stages.index(jobs()[name]["stage"]) for name in (".push", "scan-image", "sign", "publish")]
+    order = [stages.index(jobs()[name]["stage"]) for name in (".push", "scan-image", "sign", "publish", "bump-dev")]
 
     assert order == sorted(set(order)), "each in a stage of its own"
-    assert jobs()["bump-dev"]["needs"] == ["publish"]
+
+
+def test_a_job_that_reads_digests_gets_the_artifacts_of_all_pushes() -> None:
+    # With needs a job has the artifacts of those jobs alone.
+    assert [name for name in ("scan-image", "sign", "publish", "bump-dev") if "needs" in jobs()[name]] == []
+    assert jobs()[".push"]["artifacts"]["paths"] == ["build/digests"]
+    assert jobs()["sbom"]["artifacts"]["paths"] == ["build/sbom"]
 
 
 def test_a_retraining_that_the_gates_refused_is_a_warning_and_one_that_failed_a_failure() -> None:
