@@ -1,0 +1,394 @@
+"""For each alert: series under which it fires, what it then says, and series under which it stays calm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["CASES", "Case"]
+
+Series = Mapping[str, str]
+NM = 'namespace="n",model="m"'
+MODEL = {"namespace": "n", "model": "m"}
+EPISODES = f"modelyard_drift_open_episodes_count{{{NM}"
+EDGE = 'namespace="n",job="inference",route="/v2/models/{model}/infer",method="POST",service="inference"'
+HTTP = "modelyard_http_requests_total"
+SECONDS = "modelyard_http_request_seconds"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One alert.
+
+    Attributes:
+        series: under which it fires at ``at``.
+        calm: laid over them one after the other, each keeps it silent.
+    """
+
+    alert: str
+    series: Series
+    at: str
+    labels: Mapping[str, str]
+    summary: str
+    description: str
+    calm: tuple[Series, ...]
+    severity: str = "warning"
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return "-".join([self.alert, *self.extra.values()])
+
+
+def _burns(
+    name: str, title: str, promise: str, slo: str, *, budget: float, series: Callable[[float, float], Series]
+) -> list[Case]:
+    """Return a case for each pair of windows, at a rate and a time at which this pair alone fires.
+
+    Args:
+        budget: share of requests that may be bad, in percent.
+        series: (burn rate, requests a minute) to series.
+    """
+    rows: list[tuple[str, str, str, str, str, float]] = [
+        ("critical", "1h", "5m", "14.4", "12m", 20),
+        ("critical", "6h", "30m", "6", "30m", 8),
+        ("warning", "1d", "2h", "3", "2h", 4),
+        ("warning", "3d", "6h", "1", "4h", 2),
+    ]
+    return [
+        Case(
+            alert=name,
+            severity=severity,
+            extra={"slo": slo, "long": long},
+            labels={"namespace": "n"},
+            series=series(burn, 10_000),
+            at=at,
+            summary=f"{title} is being lost",
+            description=(
+                f"{promise} Its error budget is spent {rate} times too fast (over {long} and {short}): "
+                f"{budget * burn:g}% of requests are bad."
+            ),
+            # Within the budget; and too few requests to judge by.
+            calm=(series(0.5, 10_000), series(burn, 0.2)),
+        )
+        for severity, long, short, rate, at, burn in rows
+    ]
+
+
+def _availability(burn: float, requests: float) -> Series:
+    bad = requests * burn * 0.001
+    return {
+        f'{HTTP}{{{EDGE},status="200"}}': f"0+{requests - bad:g}x300",
+        f'{HTTP}{{{EDGE},status="503"}}': f"0+{bad:g}x300",
+    }
+
+
+def _latency(burn: float, requests: float) -> Series:
+    return {
+        f"{SECONDS}_count{{{EDGE}}}": f"0+{requests:g}x300",
+        f'{SECONDS}_bucket{{{EDGE},le="0.1"}}': f"0+{requests * (1 - burn * 0.01):g}x300",
+    }
+
+
+MODELS = (
+    Case(
+        "ModelPerformsBelowFloor",
+        {f'{EPISODES},severity="critical"}}': "1x20", f'{EPISODES},severity="high"}}': "0x20"},
+        "6m",
+        MODEL,
+        "m performs below the floor of its manifest",
+        "Labels say that the answers of m are worse than its manifest allows.",
+        calm=({f'{EPISODES},severity="critical"}}': "0x20", f'{EPISODES},severity="high"}}': "1x20"},),
+        severity="critical",
+    ),
+    Case(
+        "ModelDrifts",
+        {f'{EPISODES},severity="high"}}': "1x70"},
+        "61m",
+        MODEL,
+        "m has drifted for an hour",
+        "What m is asked has changed in a feature that matters, and no newer version has ended it.",
+        # A promotion ended it; nothing that matters has changed.
+        calm=({f'{EPISODES},severity="high"}}': "1x50 0x20"}, {f'{EPISODES},severity="high"}}': "0x70"}),
+    ),
+    Case(
+        "ModelIsStale",
+        {
+            f"modelyard_drift_watermark_seconds{{{NM}}}": "3600000x70",
+            f"modelyard_registry_champion_data_until_seconds{{{NM}}}": "1000000x70",
+        },
+        "61m",
+        MODEL,
+        "m learned from old data",
+        "Its champion has seen nothing of the last 30d 2h 13m 20s of event time.",
+        calm=({f"modelyard_registry_champion_data_until_seconds{{{NM}}}": "1100000x70"},),
+    ),
+    Case(
+        "ChampionNotServedEverywhere",
+        {
+            'up{namespace="n",job="inference",instance="a"}': "1x20",
+            'up{namespace="n",job="inference",instance="b"}': "1x20",
+            'up{namespace="n",job="inference",instance="c"}': "0x20",
+            f'modelyard_inference_served_number{{{NM},role="champion",instance="a"}}': "3x20",
+            f'modelyard_inference_served_number{{{NM},role="champion",instance="b"}}': "2x20",
+            f"modelyard_registry_champion_number{{{NM}}}": "3x20",
+        },
+        "6m",
+        MODEL,
+        "Some inference servers do not serve the champion of m",
+        "On 1 of them callers of m get answers of an older version, or none.",
+        calm=(
+            {f'modelyard_inference_served_number{{{NM},role="champion",instance="b"}}': "3x20"},
+            # It has no champion yet.
+            {
+                f"modelyard_registry_champion_number{{{NM}}}": "0x20",
+                f'modelyard_inference_served_number{{{NM},role="champion",instance="a"}}': "_x20",
+                f'modelyard_inference_served_number{{{NM},role="champion",instance="b"}}': "_x20",
+            },
+            # A server takes over within five minutes.
+            {f'modelyard_inference_served_number{{{NM},role="champion",instance="b"}}': "2x3 3x17"},
+        ),
+        severity="critical",
+    ),
+    Case(
+        "CandidateTripped",
+        {f'modelyard_inference_candidate_tripped_state{{{NM},instance="a"}}': "1x20"},
+        "6m",
+        MODEL,
+        "The candidate of m failed too often in a row",
+        "It gets no more requests where it tripped; the champion answers. Its rollout should have been aborted.",
+        calm=({f'modelyard_inference_candidate_tripped_state{{{NM},instance="a"}}': "0x20"},),
+    ),
+    Case(
+        "LabelsAreMissing",
+        {
+            f"modelyard_drift_labels_missing_rows{{{NM}}}": "0+60x130",
+            f"modelyard_drift_requests_rows{{{NM}}}": "0+100x130",
+            f"modelyard_drift_labelled_rows{{{NM}}}": "500x130",
+        },
+        "2h",
+        MODEL,
+        "Labels of m have stopped coming",
+        "Of the rows of the last day 60% have no label although it is due: performance is not known.",
+        calm=(
+            {f"modelyard_drift_labels_missing_rows{{{NM}}}": "20x130"},
+            # Nobody ever sent labels, and nobody promised any.
+            {f"modelyard_drift_labelled_rows{{{NM}}}": "0x130"},
+            # Nobody asks.
+            {
+                f"modelyard_drift_requests_rows{{{NM}}}": "100x130",
+                f"modelyard_drift_labels_missing_rows{{{NM}}}": "90x130",
+            },
+        ),
+    ),
+)
+
+ROADS = (
+    Case(
+        "TrainingIsOverdue",
+        {f"modelyard_training_schedule_due_seconds{{{NM}}}": "0x40"},
+        "25m",
+        MODEL,
+        "A scheduled training of m does not start",
+        "Its cron trigger has been due for 25m 0s.",
+        calm=({f"modelyard_training_schedule_due_seconds{{{NM}}}": "86400x40"},),
+    ),
+    Case(
+        "TrainingFails",
+        {
+            f'modelyard_training_runs_ended_total{{{NM},state="failed"}}': "0x5 1x5 2x5 3x40",
+            f'modelyard_training_runs_ended_total{{{NM},state="succeeded"}}': "0x55",
+        },
+        "40m",
+        MODEL,
+        "Training of m fails",
+        "Within a day 3 runs failed and none succeeded: m does not learn.",
+        calm=(
+            {f'modelyard_training_runs_ended_total{{{NM},state="succeeded"}}': "0x5 1x50"},
+            {f'modelyard_training_runs_ended_total{{{NM},state="failed"}}': "0x5 1x50"},
+        ),
+    ),
+    Case(
+        "TrainingQueueIsStuck",
+        {'modelyard_training_queue_wait_seconds{namespace="n"}': "2000x20"},
+        "6m",
+        {"namespace": "n"},
+        "Training runs wait and do not begin",
+        "The oldest has waited for 33m 20s.",
+        calm=({'modelyard_training_queue_wait_seconds{namespace="n"}': "600x20"},),
+    ),
+    Case(
+        "GateRefuses",
+        {
+            f'modelyard_registry_verdicts_total{{{NM},decision="keep"}}': "0x5 1x5 2x5 3x40",
+            f'modelyard_registry_verdicts_total{{{NM},decision="promote"}}': "0x55",
+        },
+        "40m",
+        MODEL,
+        "The gate refuses every new version of m",
+        "Within a week 3 versions were judged and none was better: training brings nothing.",
+        calm=(
+            {f'modelyard_registry_verdicts_total{{{NM},decision="promote"}}': "0x5 1x50"},
+            {f'modelyard_registry_verdicts_total{{{NM},decision="keep"}}': "0x5 1x50"},
+        ),
+    ),
+    Case(
+        "RolloutIsHeld",
+        {f"modelyard_registry_rollout_step_started_seconds{{{NM}}}": "0x400"},
+        "370m",
+        MODEL,
+        "The rollout of m does not move",
+        "Its step began 6h 10m 0s ago; it waits for evidence, or somebody paused it.",
+        # The next step began; the rollout is over.
+        calm=(
+            {f"modelyard_registry_rollout_step_started_seconds{{{NM}}}": "0x300 18000x100"},
+            {f"modelyard_registry_rollout_step_started_seconds{{{NM}}}": "0x300 stale"},
+        ),
+    ),
+    Case(
+        "CommandsAreNotDelivered",
+        {f"modelyard_drift_pending_commands_count{{{NM}}}": "2x20"},
+        "16m",
+        MODEL,
+        "Training does not take the retrain command of m",
+        "The loop is open: drift has decided, and 2 commands wait in its outbox.",
+        calm=({f"modelyard_drift_pending_commands_count{{{NM}}}": "2x10 0x10"},),
+    ),
+)
+
+_AT = 'namespace="n",instance="a"'
+LOGS = (
+    Case(
+        "SpoolGrows",
+        {
+            f"modelyard_inference_spool_pending_bytes{{{_AT}}}": "20+1x40",
+            f"modelyard_inference_spool_limit_bytes{{{_AT}}}": "100x40",
+        },
+        "35m",
+        {"namespace": "n", "instance": "a"},
+        "Predictions pile up on a",
+        "Its spool is 55% full and grows: drift does not take what was answered.",
+        calm=(
+            {f"modelyard_inference_spool_pending_bytes{{{_AT}}}": "60-1x40"},
+            {f"modelyard_inference_spool_pending_bytes{{{_AT}}}": "0+0.1x40"},
+        ),
+    ),
+    Case(
+        "PredictionLogLosesEvents",
+        {f'modelyard_inference_events_dropped_total{{{_AT},reason="full"}}': "0x5 8x20"},
+        "8m",
+        {"namespace": "n", "instance": "a"},
+        "Predictions on a are not logged",
+        "Within ten minutes 8 were dropped: drift and rollouts judge by an incomplete log.",
+        calm=({f'modelyard_inference_events_dropped_total{{{_AT},reason="full"}}': "8x20"},),
+        severity="critical",
+    ),
+    Case(
+        "DriftIsBehind",
+        {f"modelyard_drift_backlog_rows{{{NM}}}": "20000x20"},
+        "16m",
+        MODEL,
+        "Windows of m lag behind",
+        "20k rows have come and were not looked at: what drift says is old.",
+        calm=({f"modelyard_drift_backlog_rows{{{NM}}}": "20000x10 0x10"},),
+    ),
+)
+
+_OTHER = 'namespace="n",job="drift",route="/v1/events"'
+SERVICES = (
+    Case(
+        "ServiceIsDown",
+        {f'up{{{_AT},job="drift"}}': "0x10"},
+        "4m",
+        {"namespace": "n", "instance": "a", "job": "drift"},
+        "drift on a does not answer",
+        "Prometheus cannot scrape it. The others go on with what they last knew.",
+        calm=(
+            {f'up{{{_AT},job="drift"}}': "0 0 1x8"},
+            {f'up{{{_AT},job="drift"}}': "_x10", f'up{{{_AT},job="other"}}': "0x10"},
+        ),
+        severity="critical",
+    ),
+    Case(
+        "ServiceFails",
+        {f'{HTTP}{{{_OTHER},status="500"}}': "0+10x30", f'{HTTP}{{{_OTHER},status="200"}}': "0+90x30"},
+        "25m",
+        {"namespace": "n", "job": "drift"},
+        "drift fails",
+        "10% of its requests end in an error of its own.",
+        calm=(
+            {f'{HTTP}{{{_OTHER},status="500"}}': "0+1x30"},
+            # Not to be ready is no failure.
+            {
+                f'{HTTP}{{{_OTHER},status="500"}}': "0+0x30",
+                f'{HTTP}{{namespace="n",job="drift",route="/health/ready",status="503"}}': "0+50x30",
+            },
+        ),
+    ),
+    Case(
+        "TaskFails",
+        {'modelyard_task_failures_total{namespace="n",job="drift",task="processing"}': "0+1x30"},
+        "25m",
+        {"namespace": "n", "job": "drift", "task": "processing"},
+        "The task processing of drift fails again and again",
+        "It raised 15 times within a quarter of an hour, and is run again each time.",
+        calm=({'modelyard_task_failures_total{namespace="n",job="drift",task="processing"}': "0x10 2x20"},),
+    ),
+    Case(
+        "RoutingIsOld",
+        {f"modelyard_inference_routing_age_seconds{{{_AT}}}": "300x10"},
+        "6m",
+        {"namespace": "n", "instance": "a"},
+        "a does not hear the registry",
+        "It serves what it knew 5m 0s ago: promotions and rollbacks do not reach it.",
+        calm=({f"modelyard_inference_routing_age_seconds{{{_AT}}}": "300x3 0x7"},),
+    ),
+    Case(
+        "MirrorIsBehind",
+        {'modelyard_registry_mirror_pending{namespace="n"}': "2x40"},
+        "31m",
+        {"namespace": "n"},
+        "MLflow does not show what is governed",
+        "2 models look otherwise in MLflow than in the registry. Serving is not concerned.",
+        calm=({'modelyard_registry_mirror_pending{namespace="n"}': "2x20 0x20"},),
+    ),
+    Case(
+        "OperatorHasNoLeader",
+        {'modelyard_operator_leader{namespace="n",instance="a"}': "0x10"},
+        "6m",
+        {"namespace": "n"},
+        "No operator leads",
+        "Changes of ManagedModel objects are not carried out, and their status is old.",
+        calm=({'modelyard_operator_leader{namespace="n",instance="b"}': "1x10"},),
+    ),
+    Case(
+        "OperatorCannotReconcile",
+        {'modelyard_operator_object_failures_total{namespace="n"}': "0+1x60"},
+        "40m",
+        {"namespace": "n"},
+        "The operator cannot bring on some ManagedModel objects",
+        "15 attempts failed within a quarter of an hour.",
+        calm=({'modelyard_operator_object_failures_total{namespace="n"}': "0x10 2x50"},),
+    ),
+)
+
+BURNS = (
+    *_burns(
+        "InferenceAvailabilityBurns",
+        "Inference availability",
+        "99.9 % of predictions are answered without an error of ours.",
+        "inference-availability",
+        budget=0.1,
+        series=_availability,
+    ),
+    *_burns(
+        "InferenceLatencyBurns",
+        "Inference latency",
+        "99 % of predictions are answered within 100 ms, measured at the service.",
+        "inference-latency",
+        budget=1,
+        series=_latency,
+    ),
+)
+
+CASES = (*BURNS, *MODELS, *ROADS, *LOGS, *SERVICES)

@@ -1,0 +1,133 @@
+"""Dashboards that somebody can read at night: each panel says what it shows, in which unit, and when it is bad."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+
+from tests.observability.expressions import dashboards, panel_expressions, panels
+from tools.observability.units import written
+
+PANELS = {f"{name}/{panel['title']}": panel for name, panel in panels()}
+UIDS = {
+    "overview": "modelyard-overview",
+    "inference": "modelyard-inference",
+    "drift": "modelyard-drift",
+    "training": "modelyard-training",
+    "health": "modelyard-health",
+}
+"""Links and bookmarks hold on to these: they never change."""
+
+
+def test_the_dashboards_keep_their_identity() -> None:
+    assert {name: document["uid"] for name, document in dashboards().items()} == UIDS
+
+
+@pytest.mark.parametrize("name", UIDS)
+def test_a_dashboard_is_generated_not_edited_and_asks_from_wide_to_narrow(name: str) -> None:
+    document = dashboards()[name]
+    variables = [variable["name"] for variable in document["templating"]["list"]]
+
+    assert variables == ["datasource", "namespace", "model", "version"][: len(variables)]
+    assert len(variables) == {"inference": 4, "health": 2}.get(name, 3)
+    assert document["editable"] is False
+    assert document["timezone"] == "utc"
+    assert document["tags"] == ["modelyard"]
+    [link] = document["links"]
+    assert (link["type"], link["tags"], link["includeVars"], link["keepTime"]) == (
+        "dashboards",
+        ["modelyard"],
+        True,
+        True,
+    )
+
+
+@pytest.mark.parametrize("name", UIDS)
+def test_promotions_rollbacks_and_episodes_are_marked(name: str) -> None:
+    marks = {one["name"]: one for one in dashboards()[name]["annotations"]["list"]}
+
+    assert set(marks) == {"Promotions", "Rollbacks", "Episodes"}
+    assert len({one["iconColor"] for one in marks.values()}) == 3
+    assert [marks[one]["useValueForTime"] for one in ("Promotions", "Rollbacks", "Episodes")] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", UIDS)
+def test_panels_have_ids_and_places_of_their_own(name: str) -> None:
+    found = dashboards()[name]["panels"]
+    boxes = [panel["gridPos"] for panel in found]
+
+    assert len({panel["id"] for panel in found}) == len(found)
+    assert all(box["x"] + box["w"] <= 24 for box in boxes)
+    assert not [1 for one, two in itertools.combinations(boxes, 2) if _overlap(one, two)]
+
+
+def _overlap(one: dict[str, int], two: dict[str, int]) -> bool:
+    apart = one["x"] + one["w"] <= two["x"] or two["x"] + two["w"] <= one["x"]
+    return not (apart or one["y"] + one["h"] <= two["y"] or two["y"] + two["h"] <= one["y"])
+
+
+@pytest.mark.parametrize("name", UIDS)
+def test_the_first_row_is_big_numbers_that_fit_side_by_side(name: str) -> None:
+    document = dashboards()[name]
+    first = [panel for panel in document["panels"] if panel["gridPos"]["y"] == 1]
+
+    assert document["panels"][0]["title"].endswith("?")
+    assert {panel["type"] for panel in first} == {"stat"}
+    assert sum(panel["gridPos"]["w"] for panel in first) == 24
+
+
+@pytest.mark.parametrize("place", PANELS)
+def test_a_panel_says_what_it_shows_in_which_unit_and_when_it_is_bad(place: str) -> None:
+    panel: dict[str, Any] = PANELS[place]
+    defaults = panel["fieldConfig"]["defaults"]
+
+    assert re.fullmatch(r"[A-Z].*\.", panel["description"]), "a description is a sentence"
+    assert written(1.0, defaults["unit"])
+    assert defaults["thresholds"]["steps"][0]["value"] is None
+    assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    if panel["type"] in ("stat", "status-history"):
+        assert defaults["thresholds"]["steps"]
+        assert panel["type"] == "status-history" or panel["options"]["colorMode"] == "background"
+
+
+@pytest.mark.parametrize("place", panel_expressions())
+def test_a_query_is_narrowed_to_the_chosen_namespace_and_its_window_is_the_graphs(place: str) -> None:
+    expr = panel_expressions()[place]
+
+    assert "$namespace" in expr
+    windows = set(re.findall(r"\[([^\]]+)\]", expr))
+    assert windows <= {"$__rate_interval", "1h", "1d", "7d"}
+    assert windows <= {"$__rate_interval"} or PANELS[place.rsplit("/", 1)[0]]["type"] == "stat"
+
+
+def test_what_a_dashboard_can_be_narrowed_to_its_queries_use() -> None:
+    for name, document in dashboards().items():
+        text = " ".join(expr for place, expr in panel_expressions().items() if place.startswith(f"{name}/"))
+        for variable in document["templating"]["list"][1:]:
+            assert f"${variable['name']}" in text, f"{name} does not use ${variable['name']}"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "decimals", "text"),
+    [
+        (0.00542, "s", None, "5.42 ms"),
+        (90, "s", None, "1.5 min"),
+        (0, "s", None, "0 s"),
+        (0.0123, "percentunit", 2, "1.23%"),
+        (25, "percent", None, "25%"),
+        (3 * 2**20, "bytes", None, "3 MiB"),
+        (12.34, "reqps", 1, "12.3 req/s"),
+        (1234.5, "none", None, "1234"),
+        (float("nan"), "none", None, "NaN"),
+    ],
+)
+def test_numbers_are_written_with_their_unit(value: float, unit: str, decimals: int | None, text: str) -> None:
+    assert written(value, unit, decimals) == text
+
+
+def test_a_unit_that_nobody_can_write_is_refused() -> None:
+    with pytest.raises(ValueError, match="furlong"):
+        written(1, "furlong")

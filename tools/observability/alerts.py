@@ -1,0 +1,338 @@
+"""What somebody is told, and what is computed ahead for it.
+
+An alert is worth one line here and one page under docs/runbooks. ``critical`` wakes somebody: users notice, or will
+within the hour. ``warning`` is for the day. Numbers that an installation may see otherwise stand in ``LIMITS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tools.observability import slo
+from tools.observability.slo import BURNS, Objectives, burn_alert_name, burn_expr
+
+__all__ = ["ALERTS", "LIMITS", "NO_PROBES", "RUNBOOKS", "Alert", "documents"]
+
+RUNBOOKS = "https://gitlab.example.com/modelyard/modelyard/-/blob/main/docs/runbooks"
+DAY_S = 86_400
+
+LIMITS: Mapping[str, float] = {
+    "stale_days": 30,
+    "overdue_s": 900,
+    "queue_wait_s": 1800,
+    "refused_in_a_week": 3,
+    "held_s": 6 * 3600,
+    "missing_labels": 0.5,
+    "backlog_rows": 10_000,
+    "spool_share": 0.1,
+    "routing_age_s": 120,
+}
+"""Beyond these somebody is told; the age of a model is in event time."""
+
+_MODEL = "by (namespace, model)"
+_SERVICES = "inference|registry|training|drift|operator"
+NO_PROBES = 'route!~".*/ready|/health.*"'
+"""A service that says that it is not ready does what it is asked to do."""
+_UP = 'count by (namespace) (up{job="inference"} == 1)'
+_OTHERS = f'job=~"registry|training|drift|operator", {NO_PROBES}'
+"""What inference promises has an alert of its own."""
+_CHAMPION = f"max {_MODEL} (modelyard_registry_champion_number)"
+_SERVING_IT = f'modelyard_inference_served_number{{role="champion"}} == on (namespace, model) group_left () {_CHAMPION}'
+
+RECORDED: tuple[tuple[str, str], ...] = (
+    (
+        "model:champion_missing:instances",
+        # An instance that knows nothing of the model has no series of it: it is missed by counting those that have.
+        f"(({_CHAMPION} > 0) * 0 + on (namespace) group_left () {_UP})\n"
+        f"- on (namespace, model) (count {_MODEL} ({_SERVING_IT}) or 0 * {_CHAMPION})",
+    ),
+    (
+        "model:data_age:seconds",
+        f"max {_MODEL} (modelyard_drift_watermark_seconds)\n"
+        f"- on (namespace, model) max {_MODEL} (modelyard_registry_champion_data_until_seconds)",
+    ),
+    (
+        "model:labels_late:ratio_delta1d",
+        f"max {_MODEL} (delta(modelyard_drift_labels_missing_rows[1d]))\n"
+        f"/ on (namespace, model) (max {_MODEL} (delta(modelyard_drift_requests_rows[1d])) > 0)",
+    ),
+)
+"""Names and expressions of recording rules; what a rule or a panel would otherwise say twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert.
+
+    Attributes:
+        wait: how long it must be true.
+        summary: one line, for a phone.
+        description: what it means for users, with the number.
+    """
+
+    name: str
+    severity: Literal["critical", "warning"]
+    expr: str
+    wait: str
+    summary: str
+    description: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def rule(self) -> dict[str, Any]:
+        """Return it as Prometheus reads it."""
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            "for": self.wait,
+            "labels": {"severity": self.severity, **self.labels},
+            "annotations": {
+                "summary": self.summary,
+                "description": self.description,
+                "runbook_url": f"{RUNBOOKS}/{self.name}.md",
+            },
+        }
+
+
+MODELS = (
+    Alert(
+        "ModelPerformsBelowFloor",
+        "critical",
+        f'max {_MODEL} (modelyard_drift_open_episodes_count{{severity="critical"}}) > 0',
+        "5m",
+        "{{ $labels.model }} performs below the floor of its manifest",
+        "Labels say that the answers of {{ $labels.model }} are worse than its manifest allows.",
+    ),
+    Alert(
+        "ModelDrifts",
+        "warning",
+        f'max {_MODEL} (modelyard_drift_open_episodes_count{{severity="high"}}) > 0',
+        "1h",
+        "{{ $labels.model }} has drifted for an hour",
+        "What {{ $labels.model }} is asked has changed in a feature that matters, and no newer version has ended it.",
+    ),
+    Alert(
+        "ModelIsStale",
+        "warning",
+        f"model:data_age:seconds > {LIMITS['stale_days']:g} * {DAY_S}",
+        "1h",
+        "{{ $labels.model }} learned from old data",
+        "Its champion has seen nothing of the last {{ $value | humanizeDuration }} of event time.",
+    ),
+    Alert(
+        "ChampionNotServedEverywhere",
+        "critical",
+        "model:champion_missing:instances > 0",
+        "5m",
+        "Some inference servers do not serve the champion of {{ $labels.model }}",
+        "On {{ $value }} of them callers of {{ $labels.model }} get answers of an older version, or none.",
+    ),
+    Alert(
+        "CandidateTripped",
+        "warning",
+        f"max {_MODEL} (modelyard_inference_candidate_tripped_state) > 0",
+        "5m",
+        "The candidate of {{ $labels.model }} failed too often in a row",
+        "It gets no more requests where it tripped; the champion answers. Its rollout should have been aborted.",
+    ),
+    Alert(
+        "LabelsAreMissing",
+        "warning",
+        f"model:labels_late:ratio_delta1d > {LIMITS['missing_labels']:g}\n"
+        f"and on (namespace, model) max {_MODEL} (modelyard_drift_labelled_rows) > 0",
+        "1h",
+        "Labels of {{ $labels.model }} have stopped coming",
+        "Of the rows of the last day {{ $value | humanizePercentage }} have no label although it is due: "
+        "performance is not known.",
+    ),
+)
+
+ROADS = (
+    Alert(
+        "TrainingIsOverdue",
+        "warning",
+        f"time() - max {_MODEL} (modelyard_training_schedule_due_seconds) > {LIMITS['overdue_s']:g}",
+        "5m",
+        "A scheduled training of {{ $labels.model }} does not start",
+        "Its cron trigger has been due for {{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        "TrainingFails",
+        "warning",
+        f'sum {_MODEL} (increase(modelyard_training_runs_ended_total{{state=~"failed|timed_out"}}[1d])) > 1.5\n'
+        f"unless on (namespace, model) sum {_MODEL} "
+        '(increase(modelyard_training_runs_ended_total{state="succeeded"}[1d])) > 0.5',
+        "5m",
+        "Training of {{ $labels.model }} fails",
+        "Within a day {{ printf `%.0f` $value }} runs failed and none succeeded: {{ $labels.model }} does not learn.",
+    ),
+    Alert(
+        "TrainingQueueIsStuck",
+        "warning",
+        f"max by (namespace) (modelyard_training_queue_wait_seconds) > {LIMITS['queue_wait_s']:g}",
+        "5m",
+        "Training runs wait and do not begin",
+        "The oldest has waited for {{ $value | humanizeDuration }}.",
+    ),
+    Alert(
+        "GateRefuses",
+        "warning",
+        f'sum {_MODEL} (increase(modelyard_registry_verdicts_total{{decision=~"keep|insufficient"}}[7d])) '
+        f"> {LIMITS['refused_in_a_week'] - 0.5:g}\n"
+        f"unless on (namespace, model) sum {_MODEL} "
+        '(increase(modelyard_registry_verdicts_total{decision=~"promote.*"}[7d])) > 0.5',
+        "5m",
+        "The gate refuses every new version of {{ $labels.model }}",
+        "Within a week {{ printf `%.0f` $value }} versions were judged and none was better: training brings nothing.",
+    ),
+    Alert(
+        "RolloutIsHeld",
+        "warning",
+        f"time() - max {_MODEL} (modelyard_registry_rollout_step_started_seconds) > {LIMITS['held_s']:g}",
+        "5m",
+        "The rollout of {{ $labels.model }} does not move",
+        "Its step began {{ $value | humanizeDuration }} ago; it waits for evidence, or somebody paused it.",
+    ),
+    Alert(
+        "CommandsAreNotDelivered",
+        "warning",
+        f"max {_MODEL} (modelyard_drift_pending_commands_count) > 0",
+        "15m",
+        "Training does not take the retrain command of {{ $labels.model }}",
+        "The loop is open: drift has decided, and {{ $value }} commands wait in its outbox.",
+    ),
+)
+
+LOGS = (
+    Alert(
+        "SpoolGrows",
+        "warning",
+        "max by (namespace, instance) (modelyard_inference_spool_pending_bytes"
+        f" / modelyard_inference_spool_limit_bytes) > {LIMITS['spool_share']:g}\n"
+        "and on (namespace, instance) deriv(modelyard_inference_spool_pending_bytes[15m]) > 0",
+        "15m",
+        "Predictions pile up on {{ $labels.instance }}",
+        "Its spool is {{ $value | humanizePercentage }} full and grows: drift does not take what was answered.",
+    ),
+    Alert(
+        "PredictionLogLosesEvents",
+        "critical",
+        "sum by (namespace, instance) (increase(modelyard_inference_events_dropped_total[10m])) > 0",
+        "0m",
+        "Predictions on {{ $labels.instance }} are not logged",
+        "Within ten minutes {{ printf `%.0f` $value }} were dropped: drift and rollouts judge by an incomplete log.",
+    ),
+    Alert(
+        "DriftIsBehind",
+        "warning",
+        f"max {_MODEL} (modelyard_drift_backlog_rows) > {LIMITS['backlog_rows']:g}",
+        "15m",
+        "Windows of {{ $labels.model }} lag behind",
+        "{{ $value | humanize }} rows have come and were not looked at: what drift says is old.",
+    ),
+)
+
+SERVICES = (
+    Alert(
+        "ServiceIsDown",
+        "critical",
+        f'up{{job=~"{_SERVICES}"}} == 0',
+        "3m",
+        "{{ $labels.job }} on {{ $labels.instance }} does not answer",
+        "Prometheus cannot scrape it. The others go on with what they last knew.",
+    ),
+    Alert(
+        "ServiceFails",
+        "warning",
+        f'sum by (namespace, job) (rate(modelyard_http_requests_total{{{_OTHERS}, status=~"5.."}}[10m]))\n'
+        f"/ sum by (namespace, job) (rate(modelyard_http_requests_total{{{_OTHERS}}}[10m])) > 0.05",
+        "10m",
+        "{{ $labels.job }} fails",
+        "{{ $value | humanizePercentage }} of its requests end in an error of its own.",
+    ),
+    Alert(
+        "TaskFails",
+        "warning",
+        "sum by (namespace, job, task) (increase(modelyard_task_failures_total[15m])) > 3",
+        "5m",
+        "The task {{ $labels.task }} of {{ $labels.job }} fails again and again",
+        "It raised {{ printf `%.0f` $value }} times within a quarter of an hour, and is run again each time.",
+    ),
+    Alert(
+        "RoutingIsOld",
+        "warning",
+        f"max by (namespace, instance) (modelyard_inference_routing_age_seconds) > {LIMITS['routing_age_s']:g}",
+        "5m",
+        "{{ $labels.instance }} does not hear the registry",
+        "It serves what it knew {{ $value | humanizeDuration }} ago: promotions and rollbacks do not reach it.",
+    ),
+    Alert(
+        "MirrorIsBehind",
+        "warning",
+        "max by (namespace) (modelyard_registry_mirror_pending) > 0",
+        "30m",
+        "MLflow does not show what is governed",
+        "{{ $value }} models look otherwise in MLflow than in the registry. Serving is not concerned.",
+    ),
+    Alert(
+        "OperatorHasNoLeader",
+        "warning",
+        "max by (namespace) (modelyard_operator_leader) == 0",
+        "5m",
+        "No operator leads",
+        "Changes of ManagedModel objects are not carried out, and their status is old.",
+    ),
+    Alert(
+        "OperatorCannotReconcile",
+        "warning",
+        "sum by (namespace) (increase(modelyard_operator_object_failures_total[15m])) > 3",
+        "15m",
+        "The operator cannot bring on some ManagedModel objects",
+        "{{ printf `%.0f` $value }} attempts failed within a quarter of an hour.",
+    ),
+)
+
+ALERTS: Mapping[str, tuple[Alert, ...]] = {"models": MODELS, "roads": ROADS, "logs": LOGS, "services": SERVICES}
+"""By the group in which they are evaluated."""
+
+
+def burn_alerts(objectives: Objectives) -> list[Alert]:
+    """Return the alerts about budgets that are spent too fast."""
+    return [
+        Alert(
+            burn_alert_name(one),
+            "critical" if burn.severity == "critical" else "warning",
+            burn_expr(one, burn),
+            burn.wait,
+            f"{one.title} is being lost",
+            f"{one.promise} Its error budget is spent {burn.rate:g} times too fast "
+            f"(over {burn.long} and {burn.short}): {{{{ $value | humanizePercentage }}}} of requests are bad.",
+            {"slo": one.name, "long": burn.long},
+        )
+        for one in objectives.objectives
+        for burn in BURNS
+    ]
+
+
+def documents(objectives: Objectives) -> dict[str, dict[str, Any]]:
+    """Return the rule files by name: what Prometheus reads, and what a PrometheusRule has as its spec."""
+    recorded = [{"record": name, "expr": expr} for name, expr in RECORDED]
+    burns = [alert.rule() for alert in burn_alerts(objectives)]
+    return {
+        "slo": {
+            "groups": [
+                {"name": "modelyard-slo-recording", "rules": slo.recording_rules(objectives)},
+                {"name": "modelyard-slo", "rules": burns},
+            ]
+        },
+        "alerts": {
+            "groups": [
+                {"name": "modelyard-recording", "rules": recorded},
+                *(
+                    {"name": f"modelyard-{group}", "rules": [alert.rule() for alert in alerts]}
+                    for group, alerts in ALERTS.items()
+                ),
+            ]
+        },
+    }

@@ -1,0 +1,1 @@
+"""One module a dashboard: what it shows, in the order in which it is read."""

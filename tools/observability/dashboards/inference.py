@@ -1,0 +1,288 @@
+"""Inference: rate, errors, duration; where the time goes; the candidate against the champion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.observability.dashboards.words import (
+    BUDGET,
+    EDGE,
+    ERRORS,
+    SLOW,
+    by_model,
+    error_ratio,
+    growth,
+    latest,
+    or_none,
+    per_second,
+    quantile,
+)
+from tools.observability.frame import MODEL, NAMESPACE, VERSION, Frame
+from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Query, number, trend
+
+__all__ = ["document"]
+
+_HTTP = "modelyard_http_request_seconds"
+_PREDICT = "modelyard_inference_predict_seconds"
+_REQUESTS = "modelyard_inference_requests_total"
+
+
+def document() -> dict[str, Any]:
+    """Return the dashboard."""
+    frame = Frame(
+        "modelyard-inference",
+        "Modelyard / Inference",
+        "Rate, errors and duration of predictions, by model and version.",
+        by_version=True,
+    )
+    return (
+        frame.row("Are callers served?", *_first())
+        .row("Rate, errors, duration", *_red())
+        .row("Where the time goes", *_stages())
+        .row("Candidate against champion", *_canary())
+        .row("Threads, spool, routing", *_saturation())
+        .document()
+    )
+
+
+def _first() -> list[Any]:
+    missing = f"max(model:champion_missing:instances{{{MODEL}}})"
+    return [
+        number(
+            "Predictions",
+            "Prediction requests, all models.",
+            f"sum({per_second(f'modelyard_http_requests_total{{{EDGE}}}')})",
+            unit="reqps",
+            bad=NEUTRAL,
+            decimals=1,
+            none="no requests",
+        ),
+        number(
+            "Errors",
+            "Share of predictions that ended in an error of ours (5xx, 429). Promise: below 0.1 %.",
+            error_ratio(),
+            unit="percentunit",
+            bad=ERRORS,
+            decimals=2,
+            none="no requests",
+        ),
+        number(
+            "p50",
+            "Half of the predictions are faster, at the service.",
+            quantile(0.5, _HTTP, EDGE),
+            unit="s",
+            bad=SLOW,
+            none="no requests",
+        ),
+        number(
+            "p99",
+            "Ninety-nine of a hundred predictions are faster, at the service. Promise: 100 ms.",
+            quantile(0.99, _HTTP, EDGE),
+            unit="s",
+            bad=SLOW,
+            none="no requests",
+        ),
+        number(
+            "Availability budget left",
+            "Of the last 30 days.",
+            f'min(namespace:slo_budget:remaining_ratio{{{NAMESPACE}, slo="inference-availability"}})',
+            unit="percentunit",
+            bad=BUDGET,
+            decimals=0,
+            none="no requests",
+        ),
+        number(
+            "Latency budget left",
+            "Of the last 30 days.",
+            f'min(namespace:slo_budget:remaining_ratio{{{NAMESPACE}, slo="inference-latency"}})',
+            unit="percentunit",
+            bad=BUDGET,
+            decimals=0,
+            none="no requests",
+        ),
+        number(
+            "Servers without champion",
+            "Inference servers that do not serve the champion of some model.",
+            missing,
+            unit="none",
+            bad=BAD_WHEN_ANY,
+        ),
+        number(
+            "Candidates tripped",
+            "Candidates that get no requests because they failed too often in a row.",
+            f"sum({latest('modelyard_inference_candidate_tripped_state')})",
+            unit="none",
+            bad=BAD_WHEN_ANY,
+        ),
+    ]
+
+
+def _red() -> list[Any]:
+    failed = f'{VERSION}, outcome!="answered"'
+    return [
+        trend(
+            "Requests by version",
+            "Answered requests by model and version.",
+            Query(by_model(_REQUESTS, f'{VERSION}, outcome="answered"', by="model, version"), "{{model}} v{{version}}"),
+            unit="reqps",
+        ),
+        trend(
+            "Failures by outcome",
+            "Requests that a version did not answer: late, refused, failed, overloaded.",
+            Query(
+                or_none(by_model(_REQUESTS, failed, by="model, version, outcome"), "outcome"),
+                "{{model}} {{version}} {{outcome}}",
+            ),
+            unit="reqps",
+        ),
+        trend(
+            "Answers by status",
+            "Prediction requests by HTTP status, as callers see them.",
+            Query(f"sum by (status) ({per_second(f'modelyard_http_requests_total{{{EDGE}}}')})", "{{status}}"),
+            unit="reqps",
+            style="stack",
+        ),
+        trend(
+            "Latency at the service",
+            "From the last byte of the request to the first of the answer; dashed: the promise.",
+            *[Query(quantile(q, _HTTP, EDGE), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)],
+            unit="s",
+            bad=SLOW,
+        ),
+        trend(
+            "Latency of models, p99",
+            "Checking the rows and running the model.",
+            Query(quantile(0.99, _PREDICT, VERSION, "model", "version"), "{{model}} v{{version}}"),
+            unit="s",
+            bad=SLOW,
+        ),
+        trend(
+            "Rows by request",
+            "How many rows come with one request, on average: large ones are answered by threads.",
+            Query(
+                f"{by_model('modelyard_inference_rows_total', VERSION)} / "
+                + by_model(_REQUESTS, f'{VERSION}, outcome="answered"'),
+                "{{model}}",
+            ),
+            unit="none",
+        ),
+    ]
+
+
+def _stages() -> list[Any]:
+    def mean(histogram: str, selected: str) -> str:
+        total, count = (per_second(f"{histogram}_{part}{{{selected}}}") for part in ("sum", "count"))
+        return f"sum({total}) / sum({count})"
+
+    answered = f'{MODEL}, role!="shadow"'
+    return [
+        trend(
+            "Mean time by stage",
+            "Model: checking the rows and running the model. Around it: reading, routing, logging, writing, waiting.",
+            Query(mean(_PREDICT, answered), "model"),
+            Query(f"clamp_min({mean(_HTTP, EDGE)} - {mean(_PREDICT, answered)}, 0)", "around it"),
+            unit="s",
+            style="stack",
+            width=12,
+        ),
+        trend(
+            "In flight",
+            "Requests that are being answered, by server.",
+            Query(
+                f'sum by (instance) (modelyard_http_requests_in_flight{{{NAMESPACE}, job="inference"}})', "{{instance}}"
+            ),
+            unit="none",
+            width=12,
+        ),
+    ]
+
+
+def _canary() -> list[Any]:
+    roles = f'{VERSION}, outcome="answered"'
+    failed = f'{VERSION}, outcome!="answered"'
+    asked = by_model(_REQUESTS, VERSION, by="model, role")
+    fallbacks = by_model("modelyard_inference_candidate_fallbacks_total", VERSION, by="model, reason")
+    dropped = growth(f"modelyard_inference_shadow_dropped_rows_total{{{MODEL}}}")
+    return [
+        trend(
+            "Answered by role",
+            "Who answered; shadow copies are answers that nobody gets.",
+            Query(by_model(_REQUESTS, roles, by="model, role"), "{{model}} {{role}}"),
+            unit="reqps",
+        ),
+        trend(
+            "p99 by role",
+            "The candidate's latency beside the champion's.",
+            Query(quantile(0.99, _PREDICT, VERSION, "model", "role"), "{{model}} {{role}}"),
+            unit="s",
+            bad=SLOW,
+        ),
+        trend(
+            "Failures by role",
+            "Share of requests that a role did not answer.",
+            Query(
+                f"({by_model(_REQUESTS, failed, by='model, role')} or 0 * {asked}) / {asked}",
+                "{{model}} {{role}}",
+            ),
+            unit="percentunit",
+            bad=ERRORS,
+        ),
+        trend(
+            "Share that was meant for the candidate",
+            "Weight in the routing table; in shadow it is 0.",
+            Query(latest("modelyard_registry_candidate_weight_percent"), "{{model}}"),
+            unit="percent",
+            style="step",
+            most=100,
+        ),
+        trend(
+            "Answered instead of the candidate",
+            "Requests that the champion answered because the candidate did not.",
+            Query(
+                or_none(fallbacks, "reason"),
+                "{{model}} {{reason}}",
+            ),
+            unit="reqps",
+        ),
+        trend(
+            "Shadow copies",
+            "Copies that wait for the candidate, and copies that found no room.",
+            Query(f"sum(modelyard_inference_shadow_waiting_rows{{{NAMESPACE}}})", "waiting"),
+            Query(
+                f"sum({dropped}) or vector(0)",
+                "dropped",
+            ),
+            unit="none",
+        ),
+    ]
+
+
+def _saturation() -> list[Any]:
+    return [
+        trend(
+            "Waiting for a thread",
+            "Requests in the queues of the thread pools, by pool.",
+            Query(f"sum by (lane) (modelyard_inference_lane_waiting_requests{{{NAMESPACE}}})", "{{lane}} waiting"),
+            Query(f"sum by (lane) (modelyard_inference_lane_lost_threads{{{NAMESPACE}}})", "{{lane}} hanging"),
+            unit="none",
+            bad=((None, "green"), (100, "orange")),
+        ),
+        trend(
+            "Spool",
+            "Share of the spool that waits for drift, by server.",
+            Query(
+                f"max by (instance) (modelyard_inference_spool_pending_bytes{{{NAMESPACE}}}"
+                f" / modelyard_inference_spool_limit_bytes{{{NAMESPACE}}})",
+                "{{instance}}",
+            ),
+            unit="percentunit",
+            bad=((None, "green"), (0.1, "orange"), (0.8, "red")),
+        ),
+        trend(
+            "Age of the routing",
+            "Since a server knew that its routing is the registry's.",
+            Query(f"max by (instance) (modelyard_inference_routing_age_seconds{{{NAMESPACE}}})", "{{instance}}"),
+            unit="s",
+            bad=((None, "green"), (120, "orange")),
+        ),
+    ]

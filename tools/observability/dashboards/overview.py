@@ -1,0 +1,214 @@
+"""Platform overview: the loop at a glance. Who is called at night begins here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.observability.dashboards.words import (
+    BUDGET,
+    EDGE,
+    ERRORS,
+    SEVERITIES,
+    SLOW,
+    by_model,
+    error_ratio,
+    latest,
+    quantile,
+)
+from tools.observability.frame import MODEL, NAMESPACE, Frame
+from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Column, Query, columns, number, states, trend
+
+__all__ = ["document"]
+
+_SERVICES = 'job=~"inference|registry|training|drift|operator"'
+_LIVE = "modelyard_registry_champion_number"
+_DRIFTING = f'count(max by (model) (modelyard_drift_open_episodes_count{{{MODEL}, severity=~"high|critical"}}) > 0)'
+
+
+def document() -> dict[str, Any]:
+    """Return the dashboard."""
+    frame = Frame(
+        "modelyard-overview",
+        "Modelyard / Platform overview",
+        "What is live, what is rolling out, what drifts, what trains. Green all along the first row: go back to bed.",
+    )
+    return (
+        frame.row("Is all well?", *_first())
+        .row("Models", _models())
+        .row("The loop", *_loop())
+        .row("Promises", *_promises())
+        .document()
+    )
+
+
+def _first() -> list[Any]:
+    return [
+        number(
+            "Alerts firing",
+            "Critical and warning alerts of the platform; each has a runbook.",
+            f'count(ALERTS{{alertstate="firing", severity=~"critical|warning", {NAMESPACE}}}) or vector(0)',
+            unit="none",
+            bad=((None, "green"), (1, "orange"), (3, "red")),
+        ),
+        number(
+            "Services down",
+            "Processes that Prometheus cannot scrape.",
+            f"count(up{{{NAMESPACE}, {_SERVICES}}} == 0) or vector(0)",
+            unit="none",
+            bad=BAD_WHEN_ANY,
+        ),
+        number(
+            "Prediction errors",
+            "Share of predictions that ended in an error of ours (5xx, 429). Promise: below 0.1 %.",
+            error_ratio(),
+            unit="percentunit",
+            bad=ERRORS,
+            decimals=2,
+            none="no requests",
+        ),
+        number(
+            "Prediction p99",
+            "Slowest one in a hundred predictions, at the service. Promise: 100 ms.",
+            quantile(0.99, "modelyard_http_request_seconds", EDGE),
+            unit="s",
+            bad=SLOW,
+            none="no requests",
+        ),
+        number(
+            "Models live",
+            "Models with a champion.",
+            f"count({latest(_LIVE)} > 0) or vector(0)",
+            unit="none",
+            bad=((None, "red"), (1, "blue")),
+        ),
+        number(
+            "Rolling out",
+            "Models with a candidate on its road to champion.",
+            f"count({latest('modelyard_registry_candidate_number')} > 0) or vector(0)",
+            unit="none",
+            bad=NEUTRAL,
+        ),
+        number(
+            "Models drifting",
+            "Models with an open episode of high or critical severity. One retraining should end it.",
+            f"{_DRIFTING} or vector(0)",
+            unit="none",
+            bad=((None, "green"), (1, "orange")),
+        ),
+        number(
+            "Training now",
+            "Runs that are at work; those that wait are in the dashboard of training.",
+            f'sum(max by (namespace, state) (modelyard_training_runs_count{{{NAMESPACE}, state="running"}}))',
+            unit="none",
+            bad=NEUTRAL,
+        ),
+    ]
+
+
+def _models() -> Any:
+    severity = latest("modelyard_drift_severity_level")
+    return columns(
+        "Models",
+        "One line a model: what answers, what is on its way, whether it still fits, and how well it does.",
+        "model",
+        [
+            Column("Champion", latest(_LIVE)),
+            Column("Candidate", f"{latest('modelyard_registry_candidate_number')} > 0"),
+            Column("Its share", f"{latest('modelyard_registry_candidate_weight_percent')}", "percent"),
+            Column("Step", f"{latest('modelyard_registry_rollout_step_number')} > 0"),
+            Column("Drift", severity, words=SEVERITIES),
+            Column(
+                "Open episodes",
+                f"sum by (model) (max by (model, severity) (modelyard_drift_open_episodes_count{{{MODEL}}}))",
+                bad=((None, "transparent"), (1, "orange")),
+            ),
+            Column("Performance", latest("modelyard_drift_performance_ratio"), decimals=3),
+            Column("Its floor", latest("modelyard_drift_performance_bound_ratio"), decimals=3),
+            Column("Requests", by_model("modelyard_inference_requests_total"), "reqps", decimals=1),
+            Column(
+                "Servers without it",
+                f"max by (model) (model:champion_missing:instances{{{MODEL}}})",
+                bad=((None, "transparent"), (1, "red")),
+            ),
+            Column("Champion for", f"time() - {latest('modelyard_registry_champion_since_seconds')}", "s"),
+            Column("Last trained", f"time() - {latest('modelyard_training_last_success_seconds')}", "s"),
+        ],
+        height=6,
+    )
+
+
+def _loop() -> list[Any]:
+    return [
+        trend(
+            "Serve: predictions",
+            "Answered requests by model.",
+            Query(by_model("modelyard_inference_requests_total"), "{{model}}"),
+            unit="reqps",
+        ),
+        states(
+            "Watch: drift",
+            "Severity of the last scored window of each model.",
+            Query(latest("modelyard_drift_severity_level"), "{{model}}"),
+            words=SEVERITIES,
+            width=8,
+        ),
+        trend(
+            "Train: runs",
+            "Runs that wait and runs that are at work.",
+            Query(f'max(modelyard_training_runs_count{{{NAMESPACE}, state="running"}})', "running"),
+            Query(f"max(modelyard_training_queue_depth_runs{{{NAMESPACE}}})", "waiting"),
+            unit="none",
+            style="step",
+        ),
+        trend(
+            "Judge: verdicts",
+            "Versions judged, by what the gates said.",
+            Query(
+                f"sum by (decision) (increase(modelyard_registry_verdicts_total{{{MODEL}}}[$__rate_interval])) > 0",
+                "{{decision}}",
+            ),
+            unit="none",
+            style="bars",
+        ),
+        trend(
+            "Roll out: share of the candidate",
+            "Share of requests that the candidate answers; 0 in shadow, and when there is none.",
+            Query(latest("modelyard_registry_candidate_weight_percent"), "{{model}}"),
+            unit="percent",
+            style="step",
+            most=100,
+        ),
+        trend(
+            "Serve: champion",
+            "Number of the champion's version; a step is a promotion, one down a rollback or a predecessor.",
+            Query(latest(_LIVE), "{{model}}"),
+            unit="none",
+            style="step",
+        ),
+    ]
+
+
+def _promises() -> list[Any]:
+    return [
+        trend(
+            "Error budget left",
+            "What is left of the budget of the last 30 days, by objective. Below 0 the promise is broken.",
+            Query(f"min by (slo) (namespace:slo_budget:remaining_ratio{{{NAMESPACE}}})", "{{slo}}"),
+            unit="percentunit",
+            bad=BUDGET,
+            width=12,
+            most=1,
+        ),
+        trend(
+            "Burn rate over one hour",
+            "How many times faster than it lasts the budget is spent. From 14.4 on somebody is woken.",
+            Query(
+                f'max(namespace:slo_errors:ratio_rate1h{{{NAMESPACE}, slo="inference-availability"}}) / 0.001',
+                "availability",
+            ),
+            Query(f'max(namespace:slo_errors:ratio_rate1h{{{NAMESPACE}, slo="inference-latency"}}) / 0.01', "latency"),
+            unit="none",
+            bad=((None, "green"), (1, "orange"), (14.4, "red")),
+            width=12,
+        ),
+    ]

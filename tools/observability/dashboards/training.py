@@ -1,0 +1,221 @@
+"""Training and registry: from a command to a champion, and where it stops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tools.observability.dashboards.words import by_model, latest, quantile
+from tools.observability.frame import MODEL, NAMESPACE, Frame
+from tools.observability.panels import NEUTRAL, Query, number, trend
+
+__all__ = ["document"]
+
+_RUNS = "modelyard_training_runs_count"
+_ENDED = "modelyard_training_runs_ended_total"
+_VERDICTS = "modelyard_registry_verdicts_total"
+
+
+def document() -> dict[str, Any]:
+    """Return the dashboard."""
+    frame = Frame(
+        "modelyard-training",
+        "Modelyard / Training and registry",
+        "Runs, verdicts and promotions: how a change in the world becomes another champion, or why it does not.",
+    )
+    return (
+        frame.row("Does the platform learn?", *_first())
+        .row("Runs", *_runs())
+        .row("Verdicts and promotions", *_verdicts())
+        .row("Registry and MLflow", *_registry())
+        .document()
+    )
+
+
+def _first() -> list[Any]:
+    due = f"min(time() - {latest('modelyard_training_schedule_due_seconds')})"
+    step = f"max(time() - {latest('modelyard_registry_rollout_step_started_seconds')})"
+    return [
+        number(
+            "Running",
+            "Runs that are at work.",
+            f'max({_RUNS}{{{NAMESPACE}, state="running"}})',
+            unit="none",
+            bad=NEUTRAL,
+        ),
+        number(
+            "Waiting",
+            "Runs that wait for room.",
+            f"max(modelyard_training_queue_depth_runs{{{NAMESPACE}}})",
+            unit="none",
+            bad=((None, "green"), (3, "orange")),
+        ),
+        number(
+            "Longest wait",
+            "How long the oldest waiting run has waited to begin.",
+            f"max(modelyard_training_queue_wait_seconds{{{NAMESPACE}}})",
+            unit="s",
+            bad=((None, "green"), (600, "orange"), (1800, "red")),
+        ),
+        number(
+            "Failed in a day",
+            "Runs that failed or took too long.",
+            f'sum(increase({_ENDED}{{{MODEL}, state=~"failed|timed_out"}}[1d]))',
+            unit="none",
+            decimals=0,
+            bad=((None, "green"), (1, "orange"), (3, "red")),
+        ),
+        number(
+            "Refused in a week",
+            "Versions that the gates did not let pass.",
+            f'sum(increase({_VERDICTS}{{{MODEL}, decision=~"keep|insufficient"}}[7d]))',
+            unit="none",
+            decimals=0,
+            bad=NEUTRAL,
+        ),
+        number(
+            "Accepted in a week",
+            "Versions that the gates let pass, predecessors included.",
+            f'sum(increase({_VERDICTS}{{{MODEL}, decision=~"promote.*"}}[7d]))',
+            unit="none",
+            decimals=0,
+            bad=NEUTRAL,
+        ),
+        number(
+            "Longest step",
+            "How long the slowest rollout has been in its step; from six hours on it is held.",
+            f"{step} or vector(0)",
+            unit="s",
+            bad=((None, "green"), (3600, "orange"), (21_600, "red")),
+        ),
+        number(
+            "Schedules overdue by",
+            "Above 0: a cron trigger is due and does not start.",
+            f"clamp_min({due}, 0) or vector(0)",
+            unit="s",
+            bad=((None, "green"), (900, "red")),
+        ),
+    ]
+
+
+def _runs() -> list[Any]:
+    duration = "modelyard_training_run_duration_seconds"
+    return [
+        trend(
+            "Runs by state",
+            "Runs that are not over.",
+            Query(
+                f'max by (state) ({_RUNS}{{{NAMESPACE}, state!~"succeeded|failed|cancelled|timed_out"}})', "{{state}}"
+            ),
+            unit="none",
+            style="stack",
+        ),
+        trend(
+            "Endings",
+            "Runs that ended, by how.",
+            Query(f"sum by (state) (increase({_ENDED}{{{MODEL}}}[$__rate_interval])) > 0", "{{state}}"),
+            unit="none",
+            style="bars",
+        ),
+        trend(
+            "Duration",
+            "From the start of a run to its end, runs that succeeded.",
+            *[
+                Query(quantile(q, duration, f'{MODEL}, state="succeeded"', "model"), f"{{{{model}}}} p{q * 100:g}")
+                for q in (0.5, 0.95)
+            ],
+            unit="s",
+        ),
+        trend(
+            "Since the last training",
+            "Since a run of the model last succeeded.",
+            Query(f"time() - {latest('modelyard_training_last_success_seconds')}", "{{model}}"),
+            unit="s",
+        ),
+        trend(
+            "Longest wait",
+            "How long the oldest waiting run has waited.",
+            Query(f"max(modelyard_training_queue_wait_seconds{{{NAMESPACE}}})", "oldest"),
+            unit="s",
+            bad=((None, "green"), (1800, "orange")),
+        ),
+        trend(
+            "Data taken in",
+            "Bytes of new dataset versions.",
+            Query(f"sum(increase(modelyard_training_dataset_bytes_total{{{NAMESPACE}}}[$__rate_interval]))", "bytes"),
+            unit="bytes",
+            style="bars",
+        ),
+    ]
+
+
+def _verdicts() -> list[Any]:
+    return [
+        trend(
+            "Verdicts",
+            "Versions judged, by what the gates said.",
+            Query(f"sum by (decision) (increase({_VERDICTS}{{{MODEL}}}[$__rate_interval])) > 0", "{{decision}}"),
+            unit="none",
+            style="bars",
+        ),
+        trend(
+            "Champion",
+            "Number of the champion's version.",
+            Query(latest("modelyard_registry_champion_number"), "{{model}}"),
+            unit="none",
+            style="step",
+        ),
+        trend(
+            "Candidate",
+            "Number of the version that is being rolled out; 0: none.",
+            Query(latest("modelyard_registry_candidate_number"), "{{model}}"),
+            unit="none",
+            style="step",
+        ),
+        trend(
+            "Step of the rollout",
+            "The step that is live; 0: no rollout.",
+            Query(latest("modelyard_registry_rollout_step_number"), "{{model}}"),
+            unit="none",
+            style="step",
+        ),
+        trend(
+            "Time in the step",
+            "How long the live step has been going on; from six hours on it is held.",
+            Query(f"time() - {latest('modelyard_registry_rollout_step_started_seconds')}", "{{model}}"),
+            unit="s",
+            bad=((None, "green"), (21_600, "orange")),
+        ),
+        trend(
+            "Reign of the champion",
+            "Since when the champion is it.",
+            Query(f"time() - {latest('modelyard_registry_champion_since_seconds')}", "{{model}}"),
+            unit="s",
+        ),
+    ]
+
+
+def _registry() -> list[Any]:
+    return [
+        trend(
+            "Taking versions in",
+            "Time to verify every byte of a bundle and to judge it.",
+            *[
+                Query(quantile(q, "modelyard_registry_register_seconds", NAMESPACE), f"p{q * 100:g}")
+                for q in (0.5, 0.95)
+            ],
+            unit="s",
+        ),
+        trend(
+            "Requests to MLflow",
+            "Requests through the governing proxy, by what became of them.",
+            Query(by_model("modelyard_registry_proxy_requests_total", NAMESPACE, by="outcome"), "{{outcome}}"),
+            unit="reqps",
+        ),
+        trend(
+            "Mirror behind",
+            "Models that look otherwise in MLflow than in the registry.",
+            Query(f"max(modelyard_registry_mirror_pending{{{NAMESPACE}}})", "models"),
+            unit="none",
+            bad=((None, "green"), (1, "orange")),
+        ),
+    ]

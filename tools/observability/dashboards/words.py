@@ -1,0 +1,77 @@
+"""Fragments that several dashboards say: selections, words for states, thresholds."""
+
+from __future__ import annotations
+
+from tools.observability.frame import MODEL, NAMESPACE
+from tools.observability.panels import Thresholds, Words
+
+__all__ = [
+    "BUDGET",
+    "EDGE",
+    "ERRORS",
+    "PSI",
+    "SEVERITIES",
+    "SLOW",
+    "by_model",
+    "error_ratio",
+    "growth",
+    "latest",
+    "or_none",
+    "per_second",
+    "quantile",
+]
+
+EDGE = f'{NAMESPACE}, job="inference", route=~".*(/infer|invocations|:predict)"'
+"""Prediction requests, as the edge of inference counts them."""
+
+SEVERITIES: Words = {
+    -1: ("no window yet", "text"),
+    0: ("none", "green"),
+    1: ("low", "yellow"),
+    2: ("high", "orange"),
+    3: ("critical", "red"),
+}
+
+ERRORS: Thresholds = ((None, "green"), (0.001, "orange"), (0.01, "red"))
+"""The promise is 99.9 %."""
+SLOW: Thresholds = ((None, "green"), (0.1, "orange"), (0.25, "red"))
+"""The promise is 100 ms, in seconds."""
+PSI: Thresholds = ((None, "green"), (0.1, "yellow"), (0.2, "orange"), (0.5, "red"))
+"""A shift is called moderate from 0.1 and significant from 0.2 on: the manifest's default key."""
+BUDGET: Thresholds = ((None, "red"), (0, "orange"), (0.25, "green"))
+
+
+def per_second(selector: str) -> str:
+    """Return the rate of a counter."""
+    return f"rate({selector}[$__rate_interval])"
+
+
+def growth(selector: str) -> str:
+    """Return by how much a counter grew between two points of a graph."""
+    return f"increase({selector}[$__rate_interval])"
+
+
+def latest(metric: str, selected: str = MODEL) -> str:
+    """Return what all replicas say of a model, once."""
+    return f"max by (model) ({metric}{{{selected}}})"
+
+
+def by_model(metric: str, selected: str = MODEL, *, by: str = "model") -> str:
+    """Return the rate of a counter, by model."""
+    return f"sum by ({by}) ({per_second(f'{metric}{{{selected}}}')})"
+
+
+def or_none(expr: str, label: str) -> str:
+    """Return the expression, or a 0 under the name ``none`` while nothing of the kind has happened."""
+    return f'{expr} or label_replace(vector(0), "{label}", "none", "", "")'
+
+
+def quantile(q: float, histogram: str, selected: str, *by: str) -> str:
+    """Return a quantile of a histogram."""
+    groups = ", ".join(("le", *by))
+    return f"histogram_quantile({q}, sum by ({groups}) ({per_second(f'{histogram}_bucket{{{selected}}}')}))"
+
+
+def error_ratio() -> str:
+    """Return the share of predictions over five minutes that inference could not answer, as the promise counts it."""
+    return f'max(namespace:slo_errors:ratio_rate5m{{{NAMESPACE}, slo="inference-availability"}})'

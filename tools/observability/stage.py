@@ -1,0 +1,155 @@
+"""A live platform on a slice of its demo, watched by a Prometheus of its own: for tests, and for the pictures.
+
+The demo's real processes and Debian's real Prometheus, with the rules that the chart ships. Scraped every second, so
+that a minute of the loop has as many points as a quarter of an hour in a cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from modelyard_cli.embedded.layout import Layout
+from modelyard_common.testing import free_port, free_port_base
+
+from tools.observability.write import RULES
+
+__all__ = ["Prometheus", "StageError", "observed_demo"]
+
+ROOT = Path(__file__).parents[2]
+_SCRAPE_S = 1
+_VARIABLES = {"namespace": ".*", "model": ".*", "version": ".*", "__rate_interval": "15s", "__range": "10m"}
+
+
+class StageError(Exception):
+    """What is to be watched did not come up; the message says what it said."""
+
+
+@dataclass
+class Prometheus:
+    """A Prometheus and when what it saw began.
+
+    Attributes:
+        began: Unix seconds.
+        ended: Unix seconds of the last look; moves on until it is frozen.
+    """
+
+    url: str
+    began: float
+    ended: float = 0.0
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=30))
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """Return the data of an answer. Raise StageError when it is an error."""
+        answer = self.http.get(f"{self.url}/api/v1/{path}", params=parameters).json()
+        if answer["status"] != "success":
+            raise StageError(f"{parameters}: {answer['error']}")
+        return answer["data"]
+
+    def instant(self, expr: str) -> list[dict[str, Any]]:
+        """Return the series of an expression at the end."""
+        found: list[dict[str, Any]] = self.get("query", query=plain(expr), time=self.ended or time.time())["result"]
+        return found
+
+    def over_time(self, expr: str, *, points: int = 240) -> list[dict[str, Any]]:
+        """Return the series of an expression from the beginning to the end."""
+        end = self.ended or time.time()
+        step = max(1.0, (end - self.began) / points)
+        found: list[dict[str, Any]] = self.get("query_range", query=plain(expr), start=self.began, end=end, step=step)[
+            "result"
+        ]
+        return found
+
+
+def plain(expr: str) -> str:
+    """Return PromQL with the variables of a dashboard set to everything."""
+    return re.sub(r"\$(\w+)", lambda match: _VARIABLES[match[1]], expr)
+
+
+@contextmanager
+def observed_demo(
+    home: Path, *, rows: int, settle_s: float = 8.0, example: str = "electricity"
+) -> Iterator[Prometheus]:
+    """Run a slice of a demo and yield Prometheus once it is through; the platform still serves.
+
+    Args:
+        home: an empty folder.
+        rows: of the stream.
+        settle_s: how long to watch on, so that rules have seen the end.
+    """
+    layout = Layout(home / f"demo-{example}", free_port_base())
+    with _prometheus(home, layout) as prometheus, _demo(home, layout, rows, example):
+        time.sleep(settle_s)
+        prometheus.ended = time.time()
+        yield prometheus
+
+
+@contextmanager
+def _demo(home: Path, layout: Layout, rows: int, example: str) -> Iterator[None]:
+    log = home / "demo.log"
+    command = [
+        *(sys.executable, "-m", "modelyard_cli.main", "--data-dir", str(home), "--port-base", str(layout.port_base)),
+        *("demo", example, "--limit", str(rows)),
+    ]
+    with log.open("wb") as handle:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=handle, stderr=handle, env=os.environ | {"TERM": "dumb"}, start_new_session=True
+        )
+    try:
+        _await(lambda: "goes on serving" in log.read_text(), process, log, timeout_s=60 + rows / 15)
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+@contextmanager
+def _prometheus(home: Path, layout: Layout) -> Iterator[Prometheus]:
+    configuration = yaml.safe_load(layout.scrape_configuration())
+    configuration["global"] = {"scrape_interval": f"{_SCRAPE_S}s", "evaluation_interval": "2s"}
+    configuration["rule_files"] = [str(RULES / "*.yaml")]
+    file, log = home / "watch.yml", home / "watch.log"
+    file.write_text(yaml.safe_dump(configuration))
+    port = free_port()
+    command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={home / 'watch'}"]
+    with log.open("wb") as handle:
+        process = subprocess.Popen(
+            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=handle, stderr=handle, start_new_session=True
+        )
+    prometheus = Prometheus(f"http://127.0.0.1:{port}", time.time())
+    try:
+        _await(lambda: _ready(prometheus), process, log, timeout_s=30)
+        yield prometheus
+    finally:
+        prometheus.http.close()
+        process.terminate()
+        process.wait(20)
+
+
+def _ready(prometheus: Prometheus) -> bool:
+    try:
+        return prometheus.http.get(f"{prometheus.url}/-/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _await(done: Any, process: subprocess.Popen[bytes], log: Path, *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise StageError(f"{process.args!r} did not come so far: {log.read_text()[-2000:]}")
+        time.sleep(0.2)
