@@ -106,9 +106,7 @@ models: .venv/.ready ## Validate every manifest that is in git
 		$(BIN)/modelyard validate --file "$$path" || exit; done
 
 models-plan: .venv/.ready ## What a merge would do to the models of an environment: make models-plan ENVIRONMENT=dev
-	@if [ -d "deploy/argocd/envs/$(ENVIRONMENT)/models" ]; then \
-		$(BIN)/modelyard apply --dry-run --file "deploy/argocd/envs/$(ENVIRONMENT)/models"; \
-	else echo "$(ENVIRONMENT) has no models in git"; fi
+	$(BIN)/python -m tools.ci.models $(ENVIRONMENT) --since "$${CI_MERGE_REQUEST_DIFF_BASE_SHA:-HEAD}"
 
 push: .venv/.ready ## CI: push a built image to CI_IMAGES, and note its digest: make push IMAGE=registry
 	$(BIN)/python -m tools.ci.supply push $(IMAGE)

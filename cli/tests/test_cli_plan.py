@@ -103,3 +103,28 @@ def test_data_that_is_not_there_is_named_before_the_registry_is_asked(services: 
 
     assert said.code == 2
     assert "spec.data.source.uri: there is no file" in said.err
+
+
+@pytest.mark.parametrize(
+    ("policy", "fate"),
+    [
+        ("", "are kept, and taken up again when its manifest is applied again"),
+        ("  deletionPolicy: delete\n", "are given up, with their bundles; only the ledger stays"),
+    ],
+    ids=["retain", "delete"],
+)
+def test_deleting_can_be_tried_and_tells_what_becomes_of_versions(
+    services: Services, tmp_path: Path, policy: str, fate: str
+) -> None:
+    path = manifest(tmp_path, "leaving")
+    path.write_text(path.read_text() + policy)
+    services("apply", "-f", path).ok()
+
+    said = services("delete", "leaving", "--dry-run").ok()
+
+    assert said.out.splitlines() == [
+        "model/leaving would be deleted: it is trained and served no longer",
+        f"  now    its versions (0) {fate}",
+    ]
+    assert "leaving" in names(services)
+    assert services("delete", "nothere", "--dry-run").code == 3

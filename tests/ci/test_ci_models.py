@@ -17,6 +17,7 @@ from modelyard_registry.settings import RegistrySettings
 from modelyard_registry.wiring import build
 
 from tests.ci.checkout import MERGE_REQUEST, Checkout
+from tools.ci import models
 
 NOBODY = "http://127.0.0.1:9"
 MODELS = "deploy/argocd/envs/dev/models"
@@ -43,16 +44,20 @@ def registry(tmp_path: Path) -> Iterator[RegistryClient]:
 
 @pytest.mark.skipif(not shutil.which("rsync"), reason="gitlab-ci-local copies the checkout with rsync")
 def test_a_merge_request_is_told_what_its_merge_would_do(checkout: Checkout, registry: RegistryClient) -> None:
-    registry.apply(parse_manifest(yaml.safe_load(MANIFEST)))
     checkout.change("docs/x.md")
-    models = checkout.folder / MODELS
-    models.mkdir(parents=True)
-    (models / "fares.yaml").write_text(MANIFEST + "  gate: [{metric: r2, min: 0.5}]\n")
-    (models / "new.yaml").write_text(MANIFEST.replace("fares", "delays"))
+    written(checkout, fares=MANIFEST, left=MANIFEST.replace("fares", "left"), lost=MANIFEST.replace("fares", "lost"))
     checkout.commit()
-    where = {"MODELYARD_REGISTRY_URL": registry.base_url}
+    base = checkout.git("rev-parse", "HEAD").strip()
+    for name in ("fares", "left"):
+        registry.apply(parse_manifest(yaml.safe_load(MANIFEST.replace("fares", name))))
+    for name in ("left", "lost"):
+        (checkout.folder / MODELS / f"{name}.yaml").unlink()
+    changed = MANIFEST + "  gate: [{metric: r2, min: 0.5}]\n"
+    written(checkout, fares=changed, delays=MANIFEST.replace("fares", "delays"))
+    checkout.commit()
+    told = {"MODELYARD_REGISTRY_URL": registry.base_url, "CI_MERGE_REQUEST_DIFF_BASE_SHA": base}
 
-    done = checkout.ci("models-plan: [dev]", "--force-shell-executor", "--no-color", variables=MERGE_REQUEST | where)
+    done = checkout.ci("models-plan: [dev]", "--force-shell-executor", "--no-color", variables=MERGE_REQUEST | told)
 
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
@@ -60,4 +65,79 @@ def test_a_merge_request_is_told_what_its_merge_would_do(checkout: Checkout, reg
     assert '+ spec.gate[0]: {"metric": "r2", "min": 0.5}  (gate)' in said
     assert "later  gate: the next version is judged by these gates" in said
     assert "model/delays would be made, generation 1" in said
-    assert [(one.name, one.generation) for one in registry.models()] == [("fares", 1)]
+    assert "model/left would be deleted: it is trained and served no longer" in said
+    assert "model/lost is no longer in git, and dev has it not" in said
+    assert {(one.name, one.generation) for one in registry.models()} == {("fares", 1), ("left", 1)}
+
+
+def test_a_plan_is_kept_for_the_merge_request(
+    registry: RegistryClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository(tmp_path, monkeypatch, fares=MANIFEST)
+    monkeypatch.setenv("MODELYARD_REGISTRY_URL", registry.base_url)
+
+    assert planned("dev") == 0
+
+    assert (tmp_path / "build/models-plan.txt").read_text() == capsys.readouterr().out
+    assert "model/fares would be made" in (tmp_path / "build/models-plan.txt").read_text()
+
+
+def test_an_environment_without_models_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository(tmp_path, monkeypatch)
+    monkeypatch.setenv("MODELYARD_REGISTRY_URL", NOBODY)
+
+    assert planned("dev") == 0
+    assert capsys.readouterr().out == "dev has no models in git\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "code", "sentence"),
+    [
+        (("dev",), MANIFEST, 5, "registry at http://127.0.0.1:9 cannot be reached"),
+        (("dev",), MANIFEST.replace("ridge", "rigde"), 2, "spec.train.recipe.estimator: found 'rigde'"),
+        (("nothere",), MANIFEST, "models: there is no environment 'nothere'", ""),
+        (("dev", "--since", "0000"), MANIFEST, "models: git ls-tree: fatal: Not a valid object name 0000", ""),
+    ],
+    ids=["registry away", "wrong manifest", "no environment", "no commit"],
+)
+def test_a_plan_that_cannot_be_made_fails_and_says_why(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    text: str,
+    code: int | str,
+    sentence: str,
+) -> None:
+    repository(tmp_path, monkeypatch, fares=text)
+    monkeypatch.setenv("MODELYARD_REGISTRY_URL", NOBODY)
+
+    assert planned(*words) == code
+    assert sentence in capsys.readouterr().out
+
+
+def written(checkout: Checkout, **manifests: str) -> None:
+    folder = checkout.folder / MODELS
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in manifests.items():
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def repository(folder: Path, monkeypatch: pytest.MonkeyPatch, **manifests: str) -> None:
+    """Make a repository of manifests for dev, and have the tool look there."""
+    (folder / "deploy/argocd/envs/dev").mkdir(parents=True)
+    made = Checkout(folder, folder)
+    made.git("init", "--quiet", "--initial-branch=main")
+    (folder / ".gitignore").write_text("build/\nregistry.db*\n")
+    if manifests:
+        written(made, **manifests)
+    made.commit()
+    monkeypatch.setattr(models, "ROOT", folder)
+
+
+def planned(*words: str) -> int | str | None:
+    with pytest.raises(SystemExit) as left:
+        models.main(list(words))
+    return left.value.code

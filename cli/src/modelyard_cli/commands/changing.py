@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from modelyard_cli.commands.browsing import OneModel, Output
 from modelyard_cli.manifests import read_manifests, with_known_data, with_uploaded_data
 from modelyard_cli.output import ERR, OUT, Format, print_json, short
-from modelyard_cli.plans import show_plan
+from modelyard_cli.plans import show_farewell, show_plan
 from modelyard_cli.session import Session
 
 __all__ = ["add_to", "version_ref"]
@@ -109,19 +109,27 @@ def delete(
     context: typer.Context,
     model: OneModel,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would become of it, and change nothing.")
+    ] = False,
 ) -> None:
     """Delete a model: it is no longer trained or served. What becomes of its versions is its deletionPolicy.
 
     Examples:
       modelyard delete diabetes
       modelyard delete diabetes --yes        without a question, for scripts
+      modelyard delete diabetes --dry-run    what would become of its versions
     """
     session: Session = context.obj
+    registry = session.connect().registry
+    if dry_run:
+        show_farewell(registry.model(model), versions=len(registry.versions(model)))
+        return
     if not yes:
         if not sys.stdin.isatty():
             raise Invalid(f"nobody is here to ask whether {model} shall be deleted; say --yes")
         typer.confirm(f"Delete {model}?", abort=True)
-    session.connect().registry.delete(model)
+    registry.delete(model)
     OUT.print(f"model/{model} deleted")
 
 
