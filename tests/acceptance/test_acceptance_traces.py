@@ -24,6 +24,7 @@ from modelyard_client import Modelyard
 from modelyard_common.testing import free_port_base
 
 from tests.acceptance.collector import Collector, Seen, collecting
+from tests.telemetry.ecs import conflicts, misfits
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -259,3 +260,10 @@ def test_log_lines_of_every_process_lead_to_the_trace(story: Story) -> None:
     assert "run.launched" in told["training"]
     assert "run.stage" in told["trainer"]
     assert "routing.in_force" in told["inference"]
+
+
+def test_all_lines_of_the_loop_fit_the_elastic_common_schema(story: Story) -> None:
+    lines = [line for lines in story.logs.values() for line in lines]
+
+    assert [wrong for line in lines for wrong in misfits(line)] == []
+    assert conflicts(lines) == {}
