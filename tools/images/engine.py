@@ -1,7 +1,8 @@
 """A container engine: the one that runs already, else a dockerd of our own for as long as it is needed.
 
-An own dockerd keeps its data in a cache outside the checkout and touches nothing of the machine's network: it makes no
-bridge and writes no firewall rule, so containers use the host's network or none.
+An own dockerd keeps its data in a cache outside the checkout and changes nothing of the machine's network by itself: it
+has no bridge and writes no firewall rule. Containers use the host's network, none, or a network that is made for them
+and removed again, as compose does: a bridge that leads nowhere, with names in it, and ports that a process passes on.
 """
 
 import fcntl
@@ -170,7 +171,9 @@ def _daemon(daemon: str, scratch: Path, data_root: Path) -> Iterator[None]:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         _await(process, scratch / "docker.sock", log)
+        _sweep(scratch / "docker.sock")
         yield
+        _sweep(scratch / "docker.sock")
         # Stages of builds of yesterday; those of today are the cache.
         prune = ["image", "prune", "--force", "--filter", f"until={KEEP_STAGES}"]
         subprocess.run(["docker", "-H", f"unix://{scratch}/docker.sock", *prune], capture_output=True, check=False)
@@ -184,6 +187,20 @@ def _daemon(daemon: str, scratch: Path, data_root: Path) -> Iterator[None]:
         # dockerd leaves these mounts behind: of its network namespace, and of its data onto itself.
         for mount in [*(scratch / "exec").glob("netns/*"), data_root]:
             subprocess.run(["umount", "--lazy", str(mount)], capture_output=True, check=False)
+
+
+def _sweep(socket: Path) -> None:
+    """Remove containers, volumes and networks: those of a killed session would come up again with the daemon."""
+
+    def client(*arguments: str) -> list[str]:
+        command = ["docker", "-H", f"unix://{socket}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S, check=True)
+        return done.stdout.split()
+
+    for kind, found in (("container", client("ps", "--all", "--quiet")), ("volume", client("volume", "ls", "--quiet"))):
+        if found:
+            client(kind, "rm", "--force", *found)
+    client("network", "prune", "--force")
 
 
 def _ulimits() -> list[str]:
