@@ -41,6 +41,7 @@ class Prometheus:
     """A Prometheus and when what it saw began.
 
     Attributes:
+        home: the folder of what it watched, if it is ours.
         began: Unix seconds.
         ended: Unix seconds of the last look; moves on until it is frozen.
     """
@@ -48,6 +49,7 @@ class Prometheus:
     url: str
     began: float
     ended: float = 0.0
+    home: Path | None = None
     http: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=30))
 
     def get(self, path: str, **parameters: Any) -> Any:
@@ -130,7 +132,7 @@ def _prometheus(home: Path, layout: Layout) -> Iterator[Prometheus]:
         process = subprocess.Popen(
             [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=handle, stderr=handle, start_new_session=True
         )
-    prometheus = Prometheus(f"http://127.0.0.1:{port}", time.time())
+    prometheus = Prometheus(f"http://127.0.0.1:{port}", time.time(), home=home)
     try:
         _await(lambda: _ready(prometheus), process, log, timeout_s=30)
         yield prometheus

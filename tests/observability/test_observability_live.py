@@ -1,0 +1,162 @@
+"""A real Prometheus watched a slice of the demo: every query of every panel and every rule has something to go by."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib import image
+
+from tests.observability.expressions import (
+    alerts,
+    annotation_expressions,
+    panel_expressions,
+    recorded,
+    rule_expressions,
+    selectors,
+    variable_expressions,
+)
+from tools.observability.render import render
+from tools.observability.stage import Prometheus, StageError
+from tools.observability.write import DASHBOARDS
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+
+ABSENT = {
+    "modelyard_operator_": "there is no operator without Kubernetes",
+    "modelyard_training_schedule_due_seconds": "the demo's manifest has no schedule",
+    'kind="rollback"': "nobody rolls back in the demo",
+}
+"""What this platform does not have, by a part of the query, and why. Each must be without data still."""
+QUIET = {
+    'status=~"5..': "no request of the demo fails",
+    "status=~`5..": "no request of the demo fails",
+    'code=~"UNKNOWN': "no gRPC call of the demo fails",
+    'outcome!="answered"': "no prediction of the demo fails",
+    "modelyard_inference_candidate_fallbacks_total": "no candidate of the demo fails",
+    "modelyard_inference_shadow_dropped_rows_total": "the demo's stream waits, so that no copy is dropped",
+    "ALERTS": "nothing has been wrong for long enough",
+}
+"""What a demo that goes well does not have, and why; a busy machine may have some of it."""
+
+
+def absent(expr: str) -> bool:
+    return any(part in expr for part in ABSENT)
+
+
+def quiet(expr: str) -> bool:
+    return any(part in expr for part in QUIET)
+
+
+def judge(watched: Prometheus, expr: str, *, answers: bool = False) -> None:
+    """Demand data of an expression, none of what is absent, and either of what is quiet.
+
+    Args:
+        watched: to be asked.
+        expr: PromQL.
+        answers: it has a zero in the place of what is not there.
+    """
+    found = watched.over_time(expr)
+    if absent(expr) and not answers:
+        assert found == [], f"this has data by now, and no excuse is needed: {expr}"
+    elif answers or not quiet(expr):
+        assert found, f"no data: {expr}"
+
+
+def values(series: list[dict[str, Any]]) -> list[float]:
+    return [float(value) for one in series for _, value in one.get("values", [])]
+
+
+PANELS = panel_expressions()
+
+
+@pytest.mark.parametrize("place", PANELS)
+def test_a_panel_has_data(watched: Prometheus, place: str) -> None:
+    expr = PANELS[place]
+
+    judge(watched, expr, answers="vector(0)" in expr or " or 0 * " in expr)
+
+
+@pytest.mark.parametrize("place", annotation_expressions())
+def test_promotions_and_episodes_were_marked(watched: Prometheus, place: str) -> None:
+    expr = annotation_expressions()[place]
+    marked = values(watched.over_time(expr))
+
+    assert bool(marked) != absent(expr)
+    if "* 1000" in expr:
+        assert all(watched.began < at / 1000 < watched.ended for at in marked)
+
+
+@pytest.mark.parametrize("place", variable_expressions())
+def test_a_variable_has_something_to_choose_from(watched: Prometheus, place: str) -> None:
+    assert watched.over_time(variable_expressions()[place])
+
+
+@pytest.mark.parametrize("place", rule_expressions())
+def test_a_rule_has_something_to_go_by(watched: Prometheus, place: str) -> None:
+    """An alert that is silent because nothing is wrong looks like one that asks for what does not exist."""
+    expr = rule_expressions()[place]
+    watched.instant(expr)
+    for selector in selectors(expr):
+        judge(watched, selector.text)
+
+
+@pytest.mark.parametrize("name", sorted(recorded()))
+def test_what_is_recorded_has_values(watched: Prometheus, name: str) -> None:
+    assert [value for value in values(watched.over_time(name)) if value == value]
+
+
+def test_every_excuse_is_needed_by_some_query() -> None:
+    asked = [*PANELS.values(), *annotation_expressions().values()]
+    asked += [selector.text for expr in rule_expressions().values() for selector in selectors(expr)]
+
+    assert [part for part in (*ABSENT, *QUIET) if not any(part in expr for expr in asked)] == []
+
+
+def test_a_query_that_prometheus_cannot_read_is_seen(watched: Prometheus) -> None:
+    with pytest.raises(StageError, match="parse error"):
+        watched.over_time("sum by (model (up)")
+
+
+def test_prometheus_has_evaluated_every_rule_without_an_error(watched: Prometheus) -> None:
+    groups = watched.get("rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+
+    assert {rule["health"] for rule in rules} == {"ok"}, [rule for rule in rules if rule["health"] != "ok"]
+    assert {rule["name"] for rule in rules if rule["type"] == "alerting"} == {rule["alert"] for rule in alerts()}
+    assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
+
+
+def test_the_loop_is_seen_from_drift_to_promotion(watched: Prometheus) -> None:
+    champions = values(watched.over_time("max(modelyard_registry_champion_number)"))
+    episodes = values(watched.over_time("max(modelyard_drift_episodes_total)"))
+    shares = values(watched.over_time("max(modelyard_registry_candidate_weight_percent)"))
+    runs = values(watched.over_time('max(modelyard_training_runs_count{state="succeeded"})'))
+
+    assert max(champions) >= 2
+    assert max(episodes) >= 1
+    assert 25 in shares
+    assert max(runs) >= 2
+
+
+def test_the_numbers_are_those_of_the_stream(watched: Prometheus) -> None:
+    answered = 'sum(modelyard_inference_requests_total{role=~"champion|candidate", outcome="answered"})'
+    assert watched.home is not None
+    rows = json.loads((watched.home / "demo-electricity" / "demo" / "result.json").read_text())["requests"]
+
+    assert float(watched.instant(answered)[0]["value"][1]) == rows
+    assert float(watched.instant("max(modelyard_drift_requests_rows)")[0]["value"][1]) == rows
+
+
+@pytest.mark.parametrize("dashboard", sorted(file.stem for file in DASHBOARDS.glob("*.json")))
+def test_a_dashboard_can_be_drawn(watched: Prometheus, tmp_path: Path, dashboard: str) -> None:
+    target = tmp_path / "board.png"
+
+    render(json.loads((DASHBOARDS / f"{dashboard}.json").read_text()), watched, target)
+
+    pixels = image.imread(target)
+    assert pixels.shape[1] >= 1200
+    # It is not empty: green and blue of the first row, and lines.
+    assert len({tuple((colour * 15).astype(int)) for colour in pixels[::7, ::7, :3].reshape(-1, 3)}) > 20
