@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from inference_fakes import GOOD_ROW, Platform, a_server, eventually
@@ -16,9 +17,11 @@ from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.routing_tables import routing_from, table_from
+from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.domain.records import PredictionRecord, TracedRecord
 from modelyard_inference.domain.routing import Routing
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
+from test_inference_grpc import Caller, typed
 from test_inference_lifecycle import Works
 from test_inference_spool import a_record
 
@@ -102,6 +105,27 @@ def test_a_prediction_is_followed_from_its_request_to_the_batch(
     assert [link.context.span_id for link in sent.links] == [predicted.context.span_id]
     called = [one for one in spans.all if one.parent is not None and one.parent.span_id == sent.context.span_id]
     assert [(one.kind, dict(one.attributes or {})["peer.service"]) for one in called] == [(SpanKind.CLIENT, "drift")]
+
+
+def test_a_call_over_grpc_is_a_server_span_with_the_prediction_below_it(
+    platform: Platform, bundles: tuple[Packed, Packed], spans: Recorded
+) -> None:
+    with a_server(platform, bundles), grpc.insecure_channel(platform.grpc_target) as channel:
+        caller = Caller(channel, (("traceparent", PARENT),))
+        caller("ModelInfer", typed())
+        caller("ServerReady", pb.ServerReadyRequest())
+        caller.refused("ModelInfer", pb.ModelInferRequest(model_name="power"))
+
+    name = "inference.GRPCInferenceService/ModelInfer"
+    served, refused = [one for one in spans.all if one.name == name]
+    assert (served.kind, f"{served.context.trace_id:032x}") == (SpanKind.SERVER, "a" * 32)
+    found = dict(served.attributes or {})
+    assert (found["rpc.system"], found["rpc.method"], found["rpc.grpc.status_code"]) == ("grpc", "ModelInfer", 0)
+    assert dict(refused.attributes or {})["rpc.grpc.status_code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert refused.status.status_code is not StatusCode.ERROR, "a request without rows is the caller's fault"
+    below = [one for one in spans.all if one.name == "predict" and one.parent is not None]
+    assert served.context.span_id in {one.parent.span_id for one in below if one.parent is not None}
+    assert not [one for one in spans.names if "Server" in one]
 
 
 @pytest.mark.parametrize("header", [{}, {"traceparent": f"{PARENT[:-1]}0"}], ids=["no header", "not sampled"])

@@ -22,6 +22,7 @@ from modelyard_common.errors import (
     Unavailable,
 )
 from modelyard_common.logs import get_logger
+from modelyard_common.tracing import span
 from modelyard_contracts.specs import spec_digest
 
 from modelyard_operator.domain.observed import Away, ManagedObject, Observed, Seen
@@ -107,9 +108,11 @@ class LookRound:
             case WriteStatus():
                 after = replace(observed, object=self.objects.write_status(observed.object, action.status))
             case Apply():
-                return self._apply(observed, action, sight)
+                with span("apply model", attributes={"modelyard.model": observed.object.name}):
+                    return self._apply(observed, action, sight)
             case Delete():
-                return self._delete(observed, action, sight)
+                with span("delete model", attributes={"modelyard.model": observed.object.name}):
+                    return self._delete(observed, action, sight)
         self.done(action)
         return after
 

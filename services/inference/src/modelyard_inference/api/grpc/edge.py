@@ -40,6 +40,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _OPEN = ("/grpc.health.v1.Health/", "/inference.GRPCInferenceService/Server")
 """Probes carry no token; what the server is called and whether it is ready is no secret over HTTP either."""
 _SERVICE = "inference"
+_PROTOCOL = "inference.GRPCInferenceService"
+_FAULTS = frozenset(
+    {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN}
+)
+"""Which statuses are this server's fault, as OpenTelemetry has it."""
 
 principal: ContextVar[Principal] = ContextVar("modelyard_grpc_principal", default=ANONYMOUS)
 
@@ -73,7 +78,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio has
         given = _metadata(call.invocation_metadata)
         offered = given.get("x-request-id", "")
         context.request_id.set(offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(8))
-        context.traceparent.set(tracing.parse_traceparent(given.get("traceparent")) or tracing.new_traceparent())
+        context.traceparent.set(tracing.parse_traceparent(given.get("traceparent")))
         if not call.method.startswith(_OPEN):
             try:
                 who = self._authenticator.authenticate(given.get("authorization"))
@@ -93,6 +98,7 @@ def answering(
 
     async def answer(request: Any, call_context: grpc.aio.ServicerContext) -> Message:
         started = time.perf_counter()
+        span = _traced(method)
         try:
             if request is None:
                 raise Invalid("the message is not one of this method")
@@ -106,14 +112,39 @@ def answering(
         else:
             fine.inc()
             seconds.observe(time.perf_counter() - started)
+            _end(span, grpc.StatusCode.OK)
             return response
         code = status_of(error)
+        _end(span, code)
         metrics.GRPC_REQUESTS.labels(service=_SERVICE, method=method, code=code.name).inc()
         seconds.observe(time.perf_counter() - started)
         await call_context.abort(code, error.message)
         raise AssertionError("abort raises")
 
     return answer
+
+
+def _traced(method: str) -> tracing.Span | None:
+    """Take the caller's trace up, or begin one; return the span, where one is recorded. Probes are no traces."""
+    if method.startswith("Server"):
+        return None
+    span = tracing.start(f"{_PROTOCOL}/{method}", kind="server")
+    context.traceparent.set(span.traceparent)
+    if not span.is_recorded:
+        return None
+    span.set("rpc.system", "grpc")
+    span.set("rpc.service", _PROTOCOL)
+    span.set("rpc.method", method)
+    return span
+
+
+def _end(span: tracing.Span | None, code: grpc.StatusCode) -> None:
+    if span is None:
+        return
+    span.set("rpc.grpc.status_code", code.value[0])
+    if code in _FAULTS:
+        span.failed(code.name)
+    span.end()
 
 
 def reader(kind: type[Message]) -> Callable[[bytes], Message | None]:
