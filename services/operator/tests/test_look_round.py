@@ -11,6 +11,7 @@ from modelyard_common.cluster import Cluster
 from modelyard_common.errors import Conflict, Denied, Invalid, ModelyardError, NotFound, Unauthenticated, Unavailable
 from modelyard_common.testing import FakeClock
 from modelyard_common.testing.api_server import ApiServer, Refusal
+from modelyard_common.testing.spans import recording_spans
 from modelyard_contracts.problem import FieldError
 from modelyard_operator.adapters.objects import ClusterObjects
 from modelyard_operator.adapters.peers import ServicePeers
@@ -59,6 +60,19 @@ def yard(cluster: Cluster, server: ApiServer, registry_url: str, nowhere: str) -
     made = Yard(cluster, server, registry_url, nowhere)
     yield made
     made.registry.close()
+
+
+def test_a_policy_that_is_applied_is_a_trace_that_the_registry_goes_on_with(yard: Yard) -> None:
+    yard.server.create(MM, document())
+    with recording_spans() as spans:
+        yard.look()
+        yard.look()
+
+        applied, asked = spans.one("apply model"), spans.one("PUT")
+        served = spans.one("PUT /v1/models/{name}")
+    assert (applied.parent, dict(applied.attributes or {})) == (None, {"modelyard.model": "m"})
+    assert asked.parent is not None and asked.parent.span_id == applied.context.span_id
+    assert served.parent is not None and served.parent.span_id == asked.context.span_id
 
 
 def test_an_object_becomes_a_policy_and_its_status_tells(yard: Yard) -> None:
