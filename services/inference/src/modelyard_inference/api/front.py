@@ -19,7 +19,7 @@ from modelyard_inference.domain.requests import Answer, Query, Rows, invalid
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
 
-__all__ = ["Bounds", "Front", "Labels"]
+__all__ = ["Bounds", "Front", "Labels", "Places"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,35 @@ class Labels:
     left_s: float | None = None
 
 
+class Places:
+    """As many places as requests may be in flight: ``with places`` holds one, or raises Overloaded."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+
+    def __enter__(self) -> None:
+        if self._taken >= self._most:
+            raise Overloaded(f"{self._most} requests are being answered already", retry_after_s=1)
+        self._taken += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self._taken -= 1
+
+
 class Front:
-    """Takes requests for the engine."""
+    """Takes requests for the engine.
+
+    Attributes:
+        places: for the requests of all protocols.
+    """
 
     def __init__(self, predict: Predict, served: ServedModels, clock: Clock, bounds: Bounds) -> None:
         self._predict = predict
         self._served = served
         self._clock = clock
         self.bounds = bounds
-        self._in_flight = 0
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the places for requests. Raise Overloaded when all are taken."""
-        if self._in_flight >= self.bounds.max_concurrent:
-            raise Overloaded(f"{self.bounds.max_concurrent} requests are being answered already", retry_after_s=1)
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+        self.places = Places(bounds.max_concurrent)
 
     def find(self, model: str) -> Serving:
         """Return how a model is served. Raise NotFound or Unavailable."""

@@ -156,7 +156,7 @@ class HotPath:
                 return
             target = target_of(scope["path"])
             assert target is not None  # noqa: S101  # the route has matched
-            with self._front.place():
+            with self._front.places:
                 if heads.encoding:
                     body = unpacked(body, heads.encoding, self._front.bounds.max_body_bytes)
                 content, found, media_type, json_length = await answer(target, heads, body)

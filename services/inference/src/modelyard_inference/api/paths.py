@@ -5,9 +5,14 @@ A version is a number, a digest or an alias (``@champion``, ``@candidate``), in 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["Target", "infer_target", "invocations_target", "predict_target"]
+
+
+_KEPT = 256
+"""Paths whose meaning is remembered: a few times the models and versions of one server."""
 
 
 class Target(NamedTuple):
@@ -22,6 +27,7 @@ class Target(NamedTuple):
     version: str | None = None
 
 
+@lru_cache(_KEPT)
 def infer_target(path: str) -> Target | None:
     """Return what ``/v2/models/{model}[/versions/{version}]/infer`` names; None for another path."""
     if not path.startswith("/v2/models/"):
@@ -29,6 +35,7 @@ def infer_target(path: str) -> Target | None:
     return _target(path.removesuffix("/"), 3, "infer")
 
 
+@lru_cache(_KEPT)
 def invocations_target(path: str) -> Target | None:
     """Return what ``[/models/{model}[/versions/{version}]]/invocations`` names; None for another path."""
     path = path.removesuffix("/")
@@ -37,6 +44,7 @@ def invocations_target(path: str) -> Target | None:
     return _target(path, 2, "invocations") if path.startswith("/models/") else None
 
 
+@lru_cache(_KEPT)
 def predict_target(path: str) -> Target | None:
     """Return what ``/v1/models/{model}[/versions/{version}]:predict`` names; None for another path.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,13 @@ def answers_of(signature: Signature, rows: int, predicted: Predicted) -> Answers
         raise BadAnswer("the probabilities do not fit the rows")
     if signature.classes and signature.task == "classification" and probabilities.shape[1] != len(signature.classes):
         raise BadAnswer(f"{probabilities.shape[1]} probabilities a row for {len(signature.classes)} classes")
-    if not np.isfinite(probabilities).all():
+    chances: list[float] = probabilities.ravel().tolist()
+    if not isfinite(sum(chances)):
         raise BadAnswer("a probability is not a finite number")
     scores = positive_scores(signature, predicted)
     return Answers(
         labels=_named(signature, labels),
-        probabilities=probabilities.ravel().tolist() if signature.task == "classification" else None,
+        probabilities=chances if signature.task == "classification" else None,
         width=probabilities.shape[1],
         scores=None if scores is None else scores.tolist(),
     )

@@ -21,6 +21,7 @@ __all__ = [
     "check_values",
     "chosen",
     "input_tensors",
+    "is_usual",
     "metadata_datatype",
     "output_tensors",
     "outputs_of",
@@ -46,6 +47,7 @@ _RANGES = {
     name: (0, 2**bits - 1) if name[0] == "U" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     for name, bits in INTEGER_BITS.items()
 }
+_UNBOUNDED = {name: allowed for name, allowed in _ALLOWED.items() if name not in _RANGES}
 _DATATYPES: dict[str, Datatype] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES"}
 
 
@@ -76,6 +78,12 @@ class Wanted(NamedTuple):
 
     name: str
     binary: bool | None = None
+
+
+def is_usual(datatype: str, shape: Sequence[int], values: Sequence[Any]) -> bool:
+    """Return whether this is a column of values that need no closer look: most are, and one look costs little."""
+    allowed = _UNBOUNDED.get(datatype)
+    return allowed is not None and len(shape) == 1 and len(values) == shape[0] and allowed.issuperset(map(type, values))
 
 
 def size_of(datatype: str, shape: Sequence[int], path: str) -> int:

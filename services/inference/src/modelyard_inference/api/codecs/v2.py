@@ -19,6 +19,7 @@ from modelyard_inference.api.codecs.tensors import (
     Wanted,
     check_values,
     chosen,
+    is_usual,
     metadata_datatype,
     outputs_of,
     rows_of,
@@ -108,6 +109,9 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
     parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
     tensors, place = [], 0
     for position, tensor in enumerate(request.inputs):
+        if tensor.data is not None and is_usual(tensor.datatype, tensor.shape, tensor.data):
+            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data))
+            continue
         path = f"inputs[{position}]"
         size = size_of(tensor.datatype, tensor.shape, path)
         if tensor.data is not None:

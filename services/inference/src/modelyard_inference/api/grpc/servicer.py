@@ -105,7 +105,7 @@ class InferenceServicer:
         return response
 
     async def _answer(self, request: pb.ModelInferRequest, labels: Labels) -> pb.ModelInferResponse:
-        with self._front.place():
+        with self._front.places:
             call = v2_grpc.decode(request)
             answer = await self._front.ask(
                 request.model_name, request.model_version or None, call.rows, call.parameters, labels
