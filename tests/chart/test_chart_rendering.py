@@ -186,6 +186,19 @@ def test_each_file_of_rules_and_dashboards_becomes_an_object_as_it_is(helm: Helm
     assert board["metadata"]["annotations"]["grafana_folder"] == "Modelyard"
 
 
+def test_the_chart_ships_the_platforms_own_rules_and_dashboards(helm: Helm) -> None:
+    files = helm.charts / "observability/files"
+
+    documents = helm.render("observability")
+
+    rules = {one["metadata"]["name"]: one["spec"] for one in of_kind(documents, "PrometheusRule")}
+    assert rules == {f"modelyard-{file.stem}": yaml.safe_load(file.read_text()) for file in files.glob("rules/*.yaml")}
+    boards = {name: text for one in of_kind(documents, "ConfigMap") for name, text in one["data"].items()}
+    assert boards == {file.name: file.read_text() for file in files.glob("dashboards/*.json")}
+    assert rules
+    assert boards
+
+
 def test_two_releases_in_one_namespace_share_no_name(helm: Helm) -> None:
     one, two = (helm.render("modelyard", profile("ha"), release=name) for name in ("a", "b"))
 
