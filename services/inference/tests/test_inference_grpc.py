@@ -426,3 +426,9 @@ def test_a_taken_port_is_named(platform: Platform) -> None:
         taken.listen()
         with pytest.raises(Unavailable, match="grpc_port"):
             asyncio.run(serve_on(taken.getsockname()[1]))
+
+
+def test_the_stubs_are_what_the_definition_says() -> None:
+    from tools.stubs import written
+
+    assert {path.name for path, text in written().items() if path.read_text() != text} == set()
