@@ -64,6 +64,7 @@ generated: .venv/.ready ## The lock, JSON schemas, the CRD and charts' values ar
 	$(BIN)/python -m modelyard_contracts.schemas --check libs/contracts/tests/goldens
 	$(BIN)/python -m modelyard_contracts.crd --check $(CRD)
 	$(BIN)/python -m tools.charts.write --check
+	$(BIN)/python -m tools.stubs --check
 	$(BIN)/python -m tools.ci --check
 
 fmt: .venv/.ready ## Format, mend what can be mended, and write the generated files again
@@ -73,6 +74,7 @@ fmt: .venv/.ready ## Format, mend what can be mended, and write the generated fi
 	$(BIN)/python -m modelyard_contracts.crd $(CRD)
 	$(BIN)/python -m tools.charts.write
 	$(BIN)/python -m tools.ci
+	$(BIN)/python -m tools.stubs
 
 ##@ Deploy
 .PHONY: images image charts secrets
