@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,10 @@ from modelyard_common.testing import running
 from modelyard_contracts.managed_model_v1alpha1 import parse_manifest
 from modelyard_registry.settings import RegistrySettings
 from modelyard_registry.wiring import build
+from modelyard_training.settings import TrainingSettings
+from modelyard_training.wiring import build as build_training
 
-from tests.ci.checkout import MERGE_REQUEST, Checkout
+from tests.ci.checkout import MERGE_REQUEST, SCHEDULE, Checkout
 from tools.ci import models
 
 NOBODY = "http://127.0.0.1:9"
@@ -39,6 +42,17 @@ def registry(tmp_path: Path) -> Iterator[RegistryClient]:
     settings = RegistrySettings(data_dir=tmp_path, mlflow_url=NOBODY, drift_url=NOBODY, drain_s=0)
     with running(build(settings, database)) as url, RegistryClient(url) as client:
         yield client
+    database.close()
+
+
+@pytest.fixture
+def training(registry: RegistryClient, tmp_path: Path) -> Iterator[str]:
+    database = Database(f"sqlite:///{tmp_path / 'training.db'}")
+    upgrade(database, "modelyard_training")
+    around = {"registry_url": registry.base_url, "mlflow_url": NOBODY, "drift_url": NOBODY, "drain_s": 0.0}
+    settings = TrainingSettings(data_dir=tmp_path / "training", **around)
+    with running(build_training(settings, database, background=False)) as url:
+        yield url
     database.close()
 
 
@@ -68,6 +82,21 @@ def test_a_merge_request_is_told_what_its_merge_would_do(checkout: Checkout, reg
     assert "model/left would be deleted: it is trained and served no longer" in said
     assert "model/lost is no longer in git, and dev has it not" in said
     assert {(one.name, one.generation) for one in registry.models()} == {("fares", 1), ("left", 1)}
+
+
+@pytest.mark.skipif(not shutil.which("rsync"), reason="gitlab-ci-local copies the checkout with rsync")
+def test_a_schedule_for_a_model_that_is_not_there_fails_and_names_it(
+    checkout: Checkout, registry: RegistryClient, training: str
+) -> None:
+    checkout.on_main()
+    where = {"MODELYARD_REGISTRY_URL": registry.base_url, "MODELYARD_TRAINING_URL": training, "MODEL": "nothere"}
+
+    done = checkout.ci("retrain", "--force-shell-executor", "--no-color", variables=SCHEDULE | where)
+
+    said = done.stdout + done.stderr
+    assert "there is no model 'nothere'; apply its manifest first" in said
+    # WARN would be a failure that is allowed. The tool's own exit code knows no allow_failure by exit code.
+    assert re.search(r"retrain finished in .* FAIL 3", said), "the command's own exit code, and not make's"
 
 
 def test_a_plan_is_kept_for_the_merge_request(
