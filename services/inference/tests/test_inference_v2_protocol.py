@@ -373,8 +373,12 @@ def test_only_admins_and_services_load_and_unload(
         eventually(lambda: post("admin", "/v2/repository/index").json())
         denied = [post("client", f"/v2/repository/models/power/{verb}") for verb in ("load", "unload")]
         nobody = http.post(INFER, json=GOOD)
+        scoring, v1 = (http.post(path, json={}) for path in ("/invocations", "/v1/models/power:predict"))
         done = post("admin", "/v2/repository/models/power/unload")
 
     assert [response.status_code for response in denied] == [403, 403]
     assert "error" in denied[0].json()
     assert (nobody.status_code, done.status_code) == (401, 200)
+    assert "bearer token" in nobody.json()["error"]
+    assert scoring.json()["error_code"] == "UNAUTHENTICATED"
+    assert list(v1.json()) == ["error"]

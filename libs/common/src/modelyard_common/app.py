@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException
 from modelyard_common import context, metrics
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import TokenFile
-from modelyard_common.edge import Edge, RawRoute, problem_bytes
+from modelyard_common.edge import Edge, ErrorBody, RawRoute, problem_bytes
 from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
 from modelyard_common.health import Health
 from modelyard_common.logs import get_logger
@@ -63,6 +63,7 @@ def create_app(
     state: Mapping[str, object] | None = None,
     raw_routes: Sequence[RawRoute] = (),
     companions: Sequence[Companion] = (),
+    error_body: ErrorBody = lambda path, error: None,
 ) -> FastAPI:
     """Return the application of a service.
 
@@ -76,6 +77,7 @@ def create_app(
         state: becomes ``app.state.<key>``.
         raw_routes: plain ASGI applications that answer before FastAPI does.
         companions: servers of other protocols on the same event loop.
+        error_body: how the edge writes errors on paths whose protocol has its own.
     """
 
     @asynccontextmanager
@@ -111,6 +113,7 @@ def create_app(
         authenticator=Authenticator(tokens),
         max_body_bytes=settings.max_body_bytes,
         raw_routes=raw_routes,
+        error_body=error_body,
     )
     return app
 

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, Problem
@@ -20,13 +21,16 @@ from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavai
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
 
-__all__ = ["ASGIApp", "Edge", "RawRoute", "problem_bytes"]
+__all__ = ["ASGIApp", "Edge", "ErrorBody", "RawRoute", "problem_bytes"]
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ErrorBody = Callable[[str, ModelyardError], tuple[bytes, str] | None]
+"""(path, error) → body and media type, where the path's protocol has errors of its own; None: a problem document."""
 
 _log = get_logger(__name__)
 _OPEN_PATHS = ("/health", "/metrics", "/ping", "/v2/health")
@@ -71,12 +75,14 @@ class Edge:
         authenticator: Authenticator,
         max_body_bytes: int,
         raw_routes: Sequence[RawRoute] = (),
+        error_body: ErrorBody = lambda path, error: None,
     ) -> None:
         self._app = app
         self._service = service
         self._authenticator = authenticator
         self._max_body_bytes = max_body_bytes
         self._raw_routes = tuple(raw_routes)
+        self._error_body = error_body
         self._in_flight = metrics.IN_FLIGHT.labels(service=service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +99,7 @@ class Edge:
         context.request_id.set(request_id)
         span = self._trace(scope, headers)
         bounded = _BoundedBody(receive, self._max_body_bytes)
-        answer = _Answer(send, request_id, bounded)
+        answer = _Answer(send, request_id, bounded, partial(self._error_body, scope["path"]))
         started = time.perf_counter()
         raw = next((route for route in self._raw_routes if route.matches(scope["method"], scope["path"])), None)
         self._in_flight.inc()
@@ -182,7 +188,14 @@ def _is_open(path: str) -> bool:
 class _Answer:
     """Sends the response on, with the request id, and remembers its status."""
 
-    def __init__(self, send: Send, request_id: str, body: _BoundedBody) -> None:
+    def __init__(
+        self,
+        send: Send,
+        request_id: str,
+        body: _BoundedBody,
+        error_body: Callable[[ModelyardError], tuple[bytes, str] | None],
+    ) -> None:
+        self._error_body = error_body
         self._send = send
         self._request_id = request_id
         self._body = body
@@ -210,8 +223,11 @@ class _Answer:
         """Answer with an error, unless the answer has begun: then the connection is cut by the server."""
         if self._begun:
             raise error
-        body = problem_bytes(problem_from(error, request_id=self._request_id))
-        headers = [(b"content-type", PROBLEM_MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        body, media_type = self._error_body(error) or (
+            problem_bytes(problem_from(error, request_id=self._request_id)),
+            PROBLEM_MEDIA_TYPE,
+        )
+        headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
         if isinstance(error, Unavailable | Overloaded):
             headers.append((b"retry-after", str(max(1, round(error.retry_after_s or 1))).encode()))
         if status_of(error) == 401:

@@ -26,6 +26,7 @@ from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
 from modelyard_inference.api import admin, repository, scoring, v1, v2
+from modelyard_inference.api.errors import edge_error
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
@@ -191,6 +192,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         ],
         state={"inference": services},
         raw_routes=HotPath(front, tables).routes(),
+        error_body=edge_error,
         companions=[_grpc_server(settings, front, served, lifecycle, health)],
     )
     app.openapi = typed_openapi(app, served)  # type: ignore[method-assign]  # FastAPI's way to extend it

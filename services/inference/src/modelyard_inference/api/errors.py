@@ -20,6 +20,7 @@ from modelyard_inference.domain.requests import Late
 __all__ = [
     "ErrorBody",
     "UnsupportedMedia",
+    "edge_error",
     "error_route",
     "protocol_status",
     "retry_after",
@@ -86,6 +87,16 @@ def scoring_error(error: ModelyardError) -> ErrorBody:
         return ErrorBody(error.message.encode(), "text/plain; charset=utf-8")
     code = _CODES.get(protocol_status(error), "INTERNAL_ERROR")
     return ErrorBody(msgspec.json.encode({"error_code": code, "message": error.message}))
+
+
+def edge_error(path: str, error: ModelyardError) -> ErrorBody | None:
+    """Return an error as the protocol of a path writes it, for what ends before the protocol begins, such as auth."""
+    if path == "/v2" or path.startswith("/v2/"):
+        return v2_error(error)
+    path = path.removesuffix("/")
+    if path.endswith("/invocations"):
+        return scoring_error(error)
+    return v1_error(error) if path.endswith(":predict") else None
 
 
 def error_route(error_body: Callable[[ModelyardError], ErrorBody]) -> type[APIRoute]:
