@@ -125,3 +125,38 @@ def test_ready_needs_a_start_and_ends_with_the_drain() -> None:
     health.drain()
     assert not health.report().ready
     assert "about to stop" in health.report().checks["draining"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://standard:4318"}, "http://standard:4318"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
+        ({"MODELYARD_OTLP_ENDPOINT": ""}, None),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://standard:4318", "MODELYARD_OTLP_ENDPOINT": "https://ours/otlp"},
+            "https://ours/otlp",
+        ),
+    ],
+    ids=["none", "standard", "empty standard", "empty", "ours wins"],
+)
+def test_where_traces_go_may_be_said_in_opentelemetrys_own_way(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], endpoint: str | None
+) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert ServiceSettings().otlp_endpoint == endpoint
+
+
+def test_a_wrong_setting_is_named_and_no_value_is_quoted() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ServiceSettings(otlp_endpoint="collector:4318", database_url="postgresql://u:hidden@db/x")
+
+    assert "otlp_endpoint" in str(caught.value)
+    assert "collector:4318" not in str(caught.value)
+    with pytest.raises(ValidationError) as caught:
+        ServiceSettings(host="0.0.0.0", database_url="postgresql://u:hidden@db/x")
+    assert "hidden" not in str(caught.value)
