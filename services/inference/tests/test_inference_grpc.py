@@ -24,6 +24,7 @@ from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.errors import Unavailable
 from modelyard_common.health import Health
+from modelyard_common.metrics import GRPC_REQUESTS
 from modelyard_inference.api.front import Bounds
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.server import GrpcServer
@@ -107,6 +108,11 @@ def raw(**changes: Any) -> pb.ModelInferRequest:
         [np.float64([0.7]).tobytes(), np.float32([np.nan]).tobytes(), struct.pack("<I", 3) + b"mon"]
     )
     return request
+
+
+def counted(method: str, code: str) -> float:
+    child: Any = GRPC_REQUESTS.labels(service="inference", method=method, code=code)
+    return float(child._value.get())
 
 
 def parameter(text: str) -> pb.InferParameter:
@@ -276,6 +282,7 @@ def test_a_packed_message_is_refused_before_it_is_unpacked(shared: tuple[Platfor
 def test_a_stream_answers_in_order_and_outlives_an_error(shared: tuple[Platform, Caller]) -> None:
     _, call = shared
     requests = [raw(id="a"), raw(id="b", model_version="9"), typed(id="c")]
+    before = counted("ModelStreamInfer", "OK"), counted("ModelStreamInfer", "NOT_FOUND")
 
     answers = list(call.stream(iter(requests)))
 
@@ -283,6 +290,10 @@ def test_a_stream_answers_in_order_and_outlives_an_error(shared: tuple[Platform,
     assert [bool(answer.error_message) for answer in answers] == [False, True, False]
     assert "no such version" in answers[1].error_message
     assert answers[2].infer_response.outputs[0].name == "predict"
+    assert (counted("ModelStreamInfer", "OK"), counted("ModelStreamInfer", "NOT_FOUND")) == (
+        before[0] + 2,
+        before[1] + 1,
+    )
 
 
 def test_the_deadline_of_a_call_is_kept_by_the_engine(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
@@ -372,19 +383,12 @@ def test_health_knows_its_services_and_reflection_lists_them(shared: tuple[Platf
 
 
 def test_calls_are_counted(shared: tuple[Platform, Caller]) -> None:
-    from modelyard_common.metrics import GRPC_REQUESTS
-
     _, call = shared
-
-    def counted(code: str) -> float:
-        child: Any = GRPC_REQUESTS.labels(service="inference", method="ModelInfer", code=code)
-        return float(child._value.get())
-
-    before = counted("OK"), counted("NOT_FOUND")
+    before = counted("ModelInfer", "OK"), counted("ModelInfer", "NOT_FOUND")
     call("ModelInfer", typed())
     call.refused("ModelInfer", typed(model_version="9"))
 
-    assert (counted("OK"), counted("NOT_FOUND")) == (before[0] + 1, before[1] + 1)
+    assert (counted("ModelInfer", "OK"), counted("ModelInfer", "NOT_FOUND")) == (before[0] + 1, before[1] + 1)
 
 
 def test_a_stop_ends_idle_streams_and_watches(platform: Platform, bundles: tuple[Packed, Packed]) -> None:

@@ -23,6 +23,8 @@ __all__ = ["GrpcServer"]
 
 _log = get_logger(__name__)
 _IDENTITY_ONLY = 1
+_CONNECTION_AGE_MS = 300_000
+"""Calls in flight finish on the old connection; shorter costs handshakes, longer makes scaling up slower to help."""
 
 
 @dataclass
@@ -57,6 +59,8 @@ class GrpcServer:
                 ("grpc.max_send_message_length", -1),
                 # A packed message is measured before it is unpacked, so that a small one could be any size.
                 ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
+                # A connection stays with its pod: without an end, a pod that is added later gets no calls.
+                ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
                 # Two servers on one port would share its calls, each with half of the truth.
                 ("grpc.so_reuseport", 0),
             ],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
+from modelyard_common import metrics
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.health import Health
 from modelyard_common.logs import get_logger
@@ -16,7 +18,7 @@ from modelyard_common.logs import get_logger
 from modelyard_inference.api.codecs import v2_grpc
 from modelyard_inference.api.front import Front, Labels
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
-from modelyard_inference.api.grpc.edge import answering, labels_of, principal, reader
+from modelyard_inference.api.grpc.edge import answering, labels_of, principal, reader, status_of
 from modelyard_inference.api.repository import check_load_parameters, index_of, may_load
 from modelyard_inference.api.v2 import SERVER, metadata_of
 from modelyard_inference.domain.requests import invalid
@@ -116,19 +118,22 @@ class InferenceServicer:
         """Answer each request of a stream in its turn; an error is the answer to one of them, and not the end."""
         labels = labels_of(context)
         async for request in _until(self._closing, requests):
-            response = pb.ModelStreamInferResponse()
+            response, code = pb.ModelStreamInferResponse(), grpc.StatusCode.OK
+            started = time.perf_counter()
             try:
                 if request is None:
                     raise Invalid("the message is not a ModelInferRequest")
                 response.infer_response.CopyFrom(await self._answer(request, labels))
             except ModelyardError as exc:
-                response.error_message = exc.message
-                response.infer_response.id = request.id if request is not None else ""
+                code = _failed(response, request, exc)
             except Exception as exc:
                 # Not the exception itself: its message may hold what somebody sent.
                 _log.error("request.broken", kind=type(exc).__name__)
-                response.error_message = "something went wrong here"
-                response.infer_response.id = request.id
+                code = _failed(response, request, ModelyardError("something went wrong here"))
+            metrics.GRPC_REQUESTS.labels(service="inference", method="ModelStreamInfer", code=code.name).inc()
+            metrics.GRPC_SECONDS.labels(service="inference", method="ModelStreamInfer").observe(
+                time.perf_counter() - started
+            )
             yield response
 
     async def _index(self, request: pb.RepositoryIndexRequest, context: ServicerContext) -> Message:
@@ -163,6 +168,12 @@ def _named(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequ
 def _refuse_repository(name: str) -> None:
     if name:
         raise invalid("repository_name", "must be empty: there is one repository, the registry")
+
+
+def _failed(response: pb.ModelStreamInferResponse, request: Any, error: ModelyardError) -> grpc.StatusCode:
+    response.error_message = error.message
+    response.infer_response.id = request.id if request is not None else ""
+    return status_of(error)
 
 
 def _written(message: Message) -> bytes:
