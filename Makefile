@@ -33,7 +33,7 @@ test-slow: .venv/.ready ## What takes longer: the demo's controls, and the whole
 	$(BIN)/pytest -m "slow and not cluster"
 
 test-cluster: .venv/.ready ## Images and charts for real: a container engine, a Kubernetes (KUBECONFIG's, else one made here)
-	$(BIN)/pytest -m cluster
+	$(BIN)/pytest -m cluster tests/cluster services tests
 
 test-member: .venv/.ready ## The tests of one member: make test-member MEMBER=libs/stats
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not acceptance" $(MEMBER)

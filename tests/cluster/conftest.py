@@ -66,6 +66,21 @@ def cluster(place: Place) -> Cluster:
     return place.cluster
 
 
+@pytest.fixture(scope="session", autouse=True)
+def handed_over(place: Place, image: Callable[[str], str]) -> Iterator[None]:
+    """Name the cluster to the tests that live with their services, which take it from the environment.
+
+    They come after these (`make test-cluster` says the order), and need an image with Python for their Jobs.
+    """
+    given = {"KUBECONFIG": str(place.cluster.kubeconfig)}
+    if place.node is not None:
+        given["MODELYARD_TEST_JOB_IMAGE"] = image("registry")
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in given.items():
+            environment.setenv(name, value)
+        yield
+
+
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace that refuses every pod which is not restricted."""
@@ -114,13 +129,6 @@ def platform(
     An install is expensive on two cores. What a module finds is what the one before it left.
     """
     cluster, scratch = place.cluster, tmp_path_factory.mktemp("platform")
-    if dev := os.environ.get("MY_DEV"):  # DEV
-        import runpy
-        import sys  # DEV
-
-        sys.argv = ["dev", os.environ["ROOT"], dev]  # DEV
-        yield runpy.run_path("/tmp/w/dev.py")["release"]  # DEV
-        return  # DEV
     charts = build(scratch / "charts", cluster.tools.helm4)
     values = scratch / "values.json"
     values.write_text(json.dumps(image_values(image)))

@@ -1,0 +1,129 @@
+"""What goes wrong on a cluster, made to go wrong: each ends in a state that `kubectl get` explains.
+
+The version that serves goes on serving, and no run is made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from modelyard_cli.demo.stream import Stream
+from modelyard_client import Modelyard
+from modelyard_client.inference import tensors
+from modelyard_contracts.training_v1 import TERMINAL_STATES, RunView
+
+from tests.cluster.installation import Installation
+from tests.cluster.load import load
+from tests.cluster.managed_model import MODEL, SEEN_S, apply_manifest, columns, condition, trainer_jobs
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True)]
+
+RUN_S = 240.0
+
+
+@pytest.fixture(autouse=True)
+def asked(platform: Installation, image: Callable[[str], str], stream: Stream) -> Iterator[None]:
+    """Ask the model all the while: whatever breaks, its answers do not."""
+    body = {"inputs": tensors([stream.features[0]]), "parameters": {"event_time": stream.times[0].isoformat()}}
+    with load(platform, image("inference"), MODEL, body, connections=2, pause_s=0.1) as seen:
+        yield
+    assert seen.failures == []
+    assert len(seen.answered) == 1
+
+
+def test_a_trainer_that_runs_out_of_memory_says_so_and_is_not_tried_again(
+    platform: Installation, client: Modelyard, stream: Stream
+) -> None:
+    champion = columns(platform)["CHAMPION"]
+
+    def apply() -> None:
+        apply_manifest(platform, client, stream, seed=21, resources={"memory": "96Mi"})
+
+    run = _next_run(platform, client, apply)
+    platform.eventually(lambda: client.training.run(run).state in TERMINAL_STATES, timeout_s=RUN_S)
+    platform.eventually(lambda: "OOMKilled" in condition(platform, "Trained")["message"], timeout_s=SEEN_S)
+
+    trained, shown = condition(platform, "Trained"), columns(platform)
+    assert (trained["status"], trained["reason"]) == ("False", "RunFailed")
+    assert "raise spec.train.resources.memory" in trained["message"]
+    assert (shown["READY"], shown["CHAMPION"]) == ("True", champion)
+    assert len(_jobs_of(platform, run)) == 1
+
+
+def test_a_job_that_is_deleted_by_hand_ends_its_run_and_is_not_made_again(
+    platform: Installation, client: Modelyard, stream: Stream
+) -> None:
+    versions = len(client.registry.versions(MODEL))
+
+    run = _next_run(platform, client, lambda: apply_manifest(platform, client, stream, seed=22))
+    platform.eventually(lambda: bool(_jobs_of(platform, run)), timeout_s=SEEN_S)
+    platform.kubectl("delete", "job", f"--selector=modelyard.dev/run={run}", "--wait=false")
+    platform.eventually(lambda: client.training.run(run).state in TERMINAL_STATES, timeout_s=RUN_S)
+    platform.eventually(lambda: run in condition(platform, "Trained")["message"], timeout_s=SEEN_S)
+
+    ended, trained = client.training.run(run), condition(platform, "Trained")
+    assert (ended.state, ended.attempts) == ("failed", 1)
+    assert "somebody deleted" in trained["message"]
+    assert len(client.registry.versions(MODEL)) == versions
+    assert _jobs_of(platform, run) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ({"inference.image.tag": "absent"}, "ImagePull|ErrImage"),
+        ({"inference.auth.existingSecret": "absent"}, 'secret "absent" not found'),
+    ],
+    ids=["image", "Secret"],
+)
+def test_an_upgrade_that_cannot_start_is_shown_and_leaves_the_old_pods_serving(
+    platform: Installation, values: dict[str, Any], shown: str
+) -> None:
+    with pytest.raises(AssertionError, match=shown):
+        platform.upgrade(timeout="25s", **values)
+    ready = platform.get("deployment/modelyard-inference")["status"]["readyReplicas"]
+
+    platform.helm("rollback", "modelyard", "--wait", "--timeout=200s")
+    assert ready == 2
+
+
+def test_a_migration_that_fails_stops_the_upgrade_before_anything_changed(platform: Installation) -> None:
+    before = _serving_pods(platform)
+    url = "postgresql://registry:wrong@postgresql:5432/registry"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wrong"}, "stringData": {"registry": url}}
+    platform.cluster.apply(secret, namespace=platform.namespace)
+
+    with pytest.raises(AssertionError, match=r"pre-upgrade hooks failed"):
+        platform.upgrade(**{"registry.migrations.database.existingSecret": "wrong", "registry.migrations.retries": 0})
+    said = platform.kubectl("logs", "job/modelyard-registry-migration")
+
+    assert "password authentication failed" in said
+    assert _serving_pods(platform) == before
+    # Its Job stays to be read until the next that succeeds.
+    platform.upgrade()
+    assert platform.kubectl("get", "jobs", "--selector=app.kubernetes.io/component=registry-migration") == ""
+
+
+def _serving_pods(platform: Installation) -> set[str]:
+    services = "registry,training,inference,drift,operator,mlflow"
+    pods = platform.get("pods", f"--selector=app.kubernetes.io/name in ({services})")["items"]
+    return {pod["metadata"]["uid"] for pod in pods if pod["status"]["phase"] == "Running"}
+
+
+def _next_run(platform: Installation, client: Modelyard, act: Callable[[], Any]) -> str:
+    """Return the run that follows from something."""
+    before = {run.id for run in client.training.runs(MODEL)}
+    act()
+
+    def new() -> list[RunView]:
+        return [run for run in client.training.runs(MODEL) if run.id not in before]
+
+    platform.eventually(lambda: bool(new()), timeout_s=SEEN_S)
+    (run,) = new()
+    return run.id
+
+
+def _jobs_of(platform: Installation, run: str) -> list[dict[str, Any]]:
+    return [job for job in trainer_jobs(platform) if job["metadata"]["labels"]["modelyard.dev/run"] == run]
