@@ -282,7 +282,7 @@ def install(recorder: Recorder | None) -> None:
     _Process.recorder = recorder
 
 
-def shutdown_tracing(timeout_s: float = 5.0) -> None:
+def shutdown_tracing(timeout_s: float = 3.0) -> None:
     """Export what waits, for timeout_s seconds at most: a receiver that is away holds nobody up."""
     recorder, _Process.recorder, _Process.is_service = _Process.recorder, None, False
     if recorder is None:
