@@ -26,6 +26,7 @@ from modelyard_inference.api.codecs.tensors import (
     short,
     size_of,
 )
+from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.domain.requests import Answer, Rows, invalid
 
 __all__ = ["PARAMETERS", "V2Call", "decode", "decode_raw", "encode", "known_parameters"]
@@ -69,7 +70,7 @@ class _Response(msgspec.Struct):
     outputs: list[_Output]
 
 
-_DECODE = msgspec.json.Decoder(_Request).decode
+_DECODER = msgspec.json.Decoder(_Request)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -100,12 +101,7 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
             raise invalid("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
-    try:
-        request = _DECODE(body)
-    except msgspec.ValidationError as exc:
-        raise invalid("body", str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise invalid("body", "is not JSON") from exc
+    request = decoded(_DECODER, body)
     parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
     tensors, place = [], 0
     for position, tensor in enumerate(request.inputs):
