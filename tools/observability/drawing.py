@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
+from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
@@ -31,6 +31,7 @@ _COLOURS = {
 _LINES = ("#3274d9", "#ff9830", "#56a64b", "#e02f44", "#8f3bb8", "#0aa5a5", "#b8860b", "#6d7a8c", "#d15b8f", "#37474f")
 _GREY = "#8e8e8e"
 _TITLE_IN = 0.24
+_CHARACTER_IN = 0.09
 Box = tuple[float, float, float, float]
 Series = list[dict[str, Any]]
 
@@ -59,9 +60,7 @@ def draw(figure: Figure, place: Box, height_in: float, panel: dict[str, Any], pr
         )
     )
     title = _TITLE_IN / height_in
-    figure.text(
-        left + 0.004, bottom + height - gap - title * 0.55, panel["title"], size=9, weight="semibold", va="center"
-    )
+    figure.text(left + 0.004, bottom + height - gap - title * 0.55, panel["title"], size=9, weight="bold", va="center")
     inner = (left, bottom + gap, width, height - 2 * gap - title)
     axes = figure.add_axes(inner)
     kind = {"stat": _number, "timeseries": _trend, "status-history": _cells, "state-timeline": _cells, "table": _table}
@@ -73,11 +72,9 @@ def _number(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     found = prometheus.instant(panel["targets"][0]["expr"])
     value = float(found[0]["value"][1]) if found else math.nan
-    text = (
-        defaults.get("noValue", "none")
-        if math.isnan(value)
-        else written(value, defaults["unit"], defaults.get("decimals"))
-    )
+    text = defaults.get("noValue", "none")
+    if not math.isnan(value):
+        text = _said(value, defaults)
     colour = "#c8c9ca" if math.isnan(value) else _colour(value, defaults["thresholds"]["steps"])
     axes.set_facecolor(colour)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, size=20, weight="bold", color="white", ha="center", va="center")
@@ -95,11 +92,16 @@ def _trend(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
         colour = _LINES[place % len(_LINES)]
         step = "post" if custom.get("lineInterpolation") == "stepAfter" else None
         moments = date2num(_moments(times))
-        if custom.get("drawStyle") == "bars" or stacked:
+        if stacked:
             below = [floor.get(at, 0.0) for at in times]
-            tops = [base + (0.0 if math.isnan(value) else value) for base, value in zip(below, values, strict=True)]
-            axes.fill_between(moments, below, tops, color=colour, alpha=0.65, lw=0, step="mid", label=name)
-            floor |= dict(zip(times, tops, strict=True))
+            heights = [0.0 if math.isnan(value) else value for value in values]
+            if custom.get("drawStyle") == "bars":
+                width = 0.85 * (moments[1] - moments[0]) if len(moments) > 1 else 1e-4
+                axes.bar(moments, heights, bottom=below, width=width, color=colour, alpha=0.8, label=name)
+            else:
+                tops = [base + height for base, height in zip(below, heights, strict=True)]
+                axes.fill_between(moments, below, tops, color=colour, alpha=0.65, lw=0, step="mid", label=name)
+            floor |= {at: base + height for at, base, height in zip(times, below, heights, strict=True)}
         elif step:
             axes.step(moments, values, where="post", color=colour, lw=1.6, label=name)
         else:
@@ -143,6 +145,7 @@ def _cells(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     series = sorted(_asked(panel, prometheus, points=240 if merged else 60), key=lambda one: one[0])
     longest = max((len(name) for name, _, _ in series), default=1)
     _inset(axes, left=min(0.4, 0.02 + longest * 0.085 / (axes.get_position().width * 18)))
+    inches = axes.get_position().width * axes.figure.get_size_inches()[0]
     for row, (_, times, values) in enumerate(reversed(series)):
         for begin, end, value in _stretches(times, values, merged=merged):
             at, until = (float(moment) for moment in date2num(_moments([begin, end])))
@@ -157,8 +160,8 @@ def _cells(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
                     edgecolor="white",
                 )
             )
-            if merged and (end - begin) > 0.08 * (prometheus.ended - prometheus.began):
-                text = words[value][0] if value in words else written(value, "none")
+            text = words[value][0] if value in words else written(value, "none")
+            if merged and len(text) * _CHARACTER_IN < (end - begin) * inches / (prometheus.ended - prometheus.began):
                 axes.text(
                     (at + until) / 2, row + 0.5, text, ha="center", va="center", size=8, color="white", weight="bold"
                 )
@@ -209,11 +212,14 @@ def _table(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
         cell.set_edgecolor("#e4e4e4")
 
 
-def _cell(value: float | None, look: dict[str, Any]) -> str:
-    if value is None:
-        return ""
+def _said(value: float, look: dict[str, Any]) -> str:
+    """Return a value's word, or the value in its unit."""
     words = _words(look)
     return words[value][0] if value in words else written(value, look["unit"], look.get("decimals"))
+
+
+def _cell(value: float | None, look: dict[str, Any]) -> str:
+    return "" if value is None else _said(value, look)
 
 
 def _cell_colour(value: float | None, look: dict[str, Any]) -> str:
@@ -246,7 +252,7 @@ def _asked(
 ) -> list[tuple[str, list[float], list[float]]]:
     found = []
     for target in panel["targets"]:
-        for series in prometheus.over_time(target["expr"], points=points):
+        for series in prometheus.over_time(target["expr"], points=points, bars="interval" in panel):
             times, values = zip(*((float(at), float(value)) for at, value in series["values"]), strict=True)
             found.append((_called(target["legendFormat"], series["metric"]), list(times), list(values)))
     return found
@@ -276,7 +282,7 @@ def _moments(times: Sequence[float]) -> list[Any]:
 def _time_axis(axes: Axes, prometheus: Prometheus) -> None:
     begin, end = (float(at) for at in date2num(_moments([prometheus.began, prometheus.ended])))
     axes.set_xlim(begin, end)
-    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=6))
+    axes.set_xticks([begin + (end - begin) * part for part in (0.08, 0.29, 0.5, 0.71, 0.92)])
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S" if (end - begin) < 0.01 else "%H:%M"))
     axes.tick_params(labelsize=7.5, length=2, colors="#555")
     axes.grid(visible=True, color="#ececec", lw=0.6)

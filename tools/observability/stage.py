@@ -29,7 +29,8 @@ __all__ = ["Prometheus", "StageError", "observed_demo"]
 
 ROOT = Path(__file__).parents[2]
 _SCRAPE_S = 1
-_VARIABLES = {"namespace": ".*", "model": ".*", "version": ".*", "__rate_interval": "15s", "__range": "10m"}
+_VARIABLES = {"namespace": ".*", "model": ".*", "version": ".*", "__rate_interval": "15s", "__interval": "15s"}
+_BAR_S = 15.0
 
 
 class StageError(Exception):
@@ -64,10 +65,16 @@ class Prometheus:
         found: list[dict[str, Any]] = self.get("query", query=plain(expr), time=self.ended or time.time())["result"]
         return found
 
-    def over_time(self, expr: str, *, points: int = 240) -> list[dict[str, Any]]:
-        """Return the series of an expression from the beginning to the end."""
+    def over_time(self, expr: str, *, points: int = 240, bars: bool = False) -> list[dict[str, Any]]:
+        """Return the series of an expression from the beginning to the end.
+
+        Args:
+            expr: PromQL, with the variables of a dashboard.
+            points: how many values a series may have.
+            bars: one value for each stretch that is counted, so that nothing is counted twice.
+        """
         end = self.ended or time.time()
-        step = max(1.0, (end - self.began) / points)
+        step = _BAR_S if bars else max(1.0, (end - self.began) / points)
         found: list[dict[str, Any]] = self.get("query_range", query=plain(expr), start=self.began, end=end, step=step)[
             "result"
         ]

@@ -11,7 +11,7 @@ from tools.observability.panels import BAD_WHEN_ANY, Query, number, trend
 
 __all__ = ["document"]
 
-_OURS = f'{NAMESPACE}, job=~"inference|registry|training|drift|operator"'
+_OURS = f'{NAMESPACE}, job=~"modelyard-.*"'
 _ALL = NAMESPACE
 
 
@@ -38,7 +38,7 @@ def _first() -> list[Any]:
         number(
             name.capitalize(),
             f"Servers of {name} that answer Prometheus.",
-            f'sum(up{{{NAMESPACE}, job="{name}"}})',
+            f'sum(up{{{NAMESPACE}, job="modelyard-{name}"}})',
             unit="none",
             bad=((None, "red"), (1, "green")),
             none="absent",

@@ -11,7 +11,6 @@ from tools.observability.dashboards.words import (
     SLOW,
     by_model,
     error_ratio,
-    growth,
     latest,
     or_none,
     per_second,
@@ -46,7 +45,11 @@ def document() -> dict[str, Any]:
 
 
 def _first() -> list[Any]:
-    missing = f"max(model:champion_missing:instances{{{MODEL}}})"
+    return [*_callers(), *_promises()]
+
+
+def _callers() -> list[Any]:
+    """Return what callers notice."""
     return [
         number(
             "Predictions",
@@ -82,6 +85,13 @@ def _first() -> list[Any]:
             bad=SLOW,
             none="no requests",
         ),
+    ]
+
+
+def _promises() -> list[Any]:
+    """Return what is promised, and what endangers it."""
+    missing = f"max(model:champion_missing:instances{{{MODEL}}})"
+    return [
         number(
             "Availability budget left",
             "Of the last 30 days.",
@@ -189,7 +199,8 @@ def _stages() -> list[Any]:
             "In flight",
             "Requests that are being answered, by server.",
             Query(
-                f'sum by (instance) (modelyard_http_requests_in_flight{{{NAMESPACE}, job="inference"}})', "{{instance}}"
+                f'sum by (instance) (modelyard_http_requests_in_flight{{{NAMESPACE}, job="modelyard-inference"}})',
+                "{{instance}}",
             ),
             unit="none",
             width=12,
@@ -202,7 +213,7 @@ def _canary() -> list[Any]:
     failed = f'{VERSION}, outcome!="answered"'
     asked = by_model(_REQUESTS, VERSION, by="model, role")
     fallbacks = by_model("modelyard_inference_candidate_fallbacks_total", VERSION, by="model, reason")
-    dropped = growth(f"modelyard_inference_shadow_dropped_rows_total{{{MODEL}}}")
+    dropped = f"increase(modelyard_inference_shadow_dropped_rows_total{{{MODEL}}}[$__rate_interval])"
     return [
         trend(
             "Answered by role",

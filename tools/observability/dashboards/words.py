@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tools.observability import slo
 from tools.observability.frame import MODEL, NAMESPACE
 from tools.observability.panels import Thresholds, Words
 
@@ -21,7 +22,7 @@ __all__ = [
     "quantile",
 ]
 
-EDGE = f'{NAMESPACE}, job="inference", route=~".*(/infer|invocations|:predict)"'
+EDGE = f'{NAMESPACE}, job="modelyard-inference", route=~".*(/infer|invocations|:predict)"'
 """Prediction requests, as the edge of inference counts them."""
 
 SEVERITIES: Words = {
@@ -32,8 +33,9 @@ SEVERITIES: Words = {
     3: ("critical", "red"),
 }
 
-ERRORS: Thresholds = ((None, "green"), (0.001, "orange"), (0.01, "red"))
-"""The promise is 99.9 %."""
+_BUDGET = next(one.budget for one in slo.load().objectives if one.name == "inference-availability")
+ERRORS: Thresholds = ((None, "green"), (_BUDGET, "orange"), (10 * _BUDGET, "red"))
+"""The share that the promise allows, and ten times as much."""
 SLOW: Thresholds = ((None, "green"), (0.1, "orange"), (0.25, "red"))
 """The promise is 100 ms, in seconds."""
 PSI: Thresholds = ((None, "green"), (0.1, "yellow"), (0.2, "orange"), (0.5, "red"))
@@ -47,8 +49,8 @@ def per_second(selector: str) -> str:
 
 
 def growth(selector: str) -> str:
-    """Return by how much a counter grew between two points of a graph."""
-    return f"increase({selector}[$__rate_interval])"
+    """Return by how much a counter grew between two bars."""
+    return f"increase({selector}[$__interval])"
 
 
 def latest(metric: str, selected: str = MODEL) -> str:
