@@ -31,7 +31,8 @@ from modelyard_inference.domain.requests import Answer, Rows, invalid
 
 __all__ = ["PARAMETERS", "V2Call", "decode", "decode_raw", "encode", "known_parameters"]
 
-PARAMETERS = frozenset({"event_time", "routing_key", "timeout"})
+PARAMETERS = frozenset({"event_time", "routing_key", "timeout", "content_type"})
+"""``content_type`` is how MLServer's clients name the Python type of values; here the signature says that."""
 _HTTP_PARAMETERS = PARAMETERS | {"binary_data_output"}
 
 
@@ -173,7 +174,7 @@ def _asked(request: _Request, parameters: Mapping[str, Any]) -> tuple[Sequence[W
     for place, output in enumerate(request.outputs):
         given = output.parameters or {}
         path = f"outputs[{place}].parameters"
-        if unknown := given.keys() - {"binary_data"}:
+        if unknown := given.keys() - {"binary_data", "content_type"}:
             raise invalid(path, f"{short(min(unknown))} is not known; there is binary_data")
         raw = given.get("binary_data")
         wanted.append(Wanted(output.name, None if raw is None else _truth(raw, f"{path}.binary_data")))
