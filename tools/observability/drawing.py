@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from tools.observability.stage import Prometheus
+from tools.observability.stage import BAR_S, Prometheus
 from tools.observability.units import written
 
 __all__ = ["draw", "note_annotations"]
@@ -32,6 +32,8 @@ _LINES = ("#3274d9", "#ff9830", "#56a64b", "#e02f44", "#8f3bb8", "#0aa5a5", "#b8
 _GREY = "#8e8e8e"
 _TITLE_IN = 0.24
 _CHARACTER_IN = 0.09
+_LEGEND_ENTRIES = 6
+"""More would leave the panel; Grafana lets them be scrolled."""
 Box = tuple[float, float, float, float]
 Series = list[dict[str, Any]]
 
@@ -96,8 +98,9 @@ def _trend(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
             below = [floor.get(at, 0.0) for at in times]
             heights = [0.0 if math.isnan(value) else value for value in values]
             if custom.get("drawStyle") == "bars":
-                width = 0.85 * (moments[1] - moments[0]) if len(moments) > 1 else 1e-4
-                axes.bar(moments, heights, bottom=below, width=width, color=colour, alpha=0.8, label=name)
+                axes.bar(
+                    moments, heights, bottom=below, width=0.8 * BAR_S / 86_400, color=colour, alpha=0.8, label=name
+                )
             else:
                 tops = [base + height for base, height in zip(below, heights, strict=True)]
                 axes.fill_between(moments, below, tops, color=colour, alpha=0.65, lw=0, step="mid", label=name)
@@ -115,7 +118,10 @@ def _trend(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
         axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center", va="center", color=_GREY, size=11)
     else:
         columns = 2 if len(series) > 3 else 3
+        handles, names = axes.get_legend_handles_labels()
         axes.legend(
+            handles[:_LEGEND_ENTRIES],
+            names[:_LEGEND_ENTRIES],
             loc="upper left",
             bbox_to_anchor=(-0.02, -0.13),
             ncol=columns,
@@ -175,6 +181,8 @@ def _stretches(times: Sequence[float], values: Sequence[float], *, merged: bool)
     width = times[1] - times[0] if len(times) > 1 else 1.0
     found: list[tuple[float, float, float]] = []
     for at, value in zip(times, values, strict=True):
+        if math.isnan(value):
+            continue
         if merged and found and found[-1][2] == value and at <= found[-1][1] + width / 2:
             found[-1] = (found[-1][0], at + width, value)
         else:
@@ -250,11 +258,21 @@ def note_annotations(axes: Axes, annotations: Sequence[tuple[dict[str, Any], Ser
 def _asked(
     panel: dict[str, Any], prometheus: Prometheus, *, points: int = 240
 ) -> list[tuple[str, list[float], list[float]]]:
+    bars = "interval" in panel
+    step = prometheus.step(points=points, bars=bars)
     found = []
     for target in panel["targets"]:
-        for series in prometheus.over_time(target["expr"], points=points, bars="interval" in panel):
-            times, values = zip(*((float(at), float(value)) for at, value in series["values"]), strict=True)
-            found.append((_called(target["legendFormat"], series["metric"]), list(times), list(values)))
+        for series in prometheus.over_time(target["expr"], points=points, bars=bars):
+            times: list[float] = []
+            values: list[float] = []
+            for at, value in series["values"]:
+                if times and not bars and at - times[-1] > 1.5 * step:
+                    # A line must not go where nothing was.
+                    times.append(times[-1] + step)
+                    values.append(math.nan)
+                times.append(float(at))
+                values.append(float(value))
+            found.append((_called(target["legendFormat"], series["metric"]), times, values))
     return found
 
 

@@ -142,7 +142,7 @@ def _errors() -> list[Any]:
             "Tasks that failed",
             "Background tasks that raised, by task.",
             Query(
-                or_none(f"sum by (job, task) ({growth(f'modelyard_task_failures_total{{{_OURS}}}')})", "task"),
+                or_none(f"sum by (job, task) ({growth(f'modelyard_task_failures_total{{{_OURS}}}')}) > 0", "task"),
                 "{{job}} {{task}}",
             ),
             unit="none",

@@ -68,10 +68,10 @@ def or_none(expr: str, label: str) -> str:
     return f'{expr} or label_replace(vector(0), "{label}", "none", "", "")'
 
 
-def quantile(q: float, histogram: str, selected: str, *by: str) -> str:
-    """Return a quantile of a histogram."""
+def quantile(q: float, histogram: str, selected: str, *by: str, window: str = "$__rate_interval") -> str:
+    """Return a quantile of a histogram; what happens once in a while needs a window in which it has happened."""
     groups = ", ".join(("le", *by))
-    return f"histogram_quantile({q}, sum by ({groups}) ({per_second(f'{histogram}_bucket{{{selected}}}')}))"
+    return f"histogram_quantile({q}, sum by ({groups}) (rate({histogram}_bucket{{{selected}}}[{window}])))"
 
 
 def error_ratio() -> str:
