@@ -7,15 +7,14 @@ from typing import Any
 from tools.observability import slo
 from tools.observability.dashboards.words import (
     BUDGET,
-    EDGE,
     ERRORS,
     SEVERITIES,
     SLOW,
     by_model,
+    edge_quantile,
     error_ratio,
     growth,
     latest,
-    quantile,
 )
 from tools.observability.frame import MODEL, NAMESPACE, Frame
 from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Column, Query, columns, number, states, trend
@@ -76,7 +75,7 @@ def _trouble() -> list[Any]:
         number(
             "Prediction p99",
             "Slowest one in a hundred predictions, at the service. Promise: 100 ms.",
-            quantile(0.99, "modelyard_http_request_seconds", EDGE),
+            edge_quantile(0.99),
             unit="s",
             bad=SLOW,
             none="no requests",

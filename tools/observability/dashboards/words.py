@@ -10,10 +10,13 @@ __all__ = [
     "BUDGET",
     "EDGE",
     "ERRORS",
+    "GRPC",
     "PSI",
     "SEVERITIES",
     "SLOW",
+    "asked",
     "by_model",
+    "edge_quantile",
     "error_ratio",
     "growth",
     "latest",
@@ -23,7 +26,9 @@ __all__ = [
 ]
 
 EDGE = f'{NAMESPACE}, job="modelyard-inference", route=~".*(/infer|invocations|:predict)"'
-"""Prediction requests, as the edge of inference counts them."""
+"""Prediction requests over HTTP, as the edge of inference counts them."""
+GRPC = f'{NAMESPACE}, job="modelyard-inference", method="ModelInfer"'
+"""And over gRPC."""
 
 SEVERITIES: Words = {
     -1: ("no window yet", "text"),
@@ -72,6 +77,16 @@ def quantile(q: float, histogram: str, selected: str, *by: str, window: str = "$
     """Return a quantile of a histogram; what happens once in a while needs a window in which it has happened."""
     groups = ", ".join(("le", *by))
     return f"histogram_quantile({q}, sum by ({groups}) (rate({histogram}_bucket{{{selected}}}[{window}])))"
+
+
+def asked(part: str) -> str:
+    """Return the rates of a part, for example ``request_seconds_sum``, over both protocols, series by series."""
+    return f"{per_second(f'modelyard_http_{part}{{{EDGE}}}')} or {per_second(f'modelyard_grpc_{part}{{{GRPC}}}')}"
+
+
+def edge_quantile(q: float) -> str:
+    """Return a quantile of the time to answer a prediction, over both protocols."""
+    return f"histogram_quantile({q}, sum by (le) ({asked('request_seconds_bucket')}))"
 
 
 def error_ratio() -> str:
