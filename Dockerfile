@@ -38,8 +38,10 @@ ARG WITH=
 RUN /opt/uv/bin/uv sync --quiet --frozen --no-dev --no-install-workspace \
         --package "modelyard-${PACKAGE}" ${WITH:+--package "modelyard-${WITH}"} \
     && find /app -type d \( -name __pycache__ -o -name tests \) -prune -exec rm -rf {} + \
-    # A second copy of the runtime, for programs in C, and tools that make models: 45 MB that nothing here opens.
+    # A second copy of the runtime, for programs in C, what compilers and type checkers read, and tools that make
+    # models: 45 MB that nothing here opens.
     && find /app -path '*/onnxruntime/capi/libonnxruntime.so.*' -delete \
+    && find /app -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.a' \) -delete \
     && find /app -type d -path '*/onnxruntime/*' \( -name transformers -o -name quantization -o -name tools -o -name datasets \) \
         -prune -exec rm -rf {} + \
     && /app/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app/lib \
@@ -57,6 +59,8 @@ RUN /opt/uv/bin/uv export --quiet --frozen --no-dev --no-editable --only-emit-wo
         --package "modelyard-${PACKAGE}" ${WITH:+--package "modelyard-${WITH}"} --output-file /tmp/members.txt \
     && /opt/uv/bin/uv pip install --quiet --no-deps --python /image/app/bin/python --target /opt/modelyard \
         --requirements /tmp/members.txt \
+    # A package of which nothing was installed would be cached, and be found out when somebody starts it.
+    && test -f "/opt/modelyard/modelyard_${PACKAGE}/main.py" \
     && cp tools/images/healthcheck.py LICENSE /opt/modelyard/ \
     && rm -f /opt/modelyard/.lock && find /opt/modelyard -name __pycache__ -type d -prune -exec rm -rf {} + \
     # uv notes there when the sources were copied.

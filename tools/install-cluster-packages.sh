@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs what images and the cluster tests need beyond Python and Go: two container engines, the parts of a node, and
-# debootstrap for a base image where there is no image registry. Without root, or without apt-get, nothing is installed
-# and the tests concerned say why they are skipped.
+# Installs what images, compose and the cluster tests need beyond Python and Go: two container engines, docker-compose,
+# the parts of a node, and debootstrap for a base image where there is no image registry. Without root, or without
+# apt-get, nothing is installed and the tests concerned say why they are skipped.
 set -euo pipefail
 
-packages=(docker.io podman containerd runc containernetworking-plugins etcd-server debootstrap
-    catatonit iproute2 iptables nftables conntrack)
-commands=(dockerd podman containerd runc etcd debootstrap catatonit ip iptables nft conntrack)
+packages=(docker.io docker-compose podman containerd runc containernetworking-plugins etcd-server debootstrap
+    catatonit iproute2 iptables nftables conntrack docker-registry)
+commands=(dockerd docker-compose podman containerd runc etcd debootstrap catatonit ip iptables nft conntrack docker-registry)
 
 missing=()
 for command in "${commands[@]}"; do

@@ -254,4 +254,4 @@ def test_the_scrape_configuration_names_every_service_once(tmp_path: Path) -> No
     text = (tmp_path / "prometheus" / "prometheus.yml").read_text()
     for name, port in {"inference": 20_000, "registry": 20_001, "training": 20_002, "drift": 20_003}.items():
         assert text.count(f"'127.0.0.1:{port}'") == 1
-        assert f"job_name: {name}\n" in text
+        assert f"job_name: modelyard-{name}\n" in text

@@ -42,14 +42,17 @@ def test_status_tells_who_is_ready_in_words_and_for_programs(platform: LivePlatf
 
 def test_every_process_listens_on_loopback_only(platform: LivePlatform) -> None:
     listening = {
-        (connection.laddr.ip, connection.laddr.port)
+        # gRPC's sockets are of version 6 and take IPv4 addresses as mapped ones.
+        (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
         for process in family(platform)
         for connection in process.net_connections(kind="inet")
         if connection.status == psutil.CONN_LISTEN
     }
 
     assert {address for address, _ in listening} == {"127.0.0.1"}
-    assert {port for _, port in listening} == {platform.layout.port(name) for name in platform.names}
+    assert {port for _, port in listening} == {
+        platform.layout.port(name) for name in (*platform.names, "inference-grpc")
+    }
 
 
 def test_every_process_writes_to_a_file_of_its_own(platform: LivePlatform) -> None:

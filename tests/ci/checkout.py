@@ -46,7 +46,7 @@ class Checkout:
         return made
 
     def _lend_the_environment(self) -> None:
-        """Use this checkout's virtual environment: its .ready is newer than any declaration, also one that a test changes.
+        """Use this checkout's virtual environment: its .ready is newer than any declaration, whatever a test changes.
 
         Were it older, make would install the clone's packages, into the environment that is only lent.
         """

@@ -220,7 +220,7 @@ def scraped() -> dict[str, Definition]:
 def test_prometheus_scrapes_every_service_where_it_listens(name: str) -> None:
     port = ALL[name]["ports"][0].rpartition(":")[2]
 
-    assert scraped()[name] == {"targets": [f"{name}:{port}"], "labels": {"namespace": "compose"}}
+    assert scraped()[f"modelyard-{name}"] == {"targets": [f"{name}:{port}"], "labels": {"namespace": "compose"}}
 
 
 def test_prometheus_alertmanager_and_grafana_find_each_other() -> None:

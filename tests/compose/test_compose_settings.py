@@ -127,6 +127,19 @@ def test_mlflow_has_the_keys_of_the_store_that_stands_beside_it(secrets: Path) -
     assert urlsplit(client["MLFLOW_ARTIFACTS_DESTINATION"]).netloc == ALL["bucket"]["entrypoint"][-1]
 
 
+@pytest.mark.parametrize("service", OURS)
+def test_where_traces_go_is_said_once_for_all_services(
+    service: str, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"OTLP_ENDPOINT": "http://collector:4318", "TRACE_RATIO": "0.05", "ENVIRONMENT": "staging"}
+
+    by_default = settings_in(service, told(ALL[service], secrets), monkeypatch)
+    traced = settings_in(service, told(definition(chosen)["services"][service], secrets), monkeypatch)
+
+    assert (by_default.otlp_endpoint, by_default.trace_ratio, by_default.environment) == (None, 1.0, "")
+    assert (traced.otlp_endpoint, traced.trace_ratio, traced.environment) == ("http://collector:4318", 0.05, "staging")
+
+
 def test_a_wrong_setting_is_refused_by_the_service(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variables = told(ALL["registry"], secrets) | {"MODELYARD_REGISTRY_PORT": "eighty"}
 

@@ -11,7 +11,7 @@ Series = Mapping[str, str]
 NM = 'namespace="n",model="m"'
 MODEL = {"namespace": "n", "model": "m"}
 EPISODES = f"modelyard_drift_open_episodes_count{{{NM}"
-EDGE = 'namespace="n",job="inference",route="/v2/models/{model}/infer",method="POST",service="inference"'
+EDGE = 'namespace="n",job="modelyard-inference",route="/v2/models/{model}/infer",method="POST",service="inference"'
 HTTP = "modelyard_http_requests_total"
 SECONDS = "modelyard_http_request_seconds"
 
@@ -126,9 +126,9 @@ MODELS = (
     Case(
         "ChampionNotServedEverywhere",
         {
-            'up{namespace="n",job="inference",instance="a"}': "1x20",
-            'up{namespace="n",job="inference",instance="b"}': "1x20",
-            'up{namespace="n",job="inference",instance="c"}': "0x20",
+            'up{namespace="n",job="modelyard-inference",instance="a"}': "1x20",
+            'up{namespace="n",job="modelyard-inference",instance="b"}': "1x20",
+            'up{namespace="n",job="modelyard-inference",instance="c"}': "0x20",
             f'modelyard_inference_served_number{{{NM},role="champion",instance="a"}}': "3x20",
             f'modelyard_inference_served_number{{{NM},role="champion",instance="b"}}': "2x20",
             f"modelyard_registry_champion_number{{{NM}}}": "3x20",
@@ -294,18 +294,18 @@ LOGS = (
     ),
 )
 
-_OTHER = 'namespace="n",job="drift",route="/v1/events"'
+_OTHER = 'namespace="n",job="modelyard-drift",route="/v1/events"'
 SERVICES = (
     Case(
         "ServiceIsDown",
-        {f'up{{{_AT},job="drift"}}': "0x10"},
+        {f'up{{{_AT},job="modelyard-drift"}}': "0x10"},
         "4m",
-        {"namespace": "n", "instance": "a", "job": "drift"},
-        "drift on a does not answer",
+        {"namespace": "n", "instance": "a", "job": "modelyard-drift"},
+        "modelyard-drift on a does not answer",
         "Prometheus cannot scrape it. The others go on with what they last knew.",
         calm=(
-            {f'up{{{_AT},job="drift"}}': "0 0 1x8"},
-            {f'up{{{_AT},job="drift"}}': "_x10", f'up{{{_AT},job="other"}}': "0x10"},
+            {f'up{{{_AT},job="modelyard-drift"}}': "0 0 1x8"},
+            {f'up{{{_AT},job="modelyard-drift"}}': "_x10", f'up{{{_AT},job="other"}}': "0x10"},
         ),
         severity="critical",
     ),
@@ -313,26 +313,26 @@ SERVICES = (
         "ServiceFails",
         {f'{HTTP}{{{_OTHER},status="500"}}': "0+10x30", f'{HTTP}{{{_OTHER},status="200"}}': "0+90x30"},
         "25m",
-        {"namespace": "n", "job": "drift"},
-        "drift fails",
+        {"namespace": "n", "job": "modelyard-drift"},
+        "modelyard-drift fails",
         "10% of its requests end in an error of its own.",
         calm=(
             {f'{HTTP}{{{_OTHER},status="500"}}': "0+1x30"},
             # Not to be ready is no failure.
             {
                 f'{HTTP}{{{_OTHER},status="500"}}': "0+0x30",
-                f'{HTTP}{{namespace="n",job="drift",route="/health/ready",status="503"}}': "0+50x30",
+                f'{HTTP}{{namespace="n",job="modelyard-drift",route="/health/ready",status="503"}}': "0+50x30",
             },
         ),
     ),
     Case(
         "TaskFails",
-        {'modelyard_task_failures_total{namespace="n",job="drift",task="processing"}': "0+1x30"},
+        {'modelyard_task_failures_total{namespace="n",job="modelyard-drift",task="processing"}': "0+1x30"},
         "25m",
-        {"namespace": "n", "job": "drift", "task": "processing"},
-        "The task processing of drift fails again and again",
+        {"namespace": "n", "job": "modelyard-drift", "task": "processing"},
+        "The task processing of modelyard-drift fails again and again",
         "It raised 15 times within a quarter of an hour, and is run again each time.",
-        calm=({'modelyard_task_failures_total{namespace="n",job="drift",task="processing"}': "0x10 2x20"},),
+        calm=({'modelyard_task_failures_total{namespace="n",job="modelyard-drift",task="processing"}': "0x10 2x20"},),
     ),
     Case(
         "RoutingIsOld",

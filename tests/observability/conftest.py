@@ -9,7 +9,7 @@ import pytest
 
 from tools.observability.stage import Prometheus, observed_demo
 
-ROWS = 1600
+ROWS = 1300
 """Of the demo's stream: enough for a drift, a retraining, a rollout and a promotion."""
 
 

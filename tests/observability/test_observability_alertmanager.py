@@ -1,13 +1,18 @@
-"""Who is told what: the Alertmanager's configuration of compose, asked by amtool."""
+"""Who is told what: the Alertmanager's configuration of compose, asked by amtool and by Alertmanager itself."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+from modelyard_common.testing import free_port
 
 from tests.observability.expressions import alerts
 
@@ -92,3 +97,81 @@ def test_nothing_that_is_urgent_is_silenced_by_another_service() -> None:
 
 def test_alerts_are_grouped_by_what_is_wrong_and_with_which_model() -> None:
     assert configuration()["route"]["group_by"] == ["alertname", "namespace", "model"]
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[httpx.Client]:
+    """The real Alertmanager with the configuration of compose."""
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if program is None:
+        pytest.skip("alertmanager is not installed; tools/install-test-packages.sh does it")
+    port = free_port()
+    command = [program, f"--config.file={FILE}", f"--storage.path={tmp_path}", "--cluster.listen-address="]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as http:
+        try:
+            eventually(lambda: answers(http), (tmp_path / "log").read_text)
+            yield http
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def answers(http: httpx.Client) -> bool:
+    try:
+        return http.get("/-/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def eventually(check: Callable[[], Any], told: Callable[[], str] = lambda: "") -> Any:
+    deadline = time.monotonic() + 30
+    while not (found := check()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.05)
+    return found
+
+
+def silenced(http: httpx.Client, number: int) -> set[str]:
+    """Return which alerts nobody is told about, once all of them have been looked at."""
+
+    def looked_at() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = http.get("/api/v2/alerts").json()
+        return found if len(found) == number and all(a["status"]["state"] != "unprocessed" for a in found) else []
+
+    alerts_ = eventually(looked_at)
+    return {
+        f"{alert['labels']['alertname']}/{alert['labels']['severity']}"
+        for alert in alerts_
+        if alert["status"]["state"] == "suppressed"
+    }
+
+
+DOWN = {"alertname": "ServiceIsDown", "severity": "critical", "job": "modelyard-drift", "namespace": "n"}
+BURNS = {"alertname": "InferenceLatencyBurns", "slo": "inference-latency", "namespace": "n"}
+
+
+@pytest.mark.parametrize(
+    ("told", "quiet"),
+    [
+        ([DOWN, {"alertname": "SpoolGrows", "severity": "warning", "namespace": "n"}], {"SpoolGrows/warning"}),
+        ([DOWN, {"alertname": "SpoolGrows", "severity": "warning", "namespace": "other"}], set()),
+        ([DOWN, {"alertname": "PredictionLogLosesEvents", "severity": "critical", "namespace": "n"}], set()),
+        (
+            [BURNS | {"severity": "critical"}, BURNS | {"severity": "warning"}],
+            {"InferenceLatencyBurns/warning"},
+        ),
+        (
+            [BURNS | {"severity": "critical"}, BURNS | {"severity": "warning", "slo": "other"}],
+            set(),
+        ),
+    ],
+    ids=["follows", "elsewhere", "urgent", "same-budget", "other-budget"],
+)
+def test_what_follows_from_another_alert_is_not_told_twice(
+    alertmanager: httpx.Client, told: list[dict[str, str]], quiet: set[str]
+) -> None:
+    alertmanager.post("/api/v2/alerts", json=[{"labels": labels} for labels in told]).raise_for_status()
+
+    assert silenced(alertmanager, len(told)) == quiet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from tests.observability.expressions import alerts
 from tools.observability import slo
 from tools.observability.write import DASHBOARDS, RULES, rendered
 
@@ -89,3 +91,19 @@ def test_the_burn_rates_are_those_of_the_workbook() -> None:
     spent = {burn.long: burn.rate * hours[burn.long] / (30 * 24) for burn in slo.BURNS}
 
     assert spent == pytest.approx({"1h": 0.02, "6h": 0.05, "1d": 0.1, "3d": 0.1})
+
+
+def test_the_page_counts_rightly_and_shows_every_dashboard() -> None:
+    text = (ROOT / "docs/observability.md").read_text()
+
+    assert f"Five dashboards, {len({rule['alert'] for rule in alerts()})} alerts" in text
+    assert len(list(DASHBOARDS.iterdir())) == 5
+    assert re.findall(r"\(images/dashboard-(\w+)\.png\)", text) == [
+        "overview",
+        "inference",
+        "drift",
+        "training",
+        "health",
+    ]
+    for burn in slo.BURNS:
+        assert f"| {burn.rate:g} |" in text

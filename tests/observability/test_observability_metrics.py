@@ -60,7 +60,7 @@ def test_every_metric_and_label_that_is_asked_for_exists(place: str) -> None:
 def test_an_expression_is_read_as_prometheus_reads_it() -> None:
     expr = (
         'sum by (model) (rate(modelyard_x_total{model=~"a|{b", outcome!="up"}[5m])) / on (namespace) '
-        'group_left () count(up{job="inference"} == 1) > model:data_age:seconds * 2'
+        'group_left () count(up{job="modelyard-inference"} == 1) > model:data_age:seconds * 2'
     )
 
     found = {selector.metric: selector.labels for selector in selectors(expr.replace("|{b", ""))}

@@ -53,5 +53,5 @@ IMAGES = {
     )
 }
 
-TRAINING_WITH_TRAINER = Image("training", 8082, budget_mb=1000, beside="trainer")
+TRAINING_WITH_TRAINER = Image("training", 8082, budget_mb=900, beside="trainer")
 """Training where no cluster runs Jobs: its runs are processes beside it. Only docker-compose.yml has it."""

@@ -32,11 +32,10 @@ LIMITS: Mapping[str, float] = {
 """Beyond these somebody is told; the age of a model is in event time."""
 
 _MODEL = "by (namespace, model)"
-_SERVICES = "inference|registry|training|drift|operator"
 NO_PROBES = 'route!~".*/ready|/health.*"'
 """A service that says that it is not ready does what it is asked to do."""
-_UP = 'count by (namespace) (up{job="inference"} == 1)'
-_OTHERS = f'job=~"registry|training|drift|operator", {NO_PROBES}'
+_UP = 'count by (namespace) (up{job="modelyard-inference"} == 1)'
+_OTHERS = f'job=~"modelyard-(registry|training|drift|operator)", {NO_PROBES}'
 """What inference promises has an alert of its own."""
 _CHAMPION = f"max {_MODEL} (modelyard_registry_champion_number)"
 _SERVING_IT = f'modelyard_inference_served_number{{role="champion"}} == on (namespace, model) group_left () {_CHAMPION}'
@@ -237,7 +236,7 @@ SERVICES = (
     Alert(
         "ServiceIsDown",
         "critical",
-        f'up{{job=~"{_SERVICES}"}} == 0',
+        'up{job=~"modelyard-.*"} == 0',
         "3m",
         "{{ $labels.job }} on {{ $labels.instance }} does not answer",
         "Prometheus cannot scrape it. The others go on with what they last knew.",

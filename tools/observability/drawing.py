@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, DateFormatter, date2num
+from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from tools.observability.stage import Prometheus
+from tools.observability.stage import BAR_S, Prometheus
 from tools.observability.units import written
 
 __all__ = ["draw", "note_annotations"]
@@ -31,6 +31,9 @@ _COLOURS = {
 _LINES = ("#3274d9", "#ff9830", "#56a64b", "#e02f44", "#8f3bb8", "#0aa5a5", "#b8860b", "#6d7a8c", "#d15b8f", "#37474f")
 _GREY = "#8e8e8e"
 _TITLE_IN = 0.24
+_CHARACTER_IN = 0.09
+_LEGEND_ENTRIES = 6
+"""More would leave the panel; Grafana lets them be scrolled."""
 Box = tuple[float, float, float, float]
 Series = list[dict[str, Any]]
 
@@ -59,9 +62,7 @@ def draw(figure: Figure, place: Box, height_in: float, panel: dict[str, Any], pr
         )
     )
     title = _TITLE_IN / height_in
-    figure.text(
-        left + 0.004, bottom + height - gap - title * 0.55, panel["title"], size=9, weight="semibold", va="center"
-    )
+    figure.text(left + 0.004, bottom + height - gap - title * 0.55, panel["title"], size=9, weight="bold", va="center")
     inner = (left, bottom + gap, width, height - 2 * gap - title)
     axes = figure.add_axes(inner)
     kind = {"stat": _number, "timeseries": _trend, "status-history": _cells, "state-timeline": _cells, "table": _table}
@@ -73,11 +74,9 @@ def _number(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     found = prometheus.instant(panel["targets"][0]["expr"])
     value = float(found[0]["value"][1]) if found else math.nan
-    text = (
-        defaults.get("noValue", "none")
-        if math.isnan(value)
-        else written(value, defaults["unit"], defaults.get("decimals"))
-    )
+    text = defaults.get("noValue", "none")
+    if not math.isnan(value):
+        text = _said(value, defaults)
     colour = "#c8c9ca" if math.isnan(value) else _colour(value, defaults["thresholds"]["steps"])
     axes.set_facecolor(colour)
     axes.text(0.5, 0.5, text, transform=axes.transAxes, size=20, weight="bold", color="white", ha="center", va="center")
@@ -95,11 +94,17 @@ def _trend(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
         colour = _LINES[place % len(_LINES)]
         step = "post" if custom.get("lineInterpolation") == "stepAfter" else None
         moments = date2num(_moments(times))
-        if custom.get("drawStyle") == "bars" or stacked:
+        if stacked:
             below = [floor.get(at, 0.0) for at in times]
-            tops = [base + (0.0 if math.isnan(value) else value) for base, value in zip(below, values, strict=True)]
-            axes.fill_between(moments, below, tops, color=colour, alpha=0.65, lw=0, step="mid", label=name)
-            floor |= dict(zip(times, tops, strict=True))
+            heights = [0.0 if math.isnan(value) else value for value in values]
+            if custom.get("drawStyle") == "bars":
+                axes.bar(
+                    moments, heights, bottom=below, width=0.8 * BAR_S / 86_400, color=colour, alpha=0.8, label=name
+                )
+            else:
+                tops = [base + height for base, height in zip(below, heights, strict=True)]
+                axes.fill_between(moments, below, tops, color=colour, alpha=0.65, lw=0, step="mid", label=name)
+            floor |= {at: base + height for at, base, height in zip(times, below, heights, strict=True)}
         elif step:
             axes.step(moments, values, where="post", color=colour, lw=1.6, label=name)
         else:
@@ -113,7 +118,10 @@ def _trend(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
         axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center", va="center", color=_GREY, size=11)
     else:
         columns = 2 if len(series) > 3 else 3
+        handles, names = axes.get_legend_handles_labels()
         axes.legend(
+            handles[:_LEGEND_ENTRIES],
+            names[:_LEGEND_ENTRIES],
             loc="upper left",
             bbox_to_anchor=(-0.02, -0.13),
             ncol=columns,
@@ -143,6 +151,7 @@ def _cells(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     series = sorted(_asked(panel, prometheus, points=240 if merged else 60), key=lambda one: one[0])
     longest = max((len(name) for name, _, _ in series), default=1)
     _inset(axes, left=min(0.4, 0.02 + longest * 0.085 / (axes.get_position().width * 18)))
+    inches = axes.get_position().width * axes.figure.get_size_inches()[0]
     for row, (_, times, values) in enumerate(reversed(series)):
         for begin, end, value in _stretches(times, values, merged=merged):
             at, until = (float(moment) for moment in date2num(_moments([begin, end])))
@@ -157,8 +166,8 @@ def _cells(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
                     edgecolor="white",
                 )
             )
-            if merged and (end - begin) > 0.08 * (prometheus.ended - prometheus.began):
-                text = words[value][0] if value in words else written(value, "none")
+            text = words[value][0] if value in words else written(value, "none")
+            if merged and len(text) * _CHARACTER_IN < (end - begin) * inches / (prometheus.ended - prometheus.began):
                 axes.text(
                     (at + until) / 2, row + 0.5, text, ha="center", va="center", size=8, color="white", weight="bold"
                 )
@@ -172,6 +181,8 @@ def _stretches(times: Sequence[float], values: Sequence[float], *, merged: bool)
     width = times[1] - times[0] if len(times) > 1 else 1.0
     found: list[tuple[float, float, float]] = []
     for at, value in zip(times, values, strict=True):
+        if math.isnan(value):
+            continue
         if merged and found and found[-1][2] == value and at <= found[-1][1] + width / 2:
             found[-1] = (found[-1][0], at + width, value)
         else:
@@ -209,11 +220,14 @@ def _table(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
         cell.set_edgecolor("#e4e4e4")
 
 
-def _cell(value: float | None, look: dict[str, Any]) -> str:
-    if value is None:
-        return ""
+def _said(value: float, look: dict[str, Any]) -> str:
+    """Return a value's word, or the value in its unit."""
     words = _words(look)
     return words[value][0] if value in words else written(value, look["unit"], look.get("decimals"))
+
+
+def _cell(value: float | None, look: dict[str, Any]) -> str:
+    return "" if value is None else _said(value, look)
 
 
 def _cell_colour(value: float | None, look: dict[str, Any]) -> str:
@@ -244,11 +258,21 @@ def note_annotations(axes: Axes, annotations: Sequence[tuple[dict[str, Any], Ser
 def _asked(
     panel: dict[str, Any], prometheus: Prometheus, *, points: int = 240
 ) -> list[tuple[str, list[float], list[float]]]:
+    bars = "interval" in panel
+    step = prometheus.step(points=points, bars=bars)
     found = []
     for target in panel["targets"]:
-        for series in prometheus.over_time(target["expr"], points=points):
-            times, values = zip(*((float(at), float(value)) for at, value in series["values"]), strict=True)
-            found.append((_called(target["legendFormat"], series["metric"]), list(times), list(values)))
+        for series in prometheus.over_time(target["expr"], points=points, bars=bars):
+            times: list[float] = []
+            values: list[float] = []
+            for at, value in series["values"]:
+                if times and not bars and at - times[-1] > 1.5 * step:
+                    # A line must not go where nothing was.
+                    times.append(times[-1] + step)
+                    values.append(math.nan)
+                times.append(float(at))
+                values.append(float(value))
+            found.append((_called(target["legendFormat"], series["metric"]), times, values))
     return found
 
 
@@ -276,7 +300,7 @@ def _moments(times: Sequence[float]) -> list[Any]:
 def _time_axis(axes: Axes, prometheus: Prometheus) -> None:
     begin, end = (float(at) for at in date2num(_moments([prometheus.began, prometheus.ended])))
     axes.set_xlim(begin, end)
-    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=6))
+    axes.set_xticks([begin + (end - begin) * part for part in (0.08, 0.29, 0.5, 0.71, 0.92)])
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S" if (end - begin) < 0.01 else "%H:%M"))
     axes.tick_params(labelsize=7.5, length=2, colors="#555")
     axes.grid(visible=True, color="#ececec", lw=0.6)

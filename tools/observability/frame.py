@@ -42,7 +42,7 @@ class Frame:
             .time("now-3h", "now")
             .tooltip(model.DashboardCursorSync.CROSSHAIR)
             .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-            .with_variable(_choice("namespace", "Namespace", 'label_values(up{job="registry"}, namespace)'))
+            .with_variable(_choice("namespace", "Namespace", 'label_values(up{job="modelyard-registry"}, namespace)'))
         )
         if by_model:
             models = f"label_values(modelyard_registry_routing_revision{{{NAMESPACE}}}, model)"

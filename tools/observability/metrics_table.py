@@ -104,7 +104,8 @@ def page() -> str:
         "Written by `python -m tools.observability.write` from the services' own registries.\n",
         "Every service answers `GET /metrics`, without a token. A histogram is scraped as `_bucket`, `_sum` and"
         " `_count`. Labels are bounded by the models, their versions and features, and by closed sets of words;"
-        " `tests/observability` holds them to it. Prometheus adds `namespace`, `job` (the service) and `instance`.\n",
+        " `tests/observability` holds them to it. Prometheus adds `namespace`, `job` (`modelyard-` and the service)"
+        " and `instance`.\n",
         _section("Every service", metrics_of("common")),
         *(_section(service.capitalize(), metrics_of(service)) for service in SERVICES),
         _section("Every process", process_metrics()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, statetimeline, statushistory, table
 from grafana_foundation_sdk.builders import timeseries as timeseries_builder
@@ -20,6 +20,8 @@ __all__ = ["BAD_WHEN_ANY", "DATASOURCE", "NEUTRAL", "Query", "Words", "columns",
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
+P = TypeVar("P")
+"""A builder of a panel; all have these methods, and no common type that says so."""
 Thresholds = Sequence[tuple[float | None, str]]
 Words = Mapping[float, tuple[str, str]]
 """A value to its word and colour."""
@@ -93,7 +95,8 @@ def trend(
     if style == "step":
         panel.line_interpolation(shapes.LineInterpolation.STEP_AFTER)
     if style == "bars":
-        panel.draw_style(shapes.GraphDrawStyle.BARS)
+        # A bar counts what happened between two bars; between two scrapes nothing can be counted.
+        panel.draw_style(shapes.GraphDrawStyle.BARS).interval("1m")
     if style in ("bars", "stack"):
         panel.stacking(common.StackingConfig().mode(shapes.StackingMode.NORMAL))
     if len(bad) > 1:
@@ -183,14 +186,17 @@ def _properties(cell: Column) -> list[model.DynamicConfigValue]:
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in found]
 
 
-def _styled(panel: Any, title: str, description: str, unit: str, bad: Thresholds, *, width: int, height: int) -> Any:
-    panel.title(title).description(description).unit(unit).thresholds(_steps(bad))
-    return panel.datasource(DATASOURCE).span(width).height(height)
+def _styled(panel: P, title: str, description: str, unit: str, bad: Thresholds, *, width: int, height: int) -> P:
+    built: Any = panel
+    built.title(title).description(description).unit(unit).thresholds(_steps(bad))
+    built.datasource(DATASOURCE).span(width).height(height)
+    return panel
 
 
-def _asking(panel: Any, queries: Sequence[Query]) -> Any:
+def _asking(panel: P, queries: Sequence[Query]) -> P:
+    built: Any = panel
     for place, query in enumerate(queries):
-        panel.with_target(_target(query, chr(ord("A") + place)))
+        built.with_target(_target(query, chr(ord("A") + place)))
     return panel
 
 

@@ -51,7 +51,7 @@ def options(
             envvar="MODELYARD_PORT_BASE",
             min=1024,
             max=65_000,
-            help="First port: inference; +1 registry, +2 training, +3 drift, +5 MLflow, +7 Prometheus.",
+            help="First port: inference; +1 registry, +2 training, +3 drift, +5 MLflow, +7 Prometheus, +10 gRPC.",
         ),
     ] = DEFAULT_PORT_BASE,
     registry_url: Annotated[str, typer.Option(envvar="MODELYARD_REGISTRY_URL", help="Of another platform.")] = "",

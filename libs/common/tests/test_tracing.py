@@ -26,7 +26,7 @@ from modelyard_common.settings import ServiceSettings
 from modelyard_common.testing import free_port, running
 from modelyard_common.testing.spans import Recorded, recording_spans
 from modelyard_common.tracing import is_sampled, new_traceparent, parse_traceparent, span
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
 HEX = "0123456789abcdef"
@@ -269,6 +269,20 @@ def test_a_call_outside_of_any_trace_begins_none(spans: Recorded) -> None:
         client.request("GET", "/")
 
     assert spans.names == []
+
+
+def test_a_program_with_spans_of_its_own_is_gone_on_with() -> None:
+    asked: list[httpx.Request] = []
+    transport = httpx.MockTransport(lambda request: asked.append(request) or httpx.Response(200))  # type: ignore[func-returns-value]
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("notebook")
+    with closing(HttpClient("http://peer", service="peer", transport=transport)) as client:
+        with tracer.start_as_current_span("analysis") as analysis:
+            client.request("GET", "/")
+        client.request("GET", "/")
+
+    its = analysis.get_span_context()
+    assert asked[0].headers["traceparent"].startswith(f"00-{its.trace_id:032x}-{its.span_id:016x}-")
+    assert "traceparent" not in asked[1].headers
 
 
 def test_credentials_in_an_address_are_not_shown(spans: Recorded) -> None:

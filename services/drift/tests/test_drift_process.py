@@ -108,7 +108,7 @@ def until(happened: Callable[[], bool], *, within_s: float = 60) -> None:
 
 def rows(number: int) -> list[dict[str, Any]]:
     nothing: Any = None
-    maker = World(nothing, FakeRegistry(), FakeTraining(), nothing, nothing, nothing, nothing)
+    maker = World(nothing, FakeRegistry(), FakeTraining(), nothing, nothing, nothing, nothing, nothing)
     return maker.rows(number, heat=3.0)
 
 

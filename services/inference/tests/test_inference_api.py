@@ -91,6 +91,32 @@ def test_every_mlflow_form_gives_the_same_prediction(shared: httpx.Client, path:
     assert (response.status_code, response.json()) == (200, {"predictions": [1]})
 
 
+NOT_QUITE_JSON = {
+    "scoring": ("/invocations", b'{"instances": [{"load": 0.7, "price": NaN, "day": "NaN"}]}'),
+    "V1": ("/v1/models/power:predict", b'{"instances": [{"load": 0.7, "price": NaN, "day": "NaN"}]}'),
+    "V2": (
+        "/v2/models/power/infer",
+        b'{"inputs": [{"name": "load", "shape": [1], "datatype": "FP64", "data": [0.7]},'
+        b'{"name": "price", "shape": [1], "datatype": "FP64", "data": [NaN]},'
+        b'{"name": "day", "shape": [1], "datatype": "BYTES", "data": ["NaN"]}]}',
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), NOT_QUITE_JSON.values(), ids=NOT_QUITE_JSON.keys())
+def test_nan_as_python_writes_it_is_a_missing_value(
+    served: tuple[Platform, httpx.Client], path: str, body: bytes
+) -> None:
+    platform, http = served
+
+    response = http.post(path, content=body)
+    infinite = http.post(path, content=body.replace(b"NaN", b"Infinity", 1))
+
+    assert (response.status_code, infinite.status_code) == (200, 400), response.text
+    (event,) = eventually(lambda: platform.drift.role("champion"))
+    assert event["features"] == {"load": 0.7, "price": None, "day": "NaN"}
+
+
 def test_csv_is_typed_by_the_signature(served: tuple[Platform, httpx.Client]) -> None:
     platform, http = served
 

@@ -81,6 +81,8 @@ scoring_requests = st.dictionaries(
 )
 bodies = st.one_of(
     st.binary(max_size=60),
+    v2_requests.map(lambda document: json.dumps(document | {"z": math.nan}).encode()),
+    scoring_requests.map(lambda document: json.dumps(document).replace("null", "NaN").encode()),
     st.one_of(v2_requests, scoring_requests, documents).map(lambda document: json.dumps(document).encode()),
 )
 usual = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -354,6 +354,7 @@ def test_tokens_are_asked_for_as_over_http(platform: Platform, bundles: tuple[Pa
         refused = [
             nobody.refused("ModelInfer", typed())[0],
             nobody.refused("RepositoryIndex", pb.RepositoryIndexRequest())[0],
+            nobody.refused("ServerMetadata", pb.ServerMetadataRequest())[0],
             client.refused("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="power"))[0],
         ]
         with pytest.raises(grpc.RpcError) as streamed:
@@ -361,7 +362,7 @@ def test_tokens_are_asked_for_as_over_http(platform: Platform, bundles: tuple[Pa
         answered = client("ModelInfer", typed())
         unloaded = admin("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name="power"))
 
-        assert refused == [Code.UNAUTHENTICATED, Code.UNAUTHENTICATED, Code.PERMISSION_DENIED]
+        assert refused == [*[Code.UNAUTHENTICATED] * 3, Code.PERMISSION_DENIED]
         assert streamed.value.code() == Code.UNAUTHENTICATED
         assert (answered.model_name, unloaded.isUnloaded) == ("power", True)
         assert nobody.health() == health_pb2.HealthCheckResponse.SERVING

@@ -6,6 +6,8 @@ import io
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -220,3 +222,9 @@ def test_damaged_tables_are_refused_whatever_they_do_to_their_reader(reader: Col
             continue
 
     assert read(reader, parquet(FRAME)).count == 2
+
+
+def test_the_server_itself_never_loads_the_library_of_tables() -> None:
+    code = "import sys, modelyard_inference.wiring; sys.exit(any(name.startswith('arro3') for name in sys.modules))"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -312,6 +312,20 @@ def test_v1_speaks_rows_columns_and_labels(shared: httpx.Client) -> None:
     )
 
 
+def test_requests_as_mlservers_clients_encode_data_frames_are_taken(shared: httpx.Client) -> None:
+    text = {"parameters": {"content_type": "str"}}
+    body = {
+        "parameters": {"content_type": "pd"},
+        "inputs": [
+            {"name": "load", "shape": [2, 1], "datatype": "FP64", "data": [0.7, -3.0]},
+            {"name": "day", "shape": [2, 1], "datatype": "BYTES", "data": ["mon", "tue"], **text},
+        ],
+        "outputs": [{"name": "predict", "parameters": {"content_type": "np"}}],
+    }
+
+    assert outputs(shared.post(INFER, json=body))["predict"]["data"] == [1, 0]
+
+
 def test_the_timeout_parameter_is_microseconds(shared: httpx.Client) -> None:
     calm = shared.post(INFER, json=GOOD | {"parameters": {"timeout": 5_000_000}})
     late = shared.post(INFER, json=GOOD | {"parameters": {"timeout": 1}})

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import Any
+
 import httpx
+from modelyard_common.testing import running
 from modelyard_common.testing.spans import recording_spans, traceparent_of
-from modelyard_common.tracing import parse_traceparent
+from modelyard_common.tracing import parse_traceparent, within
+from modelyard_registry.adapters.mlflow import MlflowRest, client
 from registry_fakes import Platform, evaluation, make_bundle, role
 
 PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -57,3 +62,21 @@ def test_a_revision_knows_its_trace_also_where_nothing_is_recorded(platform: Pla
     assert platform.routing()["traceparent"] == PARENT
     platform.apply(serve={"logPayloads": 0.5})
     assert parse_traceparent(platform.routing()["traceparent"]) not in (None, PARENT)
+
+
+def test_mlflow_is_asked_in_the_trace_of_the_request() -> None:
+    asked: list[str] = []
+
+    async def mlflow(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        del receive
+        if scope["type"] == "http":
+            asked.append(dict(scope["headers"]).get(b"traceparent", b"").decode())
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"OK"})
+
+    with running(mlflow) as url, closing(client(url)) as http:
+        MlflowRest(http).ping()
+        with within(PARENT):
+            MlflowRest(http).ping()
+
+    assert asked == ["", PARENT]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.observability.dashboards.words import PSI, SEVERITIES, by_model, latest
+from tools.observability.dashboards.words import PSI, SEVERITIES, by_model, growth, latest
 from tools.observability.frame import MODEL, NAMESPACE, Frame
 from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Query, history, number, states, trend
 
@@ -32,7 +32,11 @@ def document() -> dict[str, Any]:
 
 
 def _first() -> list[Any]:
-    missing = "modelyard_drift_labels_missing_rows"
+    return [*_findings(), *_grounds()]
+
+
+def _findings() -> list[Any]:
+    """Return what drift has found."""
     return [
         number(
             "Worst severity",
@@ -66,6 +70,13 @@ def _first() -> list[Any]:
             decimals=3,
             none="no floor",
         ),
+    ]
+
+
+def _grounds() -> list[Any]:
+    """Return what it has to go by."""
+    missing = "modelyard_drift_labels_missing_rows"
+    return [
         number(
             "Commands, undelivered",
             "Retrain commands that training has not taken.",
@@ -158,7 +169,7 @@ def _performance() -> list[Any]:
 
 
 def _decisions() -> list[Any]:
-    decisions = f"max by (model, decision) (increase(modelyard_drift_decisions_total{{{MODEL}}}[$__rate_interval]))"
+    decisions = f"max by (model, decision) ({growth(f'modelyard_drift_decisions_total{{{MODEL}}}')})"
     return [
         trend(
             "Episodes that are open",

@@ -11,7 +11,7 @@ from tools.observability.panels import BAD_WHEN_ANY, Query, number, trend
 
 __all__ = ["document"]
 
-_OURS = f'{NAMESPACE}, job=~"inference|registry|training|drift|operator"'
+_OURS = f'{NAMESPACE}, job=~"modelyard-.*"'
 _ALL = NAMESPACE
 
 
@@ -38,7 +38,7 @@ def _first() -> list[Any]:
         number(
             name.capitalize(),
             f"Servers of {name} that answer Prometheus.",
-            f'sum(up{{{NAMESPACE}, job="{name}"}})',
+            f'sum(up{{{NAMESPACE}, job="modelyard-{name}"}})',
             unit="none",
             bad=((None, "red"), (1, "green")),
             none="absent",
@@ -142,7 +142,7 @@ def _errors() -> list[Any]:
             "Tasks that failed",
             "Background tasks that raised, by task.",
             Query(
-                or_none(f"sum by (job, task) ({growth(f'modelyard_task_failures_total{{{_OURS}}}')})", "task"),
+                or_none(f"sum by (job, task) ({growth(f'modelyard_task_failures_total{{{_OURS}}}')}) > 0", "task"),
                 "{{job}} {{task}}",
             ),
             unit="none",

@@ -8,10 +8,12 @@ from tools.observability.dashboards.words import (
     BUDGET,
     EDGE,
     ERRORS,
+    GRPC,
     SLOW,
+    asked,
     by_model,
+    edge_quantile,
     error_ratio,
-    growth,
     latest,
     or_none,
     per_second,
@@ -22,7 +24,6 @@ from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Query, number, tre
 
 __all__ = ["document"]
 
-_HTTP = "modelyard_http_request_seconds"
 _PREDICT = "modelyard_inference_predict_seconds"
 _REQUESTS = "modelyard_inference_requests_total"
 
@@ -46,12 +47,16 @@ def document() -> dict[str, Any]:
 
 
 def _first() -> list[Any]:
-    missing = f"max(model:champion_missing:instances{{{MODEL}}})"
+    return [*_callers(), *_promises()]
+
+
+def _callers() -> list[Any]:
+    """Return what callers notice."""
     return [
         number(
             "Predictions",
-            "Prediction requests, all models.",
-            f"sum({per_second(f'modelyard_http_requests_total{{{EDGE}}}')})",
+            "Prediction requests, all models, over HTTP and gRPC.",
+            f"sum({asked('requests_total')})",
             unit="reqps",
             bad=NEUTRAL,
             decimals=1,
@@ -69,7 +74,7 @@ def _first() -> list[Any]:
         number(
             "p50",
             "Half of the predictions are faster, at the service.",
-            quantile(0.5, _HTTP, EDGE),
+            edge_quantile(0.5),
             unit="s",
             bad=SLOW,
             none="no requests",
@@ -77,11 +82,18 @@ def _first() -> list[Any]:
         number(
             "p99",
             "Ninety-nine of a hundred predictions are faster, at the service. Promise: 100 ms.",
-            quantile(0.99, _HTTP, EDGE),
+            edge_quantile(0.99),
             unit="s",
             bad=SLOW,
             none="no requests",
         ),
+    ]
+
+
+def _promises() -> list[Any]:
+    """Return what is promised, and what endangers it."""
+    missing = f"max(model:champion_missing:instances{{{MODEL}}})"
+    return [
         number(
             "Availability budget left",
             "Of the last 30 days.",
@@ -137,15 +149,16 @@ def _red() -> list[Any]:
         ),
         trend(
             "Answers by status",
-            "Prediction requests by HTTP status, as callers see them.",
+            "Prediction requests by HTTP status and gRPC code, as callers see them.",
             Query(f"sum by (status) ({per_second(f'modelyard_http_requests_total{{{EDGE}}}')})", "{{status}}"),
+            Query(f"sum by (code) ({per_second(f'modelyard_grpc_requests_total{{{GRPC}}}')})", "gRPC {{code}}"),
             unit="reqps",
             style="stack",
         ),
         trend(
             "Latency at the service",
             "From the last byte of the request to the first of the answer; dashed: the promise.",
-            *[Query(quantile(q, _HTTP, EDGE), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)],
+            *[Query(edge_quantile(q), f"p{q * 100:g}") for q in (0.5, 0.95, 0.99)],
             unit="s",
             bad=SLOW,
         ),
@@ -170,17 +183,16 @@ def _red() -> list[Any]:
 
 
 def _stages() -> list[Any]:
-    def mean(histogram: str, selected: str) -> str:
-        total, count = (per_second(f"{histogram}_{part}{{{selected}}}") for part in ("sum", "count"))
-        return f"sum({total}) / sum({count})"
-
     answered = f'{MODEL}, role!="shadow"'
+    total, count = (per_second(f"{_PREDICT}_{part}{{{answered}}}") for part in ("sum", "count"))
+    model = f"sum({total}) / sum({count})"
+    edge = f"sum({asked('request_seconds_sum')}) / sum({asked('request_seconds_count')})"
     return [
         trend(
             "Mean time by stage",
             "Model: checking the rows and running the model. Around it: reading, routing, logging, writing, waiting.",
-            Query(mean(_PREDICT, answered), "model"),
-            Query(f"clamp_min({mean(_HTTP, EDGE)} - {mean(_PREDICT, answered)}, 0)", "around it"),
+            Query(model, "model"),
+            Query(f"clamp_min({edge} - {model}, 0)", "around it"),
             unit="s",
             style="stack",
             width=12,
@@ -189,7 +201,8 @@ def _stages() -> list[Any]:
             "In flight",
             "Requests that are being answered, by server.",
             Query(
-                f'sum by (instance) (modelyard_http_requests_in_flight{{{NAMESPACE}, job="inference"}})', "{{instance}}"
+                f'sum by (instance) (modelyard_http_requests_in_flight{{{NAMESPACE}, job="modelyard-inference"}})',
+                "{{instance}}",
             ),
             unit="none",
             width=12,
@@ -200,9 +213,9 @@ def _stages() -> list[Any]:
 def _canary() -> list[Any]:
     roles = f'{VERSION}, outcome="answered"'
     failed = f'{VERSION}, outcome!="answered"'
-    asked = by_model(_REQUESTS, VERSION, by="model, role")
+    total = by_model(_REQUESTS, VERSION, by="model, role")
     fallbacks = by_model("modelyard_inference_candidate_fallbacks_total", VERSION, by="model, reason")
-    dropped = growth(f"modelyard_inference_shadow_dropped_rows_total{{{MODEL}}}")
+    dropped = f"increase(modelyard_inference_shadow_dropped_rows_total{{{MODEL}}}[$__rate_interval])"
     return [
         trend(
             "Answered by role",
@@ -221,7 +234,7 @@ def _canary() -> list[Any]:
             "Failures by role",
             "Share of requests that a role did not answer.",
             Query(
-                f"({by_model(_REQUESTS, failed, by='model, role')} or 0 * {asked}) / {asked}",
+                f"({by_model(_REQUESTS, failed, by='model, role')} or 0 * {total}) / {total}",
                 "{{model}} {{role}}",
             ),
             unit="percentunit",

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from tools.observability import slo
 from tools.observability.dashboards.words import (
     BUDGET,
-    EDGE,
     ERRORS,
     SEVERITIES,
     SLOW,
     by_model,
+    edge_quantile,
     error_ratio,
+    growth,
     latest,
-    quantile,
 )
 from tools.observability.frame import MODEL, NAMESPACE, Frame
 from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Column, Query, columns, number, states, trend
 
 __all__ = ["document"]
 
-_SERVICES = 'job=~"inference|registry|training|drift|operator"'
+_SERVICES = 'job=~"modelyard-.*"'
 _LIVE = "modelyard_registry_champion_number"
 _DRIFTING = f'count(max by (model) (modelyard_drift_open_episodes_count{{{MODEL}, severity=~"high|critical"}}) > 0)'
 
@@ -42,6 +43,11 @@ def document() -> dict[str, Any]:
 
 
 def _first() -> list[Any]:
+    return [*_trouble(), *_motion()]
+
+
+def _trouble() -> list[Any]:
+    """Return what wakes somebody."""
     return [
         number(
             "Alerts firing",
@@ -69,11 +75,17 @@ def _first() -> list[Any]:
         number(
             "Prediction p99",
             "Slowest one in a hundred predictions, at the service. Promise: 100 ms.",
-            quantile(0.99, "modelyard_http_request_seconds", EDGE),
+            edge_quantile(0.99),
             unit="s",
             bad=SLOW,
             none="no requests",
         ),
+    ]
+
+
+def _motion() -> list[Any]:
+    """Return what the loop is doing."""
+    return [
         number(
             "Models live",
             "Models with a champion.",
@@ -164,7 +176,7 @@ def _loop() -> list[Any]:
             "Judge: verdicts",
             "Versions judged, by what the gates said.",
             Query(
-                f"sum by (decision) (increase(modelyard_registry_verdicts_total{{{MODEL}}}[$__rate_interval])) > 0",
+                f"sum by (decision) ({growth(f'modelyard_registry_verdicts_total{{{MODEL}}}')}) > 0",
                 "{{decision}}",
             ),
             unit="none",
@@ -202,13 +214,14 @@ def _promises() -> list[Any]:
         trend(
             "Burn rate over one hour",
             "How many times faster than it lasts the budget is spent. From 14.4 on somebody is woken.",
-            Query(
-                f'max(namespace:slo_errors:ratio_rate1h{{{NAMESPACE}, slo="inference-availability"}}) / 0.001',
-                "availability",
-            ),
-            Query(f'max(namespace:slo_errors:ratio_rate1h{{{NAMESPACE}, slo="inference-latency"}}) / 0.01', "latency"),
+            *[Query(f"max({burning(one)})", one.name) for one in slo.load().objectives],
             unit="none",
-            bad=((None, "green"), (1, "orange"), (14.4, "red")),
+            bad=((None, "green"), (1, "orange"), (slo.BURNS[0].rate, "red")),
             width=12,
         ),
     ]
+
+
+def burning(objective: slo.Objective) -> str:
+    """Return how many times too fast a budget is spent, by namespace."""
+    return f'namespace:slo_errors:ratio_rate1h{{{NAMESPACE}, slo="{objective.name}"}} / {objective.budget:g}'

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.observability.dashboards.words import by_model, latest, quantile
+from tools.observability.dashboards.words import by_model, growth, latest, quantile
 from tools.observability.frame import MODEL, NAMESPACE, Frame
 from tools.observability.panels import NEUTRAL, Query, number, trend
 
 __all__ = ["document"]
 
+_SELDOM = "6h"
+"""Runs and versions come a few times a day."""
 _RUNS = "modelyard_training_runs_count"
 _ENDED = "modelyard_training_runs_ended_total"
 _VERDICTS = "modelyard_registry_verdicts_total"
@@ -32,8 +34,11 @@ def document() -> dict[str, Any]:
 
 
 def _first() -> list[Any]:
-    due = f"min(time() - {latest('modelyard_training_schedule_due_seconds')})"
-    step = f"max(time() - {latest('modelyard_registry_rollout_step_started_seconds')})"
+    return [*_queue(), *_outcomes()]
+
+
+def _queue() -> list[Any]:
+    """Return how runs get on."""
     return [
         number(
             "Running",
@@ -64,6 +69,14 @@ def _first() -> list[Any]:
             decimals=0,
             bad=((None, "green"), (1, "orange"), (3, "red")),
         ),
+    ]
+
+
+def _outcomes() -> list[Any]:
+    """Return what comes of them."""
+    due = f"min(time() - {latest('modelyard_training_schedule_due_seconds')})"
+    step = f"max(time() - {latest('modelyard_registry_rollout_step_started_seconds')})"
+    return [
         number(
             "Refused in a week",
             "Versions that the gates did not let pass.",
@@ -112,15 +125,18 @@ def _runs() -> list[Any]:
         trend(
             "Endings",
             "Runs that ended, by how.",
-            Query(f"sum by (state) (increase({_ENDED}{{{MODEL}}}[$__rate_interval])) > 0", "{{state}}"),
+            Query(f"sum by (state) ({growth(f'{_ENDED}{{{MODEL}}}')}) > 0", "{{state}}"),
             unit="none",
             style="bars",
         ),
         trend(
             "Duration",
-            "From the start of a run to its end, runs that succeeded.",
+            "From the start of a run to its end, of those that succeeded within six hours.",
             *[
-                Query(quantile(q, duration, f'{MODEL}, state="succeeded"', "model"), f"{{{{model}}}} p{q * 100:g}")
+                Query(
+                    quantile(q, duration, f'{MODEL}, state="succeeded"', "model", window=_SELDOM),
+                    f"{{{{model}}}} p{q * 100:g}",
+                )
                 for q in (0.5, 0.95)
             ],
             unit="s",
@@ -141,7 +157,7 @@ def _runs() -> list[Any]:
         trend(
             "Data taken in",
             "Bytes of new dataset versions.",
-            Query(f"sum(increase(modelyard_training_dataset_bytes_total{{{NAMESPACE}}}[$__rate_interval]))", "bytes"),
+            Query(f"sum({growth(f'modelyard_training_dataset_bytes_total{{{NAMESPACE}}}')})", "bytes"),
             unit="bytes",
             style="bars",
         ),
@@ -153,7 +169,7 @@ def _verdicts() -> list[Any]:
         trend(
             "Verdicts",
             "Versions judged, by what the gates said.",
-            Query(f"sum by (decision) (increase({_VERDICTS}{{{MODEL}}}[$__rate_interval])) > 0", "{{decision}}"),
+            Query(f"sum by (decision) ({growth(f'{_VERDICTS}{{{MODEL}}}')}) > 0", "{{decision}}"),
             unit="none",
             style="bars",
         ),
@@ -198,9 +214,9 @@ def _registry() -> list[Any]:
     return [
         trend(
             "Taking versions in",
-            "Time to verify every byte of a bundle and to judge it.",
+            "Time to verify every byte of a bundle and to judge it, over six hours.",
             *[
-                Query(quantile(q, "modelyard_registry_register_seconds", NAMESPACE), f"p{q * 100:g}")
+                Query(quantile(q, "modelyard_registry_register_seconds", NAMESPACE, window=_SELDOM), f"p{q * 100:g}")
                 for q in (0.5, 0.95)
             ],
             unit="s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tools.observability import slo
 from tools.observability.frame import MODEL, NAMESPACE
 from tools.observability.panels import Thresholds, Words
 
@@ -9,10 +10,13 @@ __all__ = [
     "BUDGET",
     "EDGE",
     "ERRORS",
+    "GRPC",
     "PSI",
     "SEVERITIES",
     "SLOW",
+    "asked",
     "by_model",
+    "edge_quantile",
     "error_ratio",
     "growth",
     "latest",
@@ -21,8 +25,10 @@ __all__ = [
     "quantile",
 ]
 
-EDGE = f'{NAMESPACE}, job="inference", route=~".*(/infer|invocations|:predict)"'
-"""Prediction requests, as the edge of inference counts them."""
+EDGE = f'{NAMESPACE}, job="modelyard-inference", route=~".*(/infer|invocations|:predict)"'
+"""Prediction requests over HTTP, as the edge of inference counts them."""
+GRPC = f'{NAMESPACE}, job="modelyard-inference", method="ModelInfer"'
+"""And over gRPC."""
 
 SEVERITIES: Words = {
     -1: ("no window yet", "text"),
@@ -32,8 +38,9 @@ SEVERITIES: Words = {
     3: ("critical", "red"),
 }
 
-ERRORS: Thresholds = ((None, "green"), (0.001, "orange"), (0.01, "red"))
-"""The promise is 99.9 %."""
+_BUDGET = next(one.budget for one in slo.load().objectives if one.name == "inference-availability")
+ERRORS: Thresholds = ((None, "green"), (_BUDGET, "orange"), (10 * _BUDGET, "red"))
+"""The share that the promise allows, and ten times as much."""
 SLOW: Thresholds = ((None, "green"), (0.1, "orange"), (0.25, "red"))
 """The promise is 100 ms, in seconds."""
 PSI: Thresholds = ((None, "green"), (0.1, "yellow"), (0.2, "orange"), (0.5, "red"))
@@ -47,8 +54,8 @@ def per_second(selector: str) -> str:
 
 
 def growth(selector: str) -> str:
-    """Return by how much a counter grew between two points of a graph."""
-    return f"increase({selector}[$__rate_interval])"
+    """Return by how much a counter grew between two bars."""
+    return f"increase({selector}[$__interval])"
 
 
 def latest(metric: str, selected: str = MODEL) -> str:
@@ -66,10 +73,20 @@ def or_none(expr: str, label: str) -> str:
     return f'{expr} or label_replace(vector(0), "{label}", "none", "", "")'
 
 
-def quantile(q: float, histogram: str, selected: str, *by: str) -> str:
-    """Return a quantile of a histogram."""
+def quantile(q: float, histogram: str, selected: str, *by: str, window: str = "$__rate_interval") -> str:
+    """Return a quantile of a histogram; what happens once in a while needs a window in which it has happened."""
     groups = ", ".join(("le", *by))
-    return f"histogram_quantile({q}, sum by ({groups}) ({per_second(f'{histogram}_bucket{{{selected}}}')}))"
+    return f"histogram_quantile({q}, sum by ({groups}) (rate({histogram}_bucket{{{selected}}}[{window}])))"
+
+
+def asked(part: str) -> str:
+    """Return the rates of a part, for example ``request_seconds_sum``, over both protocols, series by series."""
+    return f"{per_second(f'modelyard_http_{part}{{{EDGE}}}')} or {per_second(f'modelyard_grpc_{part}{{{GRPC}}}')}"
+
+
+def edge_quantile(q: float) -> str:
+    """Return a quantile of the time to answer a prediction, over both protocols."""
+    return f"histogram_quantile({q}, sum by (le) ({asked('request_seconds_bucket')}))"
 
 
 def error_ratio() -> str:

@@ -137,7 +137,7 @@ class Layout:
     def scrape_configuration(self) -> str:
         """Return the configuration that makes Prometheus scrape every service, under the labels of the cluster."""
         jobs = "".join(
-            f"  - job_name: {name}\n    static_configs:\n"
+            f"  - job_name: modelyard-{name}\n    static_configs:\n"
             f"      - targets: ['{_HOST}:{self.port(name)}']\n        labels: {{namespace: local}}\n"
             for name in SERVICES
         )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import re
 import secrets
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -238,14 +239,24 @@ def call(method: str, peer: str, url: str, *, resend: int = 0) -> Iterator[Span]
 def outgoing() -> dict[str, str]:
     """Return the headers that pass the context on.
 
-    Outside of a request a service says that it records nothing, since nobody asked for what it does by itself; any
-    other program says nothing, and whom it calls decides.
+    Outside of a request a service says that it records nothing, since nobody asked for what it does by itself. Any
+    other program goes on with its own trace where it has one by OpenTelemetry, and else whom it calls decides.
     """
     current = context.traceparent.get()
     if current is None:
-        return {"traceparent": new_traceparent()} if _Process.is_service else {}
+        return {"traceparent": new_traceparent()} if _Process.is_service else _of_the_program()
     state = context.tracestate.get()
     return {"traceparent": current} | ({"tracestate": state} if state else {})
+
+
+def _of_the_program() -> dict[str, str]:
+    """Return the context of a program that uses our clients and OpenTelemetry; one that does not, imports nothing."""
+    headers: dict[str, str] = {}
+    if "opentelemetry.trace" in sys.modules:
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+
+        TraceContextTextMapPropagator().inject(headers)
+    return headers
 
 
 def configure_tracing(identity: Identity, *, endpoint: str | None, ratio: float = 1.0) -> None:
@@ -271,7 +282,7 @@ def install(recorder: Recorder | None) -> None:
     _Process.recorder = recorder
 
 
-def shutdown_tracing(timeout_s: float = 5.0) -> None:
+def shutdown_tracing(timeout_s: float = 3.0) -> None:
     """Export what waits, for timeout_s seconds at most: a receiver that is away holds nobody up."""
     recorder, _Process.recorder, _Process.is_service = _Process.recorder, None, False
     if recorder is None:

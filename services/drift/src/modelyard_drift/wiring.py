@@ -39,7 +39,8 @@ from modelyard_drift.usecases.retain import Retain
 __all__ = ["build"]
 
 _IDLE_S = 1.0
-_METRICS_S = 2.0
+_METRICS_S = 5.0
+"""How old what metrics say may be: each look costs some reads a model, and Prometheus scrapes less often."""
 _RECENT_WINDOWS = 5
 """Among so many the metrics look for one that was scored, and for one that has labels."""
 

@@ -111,6 +111,8 @@ def calls_of(client: Client, stage: Stage) -> Results:
     Raises:
         NotInstalled: its environment cannot be made here.
     """
+    if client.package is None and shutil.which(client.name) is None:
+        raise NotInstalled(f"there is no {client.name} on this machine")
     python = sys.executable if client.requirements is None else str(_interpreter(HERE / client.requirements))
     command = [python, str(HERE / "clients" / client.script), stage.http, stage.grpc, *client.arguments]
     # The server is on loopback, where no proxy leads.

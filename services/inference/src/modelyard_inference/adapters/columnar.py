@@ -12,7 +12,7 @@ import msgspec
 from modelyard_common.errors import ModelyardError, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 
-from modelyard_inference.adapters import columnar_worker as worker
+from modelyard_inference.adapters import columnar_frames as frames
 from modelyard_inference.domain.ports import Lane, TableFormat
 from modelyard_inference.domain.requests import Late, Rows, invalid
 
@@ -20,9 +20,9 @@ __all__ = ["ColumnarProcess"]
 
 _log = get_logger(__name__)
 _READ: Mapping[TableFormat, int] = {
-    "parquet": worker.READ_PARQUET,
-    "arrow_stream": worker.READ_STREAM,
-    "arrow_file": worker.READ_FILE,
+    "parquet": frames.READ_PARQUET,
+    "arrow_stream": frames.READ_STREAM,
+    "arrow_file": frames.READ_FILE,
 }
 _MOST_ANSWER_BYTES = 512 * 1024**2
 """More than any table that is taken becomes; a process that says more has lost its way."""
@@ -59,7 +59,7 @@ class ColumnarProcess:
     async def write(self, columns: Mapping[str, Sequence[Any]]) -> bytes:
         """Return columns as an Arrow stream."""
         body = msgspec.msgpack.encode(columns)
-        return await self._lane.run(lambda: self._asked(worker.WRITE_STREAM, body, _WRITE_S), _WRITE_S)
+        return await self._lane.run(lambda: self._asked(frames.WRITE_STREAM, body, _WRITE_S), _WRITE_S)
 
     def close(self) -> None:
         """End the process."""
@@ -90,15 +90,15 @@ class ColumnarProcess:
                 raise invalid("body", "cannot be read, or is too large once unpacked") from exc
             finally:
                 watchdog.cancel()
-        if status == worker.OK:
+        if status == frames.OK:
             return content
         raise _error(status, content.decode())
 
     def _exchange(self, process: subprocess.Popen[bytes], what: int, body: bytes) -> tuple[int, bytes]:
         source, sink = cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin)
-        sink.write(worker.FRAME.pack(what, len(body)) + body)
+        sink.write(frames.FRAME.pack(what, len(body)) + body)
         sink.flush()
-        status, length = worker.FRAME.unpack(_exactly(source, worker.FRAME.size))
+        status, length = frames.FRAME.unpack(_exactly(source, frames.FRAME.size))
         if length > _MOST_ANSWER_BYTES:
             process.kill()
             raise EOFError
@@ -108,7 +108,7 @@ class ColumnarProcess:
         if self._process is None or self._process.poll() is not None:
             if self._process is not None:
                 self.close()
-            command = [sys.executable, "-P", "-m", worker.__name__, *map(str, self._most)]
+            command = [sys.executable, "-P", "-m", frames.WORKER, *map(str, self._most)]
             try:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -126,4 +126,4 @@ def _exactly(source: BinaryIO, length: int) -> bytes:
 
 
 def _error(status: int, message: str) -> ModelyardError:
-    return TooLarge(message) if status == worker.TOO_LARGE else invalid("body", message)
+    return TooLarge(message) if status == frames.TOO_LARGE else invalid("body", message)

@@ -3,8 +3,6 @@
 The formats are binary, nested and packed, and their library may abort, or unpack a few bytes into gigabytes, when
 somebody sends what no library wrote. Here that costs one request: memory is limited, and a process that has died is
 replaced. It is a process and not a thread because an abort takes everything down that shares it.
-
-Requests and answers are frames: a byte that says what, four bytes of length, little-endian, then that many bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import io
 import re
 import resource
-import struct
 import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
@@ -21,11 +18,17 @@ import msgspec
 from arro3.core import Array, DataType, RecordBatch
 from arro3.io import read_ipc, read_ipc_stream, read_parquet, write_ipc_stream
 
-__all__ = ["FRAME", "OK", "READ_FILE", "READ_PARQUET", "READ_STREAM", "REFUSED", "TOO_LARGE", "WRITE_STREAM", "main"]
+from modelyard_inference.adapters.columnar_frames import (
+    FRAME,
+    OK,
+    READ_PARQUET,
+    READ_STREAM,
+    REFUSED,
+    TOO_LARGE,
+    WRITE_STREAM,
+)
 
-FRAME = struct.Struct("<BI")
-READ_PARQUET, READ_STREAM, READ_FILE, WRITE_STREAM = range(4)
-OK, REFUSED, TOO_LARGE = range(3)
+__all__ = ["main"]
 
 _MEMORY_BYTES = 1024**3
 """Address space: what the process itself takes, and several times the largest body."""

@@ -11,8 +11,8 @@ from typing import NamedTuple
 __all__ = ["Target", "infer_target", "invocations_target", "predict_target"]
 
 
-_KEPT = 256
-"""Paths whose meaning is remembered: a few times the models and versions of one server."""
+_KEPT = 64
+"""Paths whose meaning is remembered: those in use. Few, since whoever sends paths may choose long ones."""
 
 
 class Target(NamedTuple):

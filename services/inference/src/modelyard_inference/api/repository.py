@@ -18,6 +18,7 @@ from modelyard_common.errors import Denied
 from modelyard_contracts.open_inference import IndexEntry
 
 from modelyard_inference.api.codecs.tensors import short
+from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.api.errors import error_route, v2_error
 from modelyard_inference.api.services import Services
 from modelyard_inference.api.slashes import SlashRouter
@@ -94,9 +95,4 @@ def check_load_parameters(names: Iterable[str], *, unload: bool = False) -> None
 def _decoded(body: bytes, shape: type[Any]) -> Any:
     if not body.strip():
         return shape()
-    try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.ValidationError as exc:
-        raise invalid("body", str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise invalid("body", "is not JSON") from exc
+    return decoded(msgspec.json.Decoder(shape), body)

@@ -46,6 +46,11 @@ def invoke_with_rows(stage: Stage) -> None:
     expect(answer.to_numpy().ravel().tolist() == [1, 0], answer)
 
 
+def invoke_with_missing_values(stage: Stage) -> None:
+    answer = client(stage).invoke(FRAME.assign(price=float("nan"))).get_predictions()
+    expect(answer.to_numpy().ravel().tolist() == [1, 0], answer)
+
+
 def invoke_with_params(stage: Stage) -> None:
     answer = client(stage).invoke(FRAME, params={"routing_key": "me"}).get_predictions()
     expect(answer.to_numpy().ravel().tolist() == [1, 0], answer)
@@ -69,6 +74,7 @@ if __name__ == "__main__":
             invoke_with_a_data_frame,
             invoke_with_columns,
             invoke_with_rows,
+            invoke_with_missing_values,
             invoke_with_params,
             errors_are_read,
         ]

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
+from modelyard_common.tracing import outgoing
 
 __all__ = ["Artifacts", "MlflowRest", "client"]
 
@@ -23,7 +24,14 @@ def client(base_url: str, *, connect_s: float = 2.0, read_s: float = 15.0) -> ht
     """Return an HTTP client for MLflow with deadlines; the caller closes it."""
     timeout = httpx.Timeout(read_s, connect=connect_s)
     limits = httpx.Limits(max_connections=32, max_keepalive_connections=8)
-    return httpx.Client(base_url=base_url, timeout=timeout, limits=limits, trust_env=False, follow_redirects=False)
+    return httpx.Client(
+        base_url=base_url,
+        timeout=timeout,
+        limits=limits,
+        trust_env=False,
+        follow_redirects=False,
+        event_hooks={"request": [lambda request: request.headers.update(outgoing())]},
+    )
 
 
 class MlflowRest:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.api.errors import UnsupportedMedia
 from modelyard_inference.domain.ports import TableFormat
 from modelyard_inference.domain.requests import Answer, Rows, invalid
@@ -61,8 +62,8 @@ class _V1Request(msgspec.Struct, forbid_unknown_fields=True):
     signature_name: str | None = None
 
 
-_DECODE = msgspec.json.Decoder(_Request).decode
-_DECODE_V1 = msgspec.json.Decoder(_V1Request).decode
+_DECODER = msgspec.json.Decoder(_Request)
+_DECODER_V1 = msgspec.json.Decoder(_V1Request)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -81,7 +82,7 @@ class ScoringCall:
 
 def decode_json(body: bytes) -> ScoringCall:
     """Return what a JSON request asks. Raise Invalid, naming the field and never a value."""
-    request: _Request = _decoded(_DECODE, body, _FORMS)
+    request = decoded(_DECODER, body, f"; send one of {_FORMS}")
     params = _known(request.params, "params")
     given = [request.dataframe_split, request.dataframe_records, request.instances, request.inputs]
     if sum(form is not None for form in given) != 1:
@@ -99,7 +100,7 @@ def decode_json(body: bytes) -> ScoringCall:
 
 def decode_v1(body: bytes) -> ScoringCall:
     """Return what a V1 request asks: rows as ``instances``, or columns as ``inputs``. Raise Invalid."""
-    request: _V1Request = _decoded(_DECODE_V1, body, "instances and inputs")
+    request = decoded(_DECODER_V1, body, "; send instances or inputs")
     params = _known(request.parameters, "parameters")
     if (request.instances is None) == (request.inputs is None):
         raise invalid("body", "must hold exactly one of instances and inputs")
@@ -148,15 +149,6 @@ def columns_of(answer: Answer) -> dict[str, list[Any]]:
 def encode(answer: Answer, call: ScoringCall) -> bytes:
     """Return the response."""
     return _ENCODE({call.answer_name: answer.answers.labels})
-
-
-def _decoded(decode: Callable[[bytes], Any], body: bytes, forms: str) -> Any:
-    try:
-        return decode(body)
-    except msgspec.ValidationError as exc:
-        raise invalid("body", f"{exc}; send one of {forms}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise invalid("body", "is not JSON") from exc
 
 
 def _known(params: Mapping[str, Any] | None, path: str) -> Mapping[str, Any]:

@@ -26,11 +26,13 @@ from modelyard_inference.api.codecs.tensors import (
     short,
     size_of,
 )
+from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.domain.requests import Answer, Rows, invalid
 
 __all__ = ["PARAMETERS", "V2Call", "decode", "decode_raw", "encode", "known_parameters"]
 
-PARAMETERS = frozenset({"event_time", "routing_key", "timeout"})
+PARAMETERS = frozenset({"event_time", "routing_key", "timeout", "content_type"})
+"""``content_type`` is how MLServer's clients name the Python type of values; here the signature says that."""
 _HTTP_PARAMETERS = PARAMETERS | {"binary_data_output"}
 
 
@@ -69,7 +71,7 @@ class _Response(msgspec.Struct):
     outputs: list[_Output]
 
 
-_DECODE = msgspec.json.Decoder(_Request).decode
+_DECODER = msgspec.json.Decoder(_Request)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -100,12 +102,7 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
             raise invalid("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
-    try:
-        request = _DECODE(body)
-    except msgspec.ValidationError as exc:
-        raise invalid("body", str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise invalid("body", "is not JSON") from exc
+    request = decoded(_DECODER, body)
     parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
     tensors, place = [], 0
     for position, tensor in enumerate(request.inputs):
@@ -177,7 +174,7 @@ def _asked(request: _Request, parameters: Mapping[str, Any]) -> tuple[Sequence[W
     for place, output in enumerate(request.outputs):
         given = output.parameters or {}
         path = f"outputs[{place}].parameters"
-        if unknown := given.keys() - {"binary_data"}:
+        if unknown := given.keys() - {"binary_data", "content_type"}:
             raise invalid(path, f"{short(min(unknown))} is not known; there is binary_data")
         raw = given.get("binary_data")
         wanted.append(Wanted(output.name, None if raw is None else _truth(raw, f"{path}.binary_data")))

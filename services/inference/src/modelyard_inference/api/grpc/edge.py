@@ -37,8 +37,12 @@ __all__ = ["Admission", "answering", "labels_of", "principal", "reader", "status
 
 _log = get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_OPEN = ("/grpc.health.v1.Health/", "/inference.GRPCInferenceService/Server")
-"""Probes carry no token; what the server is called and whether it is ready is no secret over HTTP either."""
+_OPEN = (
+    "/grpc.health.v1.Health/",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+)
+"""Probes carry no token, here as over HTTP."""
 _SERVICE = "inference"
 _PROTOCOL = "inference.GRPCInferenceService"
 _FAULTS = frozenset(

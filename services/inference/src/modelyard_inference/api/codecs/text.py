@@ -1,0 +1,45 @@
+"""JSON bodies: decoded into a shape, or refused with the field that does not fit and never its value.
+
+``NaN`` is no JSON, but it is what Python writes for a missing number, and MLflow's server has always read it. So a body
+that is none for that reason alone is read once more by Python's own parser, with NaN as null.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+import msgspec
+
+from modelyard_inference.domain.requests import invalid
+
+__all__ = ["decoded"]
+
+T = TypeVar("T")
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes, hint: str = "") -> T:
+    """Return what a body holds. Raise Invalid, naming the field and never a value.
+
+    Args:
+        hint: what to send instead, for the message about a field.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        raise invalid("body", f"{exc}{hint}") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        if b"NaN" not in body:
+            raise invalid("body", "is not JSON") from exc
+    try:
+        document = json.loads(body, parse_constant=_missing)
+        return msgspec.convert(document, decoder.type)
+    except msgspec.ValidationError as exc:
+        raise invalid("body", f"{exc}{hint}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise invalid("body", "is not JSON") from exc
+
+
+def _missing(constant: str) -> None:
+    if constant != "NaN":
+        raise ValueError(constant)
