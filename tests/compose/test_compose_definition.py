@@ -25,7 +25,7 @@ from tests.compose.definition import (
 )
 from tools.charts.build import HELM
 from tools.compose.secrets import SERVICES
-from tools.images.catalog import IMAGES, TRAINING_WITH_TRAINER, USER
+from tools.images.catalog import IMAGES, REPOSITORY, TRAINING_WITH_TRAINER, USER
 
 ALL = services()
 LASTING = [name for name, service in ALL.items() if not once(service)]
@@ -176,6 +176,16 @@ def test_every_volume_secret_and_network_is_declared_and_used() -> None:
     assert {source for source, *_ in mounts if not source.startswith(".")} == set(whole["volumes"])
     assert {secret for service in ALL.values() for secret in service.get("secrets", [])} == set(whole["secrets"])
     assert {net for service in ALL.values() for net in service["networks"]} == set(whole["networks"])
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if ALL[name]["image"].startswith(f"{REPOSITORY}/")])
+def test_no_container_of_ours_gets_a_volume_without_a_name(name: str) -> None:
+    """Compose loses sight of such a volume when it makes the container anew, and nobody removes it."""
+    targets = [mount.split(":")[1] for mount in ALL[name].get("volumes", [])]
+    targets += [mount.split(":")[0] for mount in ALL[name]["tmpfs"]]
+
+    assert "VOLUME /data" in (ROOT / "Dockerfile").read_text()
+    assert targets.count("/data") == 1
 
 
 def test_what_is_mounted_from_the_checkout_is_there_and_read_only() -> None:
