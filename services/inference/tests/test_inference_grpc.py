@@ -115,6 +115,15 @@ def counted(method: str, code: str) -> float:
     return float(child._value.get())
 
 
+def test_an_empty_contents_beside_raw_ones_is_nothing(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+    request = raw()
+    for tensor in request.inputs:
+        tensor.contents.SetInParent()
+
+    assert call("ModelInfer", request).model_name == "power"
+
+
 def parameter(text: str) -> pb.InferParameter:
     return pb.InferParameter(string_param=text)
 

@@ -65,6 +65,7 @@ CLIENTS = {
     "triton-grpc": Client("tritonclient.grpc", "triton_grpc.py", package="tritonclient"),
     "kserve-rest": Client("kserve.InferenceRESTClient", "kserve_clients.py", ("rest",), "kserve.txt", "kserve"),
     "kserve-grpc": Client("kserve.InferenceGRPCClient", "kserve_clients.py", ("grpc",), "kserve.txt", "kserve"),
+    "mlserver": Client("mlserver", "mlserver_clients.py", (), "mlserver.txt", "mlserver"),
     "mlflow": Client("MLflow's ScoringServerClient", "mlflow_scoring.py", package="mlflow"),
     "curl": Client("curl", "plain_curl.py"),
 }

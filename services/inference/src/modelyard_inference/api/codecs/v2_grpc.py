@@ -58,7 +58,7 @@ def decode(request: ModelInferRequest) -> V2Call:
         size = size_of(tensor.datatype, tensor.shape, path)
         values: Sequence[Any]
         if raw:
-            if tensor.HasField("contents"):
+            if tensor.contents.ListFields():  # MLServer's client sends an empty one
                 raise invalid(f"{path}.contents", "and raw_input_contents are given; send one of them")
             values = unpack(tensor.datatype, size, raw[position], f"raw_input_contents[{position}]")
         else:
