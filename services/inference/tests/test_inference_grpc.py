@@ -431,7 +431,7 @@ def test_a_taken_port_is_named(platform: Platform) -> None:
 
     async def serve_on(port: int) -> None:
         server = GrpcServer(
-            engine, nothing, nothing, Health(), Authenticator(None), host="127.0.0.1", port=port, grace_s=1
+            engine, nothing, nothing, Health(), nothing, Authenticator(None), host="127.0.0.1", port=port, grace_s=1
         )
         await server.start()
 

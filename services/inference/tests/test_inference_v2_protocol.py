@@ -295,6 +295,28 @@ def test_unknown_paths_answer_with_the_protocols_error(shared: httpx.Client, pat
         assert (response.status_code, "error" in response.json()) == (404, True), method
 
 
+def test_statistics_count_what_a_version_has_done(shared: httpx.Client) -> None:
+    def counted() -> tuple[int, int]:
+        [found] = shared.get("/v2/models/power/versions/1/stats").json()["model_stats"]
+        assert found["inference_stats"]["success"]["count"] == found["execution_count"]
+        return found["execution_count"], found["inference_count"]
+
+    before = counted()
+    shared.post("/v1/models/power:predict", json={"instances": [GOOD_ROW] * 3}).raise_for_status()
+
+    assert counted() == (before[0] + 1, before[1] + 3)
+    assert shared.get("/v2/models/stats").json()["model_stats"][0]["version"] == "1"
+
+
+@pytest.mark.parametrize("path", ["stats", "config", "versions/9/stats", "versions/9/config"])
+def test_configuration_and_statistics_are_of_what_there_is(shared: httpx.Client, path: str) -> None:
+    wrong = f"/v2/models/power/{path}" if "9" in path else f"/v2/models/nobody/{path}"
+
+    response = shared.get(wrong)
+
+    assert (response.status_code, "error" in response.json()) == (404, True)
+
+
 def test_v1_speaks_rows_columns_and_labels(shared: httpx.Client) -> None:
     columns = {name: [value, value] for name, value in GOOD_ROW.items()}
 

@@ -25,7 +25,8 @@ from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
-from modelyard_inference.api import admin, repository, scoring, v1, v2
+from modelyard_inference.adapters.totals import totals_of
+from modelyard_inference.api import admin, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.grpc.server import GrpcServer
@@ -173,11 +174,12 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         spool=lambda: _spool_view(spool),
         routing_age_s=lambda: watch.age_s,
         shadow_rows=lambda: shadow.waiting_rows,
+        totals=totals_of,
     )
     app = create_app(
         service="inference",
         settings=settings,
-        routers=[repository.router, v2.router, scoring.router, admin.router, v1.router],
+        routers=[repository.router, triton.router, v2.router, scoring.router, admin.router, v1.router],
         health=health,
         tasks=tasks,
         on_close=[
@@ -212,6 +214,7 @@ def _grpc_server(
         served,
         lifecycle,
         health,
+        totals_of,
         Authenticator(tokens),
         host=settings.host,
         port=settings.grpc_port,

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from modelyard_common.health import Health
 from modelyard_contracts.base import View
 
+from modelyard_inference.domain.records import Totals
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.serving import ServedModels
 
@@ -39,6 +40,7 @@ class InferenceServices:
     spool: Callable[[], SpoolView]
     routing_age_s: Callable[[], float | None]
     shadow_rows: Callable[[], int]
+    totals: Callable[[str, int], Totals]
 
 
 def _services(request: Request) -> InferenceServices:

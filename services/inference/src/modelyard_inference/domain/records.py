@@ -38,3 +38,17 @@ class TracedRecord(PredictionRecord):
     """One whose trace is recorded. Apart, so that all others are neither built nor written with a field of nothing."""
 
     traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What one version has done since this process started.
+
+    Attributes:
+        predict_s: seconds to check rows and to run the model, of all answers together.
+    """
+
+    answers: int
+    failures: int
+    rows: int
+    predict_s: float

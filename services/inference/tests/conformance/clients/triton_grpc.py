@@ -134,9 +134,22 @@ def unload_and_load_model(stage: Stage) -> None:
     expect(one.is_model_ready("power"))
 
 
-def not_offered_get_model_config(stage: Stage) -> None:
+def get_model_config(stage: Stage) -> None:
+    config = client(stage).get_model_config("power", "1", as_json=True)["config"]
+    expect(config["input"][2] == {"name": "day", "data_type": "TYPE_STRING", "dims": ["-1"]}, config)
+
+
+def get_inference_statistics(stage: Stage) -> None:
+    one = client(stage)
+    before = one.get_inference_statistics("power").model_stats[0].inference_count
+    one.infer("power", inputs(3))
+    [after] = one.get_inference_statistics().model_stats
+    expect(after.inference_count == before + 3 and after.inference_stats.success.ns > 0, after)
+
+
+def not_offered_shared_memory(stage: Stage) -> None:
     try:
-        client(stage).get_model_config("power")
+        client(stage).get_system_shared_memory_status()
     except InferenceServerException as exc:
         expect("UNIMPLEMENTED" in exc.status(), exc)
     else:
@@ -163,6 +176,8 @@ if __name__ == "__main__":
             stream_infer,
             errors_are_read,
             unload_and_load_model,
-            not_offered_get_model_config,
+            get_model_config,
+            get_inference_statistics,
+            not_offered_shared_memory,
         ]
     )

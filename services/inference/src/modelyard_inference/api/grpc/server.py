@@ -16,6 +16,7 @@ from modelyard_inference.api.front import Front
 from modelyard_inference.api.grpc.edge import Admission
 from modelyard_inference.api.grpc.health import HEALTH, HealthServicer
 from modelyard_inference.api.grpc.servicer import SERVICE, InferenceServicer
+from modelyard_inference.api.triton import TotalsOf
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.serving import ServedModels
 
@@ -41,6 +42,7 @@ class GrpcServer:
     served: ServedModels
     lifecycle: Lifecycle
     health: Health
+    totals: TotalsOf
     authenticator: Authenticator
     host: str
     port: int
@@ -67,7 +69,7 @@ class GrpcServer:
             # Streams and watches stay open, each as a call; what predicts has a bound of its own.
             maximum_concurrent_rpcs=max(64, 4 * bounds.max_concurrent),
         )
-        inference = InferenceServicer(self.front, self.served, self.lifecycle, self.health)
+        inference = InferenceServicer(self.front, self.served, self.lifecycle, self.health, self.totals)
         probes = HealthServicer(self.health)
         server.add_generic_rpc_handlers((inference.handlers(), probes.handlers()))
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from modelyard_common import metrics
@@ -20,6 +21,7 @@ from modelyard_inference.api.front import Front, Labels
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.edge import answering, labels_of, principal, reader, status_of
 from modelyard_inference.api.repository import check_load_parameters, index_of, may_load
+from modelyard_inference.api.triton import TotalsOf, config_of, statistics_of
 from modelyard_inference.api.v2 import SERVER, metadata_of
 from modelyard_inference.domain.requests import invalid
 from modelyard_inference.usecases.lifecycle import Lifecycle
@@ -35,11 +37,14 @@ _Call = Callable[[Any, ServicerContext], Awaitable[Message]]
 class InferenceServicer:
     """Answers the calls of ``inference.GRPCInferenceService``."""
 
-    def __init__(self, front: Front, served: ServedModels, lifecycle: Lifecycle, health: Health) -> None:
+    def __init__(
+        self, front: Front, served: ServedModels, lifecycle: Lifecycle, health: Health, totals: TotalsOf
+    ) -> None:
         self._front = front
         self._served = served
         self._lifecycle = lifecycle
         self._health = health
+        self._totals = totals
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -55,6 +60,8 @@ class InferenceServicer:
             "ModelReady": (self._model_ready, pb.ModelReadyRequest),
             "ModelMetadata": (self._model_metadata, pb.ModelMetadataRequest),
             "ModelInfer": (self._infer, pb.ModelInferRequest),
+            "ModelConfig": (self._model_config, pb.ModelConfigRequest),
+            "ModelStatistics": (self._statistics, pb.ModelStatisticsRequest),
             "RepositoryIndex": (self._index, pb.RepositoryIndexRequest),
             "RepositoryModelLoad": (self._load, pb.RepositoryModelLoadRequest),
             "RepositoryModelUnload": (self._unload, pb.RepositoryModelUnloadRequest),
@@ -99,6 +106,22 @@ class InferenceServicer:
             inputs=[tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in found.inputs],
             outputs=[tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in found.outputs],
         )
+
+    async def _model_config(self, request: pb.ModelConfigRequest, context: ServicerContext) -> Message:
+        serving = self._front.find(request.name)
+        loaded = serving.version(request.version) if request.version else serving.champion
+        return ParseDict({"config": config_of(serving, loaded)}, pb.ModelConfigResponse())
+
+    async def _statistics(self, request: pb.ModelStatisticsRequest, context: ServicerContext) -> Message:
+        asked = [self._front.find(request.name)] if request.name else self._served.all()
+        found = [
+            one
+            for serving in asked
+            for one in statistics_of(
+                serving, [serving.version(request.version)] if request.version else serving.loaded, self._totals
+            )
+        ]
+        return ParseDict({"model_stats": found}, pb.ModelStatisticsResponse())
 
     async def _infer(self, request: pb.ModelInferRequest, context: ServicerContext) -> Message:
         response = await self._answer(request, labels_of(context))
