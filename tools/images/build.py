@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tools.images.catalog import Image
-from tools.images.engine import Engine
+from tools.images.engine import Engine, EngineError
 
 __all__ = ["ROOT", "Built", "build"]
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("Dockerfile", ".dockerignore", "pyproject.toml", "uv.lock", "libs", "services", "tools/images/healthcheck.py")
+FIND = "import importlib.util as u, sys; print(*(name for name in sys.argv[1:] if u.find_spec(name) is None))"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class Built:
 
 
 def build(engine: Engine, image: Image, *, base: str, version: str = "dev", extra: Sequence[str] = ()) -> Built:
-    """Build one image from this checkout and return it with its sizes."""
+    """Build one image from this checkout and return it with its sizes.
+
+    Raises:
+        EngineError: it was not built, or its own code is not in it although nothing came from the cache.
+    """
     # The last change of what goes in: a commit elsewhere gives the same image again.
     epoch = os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct", "--", *INPUTS) or "0"
     arguments = {
@@ -50,9 +55,21 @@ def build(engine: Engine, image: Image, *, base: str, version: str = "dev", extr
         "CREATED": datetime.fromtimestamp(int(epoch), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "REVISION": _git("rev-parse", "HEAD") or "unknown",
     } | ({"WITH": image.beside} if image.beside else {})
-    engine.build(context=ROOT, tag=image.tag(version), build_args=arguments, extra=extra)
-    size, base_size = (int(str(engine.inspect(name)["Size"])) for name in (image.tag(version), base))
-    return Built(image, image.tag(version), size, base_size)
+    tag = image.tag(version)
+    engine.build(context=ROOT, tag=tag, build_args=arguments, extra=extra)
+    if _missing(engine, image, tag):
+        # Layers of an engine that was killed, or of a disk that was full, look like any other until they are run.
+        engine.build(context=ROOT, tag=tag, build_args=arguments, extra=[*extra, "--no-cache"])
+        if missing := _missing(engine, image, tag):
+            raise EngineError(f"{tag} was built without {missing}; `docker build` with the same arguments says more")
+    size, base_size = (int(str(engine.inspect(name)["Size"])) for name in (tag, base))
+    return Built(image, tag, size, base_size)
+
+
+def _missing(engine: Engine, image: Image, tag: str) -> str:
+    """Return those of the image's members that Python does not find in it."""
+    options = ("run", "--rm", "--network=none", "--entrypoint=/app/bin/python", tag, "-I", "-c", FIND)
+    return engine.run(*options, *image.modules)
 
 
 def _git(*arguments: str) -> str:

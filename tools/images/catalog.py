@@ -31,6 +31,11 @@ class Image:
         return f"modelyard_{self.package}"
 
     @property
+    def modules(self) -> tuple[str, ...]:
+        """The import names of all members inside."""
+        return (self.module, *((f"modelyard_{self.beside}",) if self.beside else ()))
+
+    @property
     def env_prefix(self) -> str:
         """What the member's environment variables begin with."""
         return f"MODELYARD_{self.package.upper()}_"
