@@ -191,16 +191,11 @@ def _daemon(daemon: str, scratch: Path, data_root: Path) -> Iterator[None]:
 
 def _sweep(socket: Path) -> None:
     """Remove containers, volumes and networks: those of a killed session would come up again with the daemon."""
-
-    def client(*arguments: str) -> list[str]:
-        command = ["docker", "-H", f"unix://{socket}", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CALL_TIMEOUT_S, check=True)
-        return done.stdout.split()
-
-    for kind, found in (("container", client("ps", "--all", "--quiet")), ("volume", client("volume", "ls", "--quiet"))):
-        if found:
-            client(kind, "rm", "--force", *found)
-    client("network", "prune", "--force")
+    engine = Engine(("docker", "-H", f"unix://{socket}"), {})
+    for kind, options in (("container", ["--all"]), ("volume", [])):
+        if found := engine.run(kind, "ls", "--quiet", *options):
+            engine.run(kind, "rm", "--force", *found.split())
+    engine.run("network", "prune", "--force")
 
 
 def _ulimits() -> list[str]:
