@@ -17,7 +17,9 @@ __all__ = ["SERVER", "VERSION", "metadata_of", "router"]
 
 VERSION = "0.1.0"
 SERVER = ServerMetadata(
-    name="modelyard-inference", version=VERSION, extensions=("model_repository", "binary_tensor_data")
+    name="modelyard-inference",
+    version=VERSION,
+    extensions=("model_repository", "binary_tensor_data", "model_configuration", "statistics"),
 )
 
 router = SlashRouter(prefix="/v2", tags=["open inference"], route_class=error_route(v2_error))
