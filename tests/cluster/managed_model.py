@@ -13,7 +13,16 @@ from modelyard_client import Modelyard
 
 from tests.cluster.installation import Installation
 
-__all__ = ["MODEL", "SEEN_S", "apply_manifest", "columns", "condition", "told_as_it_is", "trainer_jobs"]
+__all__ = [
+    "MODEL",
+    "SEEN_S",
+    "apply_manifest",
+    "columns",
+    "condition",
+    "is_about_its_spec",
+    "told_as_it_is",
+    "trainer_jobs",
+]
 
 MODEL = "electricity"
 # A look of the operator every 5 s, and what the API and a busy machine take.
@@ -27,6 +36,7 @@ def apply_manifest(platform: Installation, client: Modelyard, stream: Stream, **
     document["spec"]["data"]["source"] = {"uri": manifest.spec.data.source.uri}
     document["spec"]["train"] |= train
     platform.kubectl("apply", "--filename=-", stdin=json.dumps(document))
+    platform.eventually(lambda: is_about_its_spec(platform), timeout_s=SEEN_S)
 
 
 def trainer_jobs(platform: Installation) -> list[dict[str, Any]]:
@@ -52,6 +62,7 @@ def told_as_it_is(platform: Installation, client: Modelyard) -> tuple[str, ...]:
     """Wait until the columns say what the registry says; return them."""
 
     def truth() -> tuple[str, ...]:
+        severity = client.drift.status(MODEL).severity
         view = client.registry.model(MODEL)
         running = view.rollout.steps if view.rollout is not None and view.rollout.state == "running" else ()
         step = next((step for step in running if step.outcome == "running"), None)
@@ -59,11 +70,19 @@ def told_as_it_is(platform: Installation, client: Modelyard) -> tuple[str, ...]:
         if step is not None:
             place = f"{step.index + 1}/{len(running)} " + ("shadow" if step.shadow else f"{step.weight}%")
         numbers = [str(version.number) if version else "" for version in (view.champion, view.candidate)]
-        return (*numbers, place)
+        return ("True", *numbers, place, severity)
 
     def told() -> tuple[str, ...]:
         shown = columns(platform)
-        return shown["CHAMPION"], shown["CANDIDATE"], shown["STEP"]
+        return shown["READY"], shown["CHAMPION"], shown["CANDIDATE"], shown["STEP"], shown["DRIFT"]
 
     platform.eventually(lambda: told() == truth(), timeout_s=SEEN_S)
     return told()
+
+
+def is_about_its_spec(platform: Installation) -> bool:
+    """Return whether the status says of the newest spec that it was taken."""
+    found = platform.get(f"mm/{MODEL}")
+    accepted = condition(platform, "Accepted") if "conditions" in found.get("status", {}) else {}
+    observed = found.get("status", {}).get("observedGeneration")
+    return accepted.get("status") == "True" and observed == found["metadata"]["generation"]

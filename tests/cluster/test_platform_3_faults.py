@@ -5,6 +5,7 @@ The version that serves goes on serving, and no run is made twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -81,12 +82,34 @@ def test_a_job_that_is_deleted_by_hand_ends_its_run_and_is_not_made_again(
 def test_an_upgrade_that_cannot_start_is_shown_and_leaves_the_old_pods_serving(
     platform: Installation, values: dict[str, Any], shown: str
 ) -> None:
+    before = columns(platform)["CHAMPION"]
+
     with pytest.raises(AssertionError, match=shown):
         platform.upgrade(timeout="25s", **values)
     ready = platform.get("deployment/modelyard-inference")["status"]["readyReplicas"]
+    told = columns(platform)
 
     platform.helm("rollback", "modelyard", "--wait", "--timeout=200s")
     assert ready == 2
+    assert (told["READY"], told["CHAMPION"]) == ("True", before)
+
+
+def test_a_trainer_whose_image_is_not_there_ends_its_run_with_that_reason(
+    platform: Installation, client: Modelyard, stream: Stream
+) -> None:
+    platform.upgrade(**{"training.jobs.image.tag": "absent", "training.jobs.startPatienceSeconds": 5})
+
+    with platform.client() as again:
+        run = _next_run(platform, again, lambda: apply_manifest(platform, again, stream, seed=23))
+        platform.eventually(lambda: again.training.run(run).state in TERMINAL_STATES, timeout_s=RUN_S)
+        jobs = len(_jobs_of(platform, run))
+    platform.eventually(lambda: run in condition(platform, "Trained")["message"], timeout_s=SEEN_S)
+    trained = condition(platform, "Trained")
+
+    platform.upgrade()
+    assert trained["reason"] == "RunFailed"
+    assert re.search("ImagePull|ErrImage", trained["message"])
+    assert jobs == 1
 
 
 def test_a_migration_that_fails_stops_the_upgrade_before_anything_changed(platform: Installation) -> None:
@@ -97,9 +120,12 @@ def test_a_migration_that_fails_stops_the_upgrade_before_anything_changed(platfo
 
     with pytest.raises(AssertionError, match=r"pre-upgrade hooks failed"):
         platform.upgrade(**{"registry.migrations.database.existingSecret": "wrong", "registry.migrations.retries": 0})
-    said = platform.kubectl("logs", "job/modelyard-registry-migration")
+    job = platform.get("job/modelyard-registry-migration")
+    (pod,) = platform.get("pods", "--selector=job-name=modelyard-registry-migration")["items"]
+    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
 
-    assert "password authentication failed" in said
+    assert "Failed" in {one["type"] for one in job["status"]["conditions"] if one["status"] == "True"}
+    assert "password authentication failed" in ended["message"]
     assert _serving_pods(platform) == before
     # Its Job stays to be read until the next that succeeds.
     platform.upgrade()

@@ -303,6 +303,21 @@ def test_a_champion_that_is_refused_holds_up_nobody(works: Works, tmp_path: Path
     assert not works.lifecycle.unsettled
 
 
+def test_a_version_whose_runtime_is_not_installed_is_refused_with_what_would_serve_it(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> object:
+        raise ModuleNotFoundError("No module named 'skops'", name="skops")
+
+    monkeypatch.setattr("modelyard_inference.usecases.lifecycle.load", missing)
+    works.want(1, works.one)
+
+    _, _, _, kind, reason = works.reports.told[-1]
+    assert kind == "refused"
+    assert "skops is not installed" in reason
+    assert "ONNX twin" in reason
+
+
 def test_a_server_that_was_restarted_needs_no_registry(works: Works) -> None:
     works.lifecycle.restore([Routing("power", 1, works.one)])
     works.lifecycle.reconcile()

@@ -288,7 +288,12 @@ class Lifecycle:
                 replay(runtime, manifest.signature, folder)
             except Invalid as exc:
                 problem = exc
-            except Exception as exc:  # a missing library, or whatever a damaged model raises
+            except ModuleNotFoundError as exc:
+                problem = Invalid(
+                    f"this server has no {name} runtime ({exc.name} is not installed), and the version has none that "
+                    "is here: an estimator with an ONNX twin is served everywhere"
+                )
+            except Exception as exc:  # whatever a damaged model raises
                 problem = Invalid(f"the {name} runtime does not run it ({type(exc).__name__})")
             else:
                 return LoadedVersion(version, manifest.signature, runtime, Binder(manifest.signature))
