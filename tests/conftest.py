@@ -4,10 +4,10 @@ Where such a thing cannot be had the tests are skipped with the reason. CI sets 
 the skip into a failure, so that it never hides a broken cluster.
 """
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
+from modelyard_common.testing.required import unavailable
 
 from tools import kube_tools
 from tools.images.base import cache_dir, ensure_base
@@ -16,20 +16,13 @@ from tools.images.catalog import IMAGES
 from tools.images.engine import Engine, EngineError, docker
 
 
-def unavailable(reason: str) -> None:
-    """Skip the test with a reason, or fail it where CI insists."""
-    if os.environ.get("MODELYARD_REQUIRE_CLUSTER") == "1":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def tools() -> kube_tools.KubeTools:
     """Helm 3, Helm 4 and kubectl."""
     try:
         return kube_tools.ensure()
     except kube_tools.KubeToolsError as error:
-        pytest.skip(f"Helm cannot be had: {error}")
+        unavailable(f"Helm cannot be had: {error}")
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +33,6 @@ def engine() -> Iterator[Engine]:
         found = running.__enter__()
     except EngineError as error:
         unavailable(str(error))
-        raise
     try:
         yield found
     finally:
@@ -54,7 +46,6 @@ def base_image(engine: Engine) -> str:
         return ensure_base(engine)
     except EngineError as error:
         unavailable(str(error))
-        raise
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 
 import pytest
+from modelyard_common.testing.required import unavailable
 
 from tests.argocd.argo import Checkout
 from tests.argocd.definitions import SUMS, CannotHave, definitions, faults
 from tests.chart.rendering import Document
-from tests.conftest import unavailable
 
 
 @pytest.fixture(scope="module", params=list(SUMS))
@@ -18,7 +18,6 @@ def known(request: pytest.FixtureRequest) -> dict[str, Document]:
         return definitions(request.param)
     except CannotHave as reason:
         unavailable(str(reason))
-        raise
 
 
 def test_every_object_for_argo_cd_is_what_it_calls_one(known: dict[str, Document], checkout: Checkout) -> None:

@@ -99,6 +99,12 @@ def test_actions_are_pinned_to_commits_and_may_only_read() -> None:
     assert "permissions:\n  contents: read\n" in text
 
 
+def test_where_clusters_are_tested_what_is_missing_is_a_failure() -> None:
+    testing = [job for job in jobs().values() if "make test-cluster" in job.get("script", [])]
+
+    assert [job["variables"]["MODELYARD_REQUIRE_CLUSTER"] for job in testing] == ["1"]
+
+
 def test_jenkins_runs_its_gates_one_after_another_in_one_workspace() -> None:
     # Two makes at once in one workspace would set up the same environment twice.
     assert "parallel" not in (ROOT / JENKINSFILE).read_text()

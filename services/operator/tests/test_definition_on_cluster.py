@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import runpy
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from modelyard_common.cluster import Cluster
 from modelyard_common.errors import Conflict, Invalid, NotFound
+from modelyard_common.testing.required import kubeconfig
 from modelyard_contracts.crd import NAME, definition
 from operator_yard import ROOT
 
@@ -30,9 +29,7 @@ OBJECTS = "/apis/modelyard.dev/v1alpha1/namespaces/default/managedmodels?dryRun=
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    if "KUBECONFIG" not in os.environ:
-        pytest.skip("KUBECONFIG names no cluster")
-    with Cluster.connect(Path(os.environ["KUBECONFIG"])) as found:
+    with Cluster.connect(kubeconfig()) as found:
         yield found
 
 

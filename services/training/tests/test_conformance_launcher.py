@@ -5,7 +5,6 @@ The fake that the use cases are tested with is in the suite too: a fake that beh
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 from launcher_kits import FakeClusterKit, Kit, LocalKit, MemoryKit, RealClusterKit
 from modelyard_common.testing import running
+from modelyard_common.testing.required import kubeconfig
 from modelyard_training.domain.ports import Job
 from modelyard_training.domain.supervision import Presence
 
@@ -39,9 +39,7 @@ def kit(
             case "kubernetes":
                 made = FakeClusterKit(tmp_path, lambda server: stack.enter_context(running(server.app)))
             case _:
-                if "KUBECONFIG" not in os.environ:
-                    pytest.skip("KUBECONFIG names no cluster")
-                made = RealClusterKit(Path(os.environ["KUBECONFIG"]), tmp_path)
+                made = RealClusterKit(kubeconfig(), tmp_path)
         stack.callback(made.close)
         yield made
 

