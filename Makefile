@@ -46,7 +46,7 @@ test-whole: .venv/.ready ## What looks at the whole: architecture, documents, pi
 	$(BIN)/pytest -m "acceptance and not slow and not cluster" cli
 
 ##@ Check
-.PHONY: check lint types layers generated fmt
+.PHONY: check lint types layers generated fmt pictures
 check: lint types layers generated ## Lint, types, layers, generated files fresh
 
 lint: .venv/.ready ## ruff: rules and format
@@ -59,11 +59,12 @@ types: .venv/.ready ## mypy, strict, on all of src
 layers: .venv/.ready ## import-linter: the map of the house, executable
 	$(BIN)/lint-imports
 
-generated: .venv/.ready ## The lock, JSON schemas, the CRD and charts' values are what their sources say
+generated: .venv/.ready ## The lock, schemas, the CRD, charts' values, dashboards, rules and pipelines are what their sources say
 	$(UV) lock --check
 	$(BIN)/python -m modelyard_contracts.schemas --check libs/contracts/tests/goldens
 	$(BIN)/python -m modelyard_contracts.crd --check $(CRD)
 	$(BIN)/python -m tools.charts.write --check
+	$(BIN)/python -m tools.observability.write --check
 	$(BIN)/python -m tools.stubs --check
 	$(BIN)/python -m tools.ci --check
 
@@ -73,8 +74,12 @@ fmt: .venv/.ready ## Format, mend what can be mended, and write the generated fi
 	$(BIN)/python -m modelyard_contracts.schemas libs/contracts/tests/goldens
 	$(BIN)/python -m modelyard_contracts.crd $(CRD)
 	$(BIN)/python -m tools.charts.write
+	$(BIN)/python -m tools.observability.write
 	$(BIN)/python -m tools.ci
 	$(BIN)/python -m tools.stubs
+
+pictures: .venv/.ready ## Draw the dashboards of a live run into docs/images
+	$(BIN)/python -m tools.observability.render docs/images
 
 ##@ Deploy
 .PHONY: images image charts secrets
