@@ -14,13 +14,16 @@ EPISODES = f"modelyard_drift_open_episodes_count{{{NM}"
 EDGE = 'namespace="n",job="modelyard-inference",route="/v2/models/{model}/infer",method="POST",service="inference"'
 HTTP = "modelyard_http_requests_total"
 SECONDS = "modelyard_http_request_seconds"
+GRPC = 'namespace="n",job="modelyard-inference",service="inference"'
+CALLS = "modelyard_grpc"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One alert.
+    """One alert, and one way in which it comes to fire.
 
     Attributes:
+        way: its name, where there are several.
         series: under which it fires at ``at``.
         calm: laid over them one after the other, each keeps it silent.
     """
@@ -34,10 +37,11 @@ class Case:
     calm: tuple[Series, ...]
     severity: str = "warning"
     extra: Mapping[str, str] = field(default_factory=dict)
+    way: str = ""
 
     @property
     def id(self) -> str:
-        return "-".join([self.alert, *self.extra.values()])
+        return "-".join([self.alert, *self.extra.values(), *filter(None, [self.way])])
 
 
 def _burns(
@@ -76,18 +80,29 @@ def _burns(
 
 
 def _availability(burn: float, requests: float) -> Series:
-    bad = requests * burn * 0.001
-    return {
-        f'{HTTP}{{{EDGE},status="200"}}': f"0+{requests - bad:g}x300",
+    """Return series of which each protocol has a third; all must be counted for the share to come out right."""
+    part, bad = requests / 3, requests / 3 * burn * 0.001
+    found = {
+        f'{HTTP}{{{EDGE},status="200"}}': f"0+{part - bad:g}x300",
         f'{HTTP}{{{EDGE},status="503"}}': f"0+{bad:g}x300",
     }
+    # The faults of both kinds of calls come in one of them, so that neither can be left out.
+    for method, faults in (("ModelInfer", 0.0), ("ModelStreamInfer", 2 * bad)):
+        found[f'{CALLS}_requests_total{{{GRPC},method="{method}",code="OK"}}'] = f"0+{part - faults:g}x300"
+        found[f'{CALLS}_requests_total{{{GRPC},method="{method}",code="UNAVAILABLE"}}'] = f"0+{faults:g}x300"
+    return found
 
 
 def _latency(burn: float, requests: float) -> Series:
-    return {
-        f"{SECONDS}_count{{{EDGE}}}": f"0+{requests:g}x300",
-        f'{SECONDS}_bucket{{{EDGE},le="0.1"}}': f"0+{requests * (1 - burn * 0.01):g}x300",
+    part, late = requests / 3, requests / 3 * burn * 0.01
+    found = {
+        f"{SECONDS}_count{{{EDGE}}}": f"0+{part:g}x300",
+        f'{SECONDS}_bucket{{{EDGE},le="0.1"}}': f"0+{part - late:g}x300",
     }
+    for method, slow in (("ModelInfer", 0.0), ("ModelStreamInfer", 2 * late)):
+        found[f'{CALLS}_request_seconds_count{{{GRPC},method="{method}"}}'] = f"0+{part:g}x300"
+        found[f'{CALLS}_request_seconds_bucket{{{GRPC},method="{method}",le="0.1"}}'] = f"0+{part - slow:g}x300"
+    return found
 
 
 MODELS = (
@@ -149,6 +164,40 @@ MODELS = (
             {f'modelyard_inference_served_number{{{NM},role="champion",instance="b"}}': "2x3 3x17"},
         ),
         severity="critical",
+    ),
+    Case(
+        "ChampionNotServedEverywhere",
+        {
+            # What a server that is gone said of itself is gone too.
+            'up{namespace="n",job="modelyard-inference",instance="a"}': "0x20",
+            'up{namespace="n",job="modelyard-inference",instance="b"}': "0x20",
+            f"modelyard_registry_champion_number{{{NM}}}": "3x20",
+        },
+        "6m",
+        MODEL,
+        "Some inference servers do not serve the champion of m",
+        "On 2 of them callers of m get answers of an older version, or none.",
+        calm=(
+            {f"modelyard_registry_champion_number{{{NM}}}": "0x20"},
+            # One is back and serves it; that the other is down is told by ServiceIsDown.
+            {
+                'up{namespace="n",job="modelyard-inference",instance="a"}': "0x3 1x17",
+                f'modelyard_inference_served_number{{{NM},role="champion",instance="a"}}': "_x3 3x17",
+            },
+        ),
+        severity="critical",
+        way="all-servers-down",
+    ),
+    Case(
+        "ChampionNotServedEverywhere",
+        {f"modelyard_registry_champion_number{{{NM}}}": "3x20"},
+        "6m",
+        MODEL,
+        "Some inference servers do not serve the champion of m",
+        "On 1 of them callers of m get answers of an older version, or none.",
+        calm=({f"modelyard_registry_champion_number{{{NM}}}": "0x20"},),
+        severity="critical",
+        way="no-target",
     ),
     Case(
         "CandidateTripped",
@@ -295,19 +344,52 @@ LOGS = (
 )
 
 _OTHER = 'namespace="n",job="modelyard-drift",route="/v1/events"'
+_ALL_UP = {
+    f'up{{{_AT},job="modelyard-{service}"}}': "1x10" for service in ("inference", "registry", "training", "drift")
+}
+_DOWN_SAYS = "Prometheus cannot scrape it, or finds no process of it. The others go on with what they last knew."
 SERVICES = (
     Case(
         "ServiceIsDown",
-        {f'up{{{_AT},job="modelyard-drift"}}': "0x10"},
+        {**_ALL_UP, f'up{{{_AT},job="modelyard-drift"}}': "0x10"},
         "4m",
         {"namespace": "n", "instance": "a", "job": "modelyard-drift"},
         "modelyard-drift on a does not answer",
-        "Prometheus cannot scrape it. The others go on with what they last knew.",
+        _DOWN_SAYS,
         calm=(
             {f'up{{{_AT},job="modelyard-drift"}}': "0 0 1x8"},
-            {f'up{{{_AT},job="modelyard-drift"}}': "_x10", f'up{{{_AT},job="other"}}': "0x10"},
+            {f'up{{{_AT},job="modelyard-drift"}}': "1x10", f'up{{{_AT},job="other"}}': "0x10"},
         ),
         severity="critical",
+    ),
+    *(
+        Case(
+            "ServiceIsDown",
+            {**_ALL_UP, f'up{{{_AT},job="modelyard-{gone}"}}': "1x2 stale"},
+            "8m",
+            {"namespace": "n", "job": f"modelyard-{gone}"},
+            f"modelyard-{gone} does not answer",
+            _DOWN_SAYS,
+            calm=(
+                # Its pod was replaced; and there is no platform in the other namespace that would miss it.
+                {f'up{{{_AT},job="modelyard-{gone}"}}': "1x2 stale _x1 1x6"},
+                {f'up{{{_AT},job="modelyard-{gone}"}}': "1x10", 'up{namespace="o",job="other"}': "1x10"},
+            ),
+            severity="critical",
+            way=f"no-target-of-{gone}",
+        )
+        for gone in ("inference", "registry", "training", "drift")
+    ),
+    Case(
+        "ServiceIsDown",
+        {'up{namespace="o",job="other"}': "1x10"},
+        "4m",
+        {"job": "modelyard"},
+        "modelyard does not answer",
+        _DOWN_SAYS,
+        calm=(_ALL_UP,),
+        severity="critical",
+        way="no-target-at-all",
     ),
     Case(
         "ServiceFails",
@@ -360,6 +442,20 @@ SERVICES = (
         "No operator leads",
         "Changes of ManagedModel objects are not carried out, and their status is old.",
         calm=({'modelyard_operator_leader{namespace="n",instance="b"}': "1x10"},),
+    ),
+    Case(
+        "OperatorHasNoLeader",
+        {'modelyard_operator_leader{namespace="n",instance="a"}': "1x2 stale"},
+        "9m",
+        {"namespace": "n"},
+        "No operator leads",
+        "Changes of ManagedModel objects are not carried out, and their status is old.",
+        calm=(
+            # Another replica has taken over; and there has never been one.
+            {'modelyard_operator_leader{namespace="n",instance="b"}': "_x4 1x10"},
+            {'modelyard_operator_leader{namespace="n",instance="a"}': "_x10"},
+        ),
+        way="no-replica",
     ),
     Case(
         "OperatorCannotReconcile",

@@ -87,7 +87,9 @@ def test_a_case_that_expects_the_wrong_thing_fails(promtool: str, tmp_path: Path
 def test_every_alert_has_a_case() -> None:
     rules = Counter((rule["alert"], rule["labels"].get("long", "")) for rule in alerts())
 
-    assert Counter((case.alert, case.extra.get("long", "")) for case in CASES) == rules
+    assert {(case.alert, case.extra.get("long", "")) for case in CASES} == set(rules)
+    assert set(rules.values()) == {1}
+    assert len({case.id for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -34,17 +34,41 @@ LIMITS: Mapping[str, float] = {
 _MODEL = "by (namespace, model)"
 NO_PROBES = 'route!~".*/ready|/health.*"'
 """A service that says that it is not ready does what it is asked to do."""
-_UP = 'count by (namespace) (up{job="modelyard-inference"} == 1)'
+_SERVED_BY = 'up{job="modelyard-inference"}'
 _OTHERS = f'job=~"modelyard-(registry|training|drift|operator)", {NO_PROBES}'
 """What inference promises has an alert of its own."""
+_NEEDED = ("inference", "registry", "training", "drift")
+"""The services that every installation has."""
+_ANY = f'up{{job=~"modelyard-({"|".join(_NEEDED)})"}}'
+_LEADS = "modelyard_operator_leader"
 _CHAMPION = f"max {_MODEL} (modelyard_registry_champion_number)"
+_SERVERS = (
+    f"(count by (namespace) ({_SERVED_BY} == 1) or count by (namespace) ({_SERVED_BY}) "
+    "or group by (namespace) (modelyard_registry_champion_number))"
+)
+"""How many should serve a champion: those that answer; where none does, all; where there is none, one."""
 _SERVING_IT = f'modelyard_inference_served_number{{role="champion"}} == on (namespace, model) group_left () {_CHAMPION}'
+
+
+def _gone(service: str) -> str:
+    """Return PromQL for the namespaces where the others have targets and a service has none."""
+    job = f"modelyard-{service}"
+    namespaces = f'group by (namespace) ({_ANY}) unless on (namespace) up{{job="{job}"}}'
+    return f'label_replace({namespaces}, "job", "{job}", "", "")'
+
+
+_DOWN = (
+    'up{job=~"modelyard-.*"} == 0',
+    # Without a pod there is no target, and nothing that could be 0.
+    *(_gone(service) for service in _NEEDED),
+    f'label_replace(absent({_ANY}), "job", "modelyard", "", "")',
+)
 
 RECORDED: tuple[tuple[str, str], ...] = (
     (
         "model:champion_missing:instances",
         # An instance that knows nothing of the model has no series of it: it is missed by counting those that have.
-        f"(({_CHAMPION} > 0) * 0 + on (namespace) group_left () {_UP})\n"
+        f"(({_CHAMPION} > 0) * 0 + on (namespace) group_left () {_SERVERS})\n"
         f"- on (namespace, model) (count {_MODEL} ({_SERVING_IT}) or 0 * {_CHAMPION})",
     ),
     (
@@ -236,10 +260,10 @@ SERVICES = (
     Alert(
         "ServiceIsDown",
         "critical",
-        'up{job=~"modelyard-.*"} == 0',
+        "\nor ".join(_DOWN),
         "3m",
-        "{{ $labels.job }} on {{ $labels.instance }} does not answer",
-        "Prometheus cannot scrape it. The others go on with what they last knew.",
+        "{{ $labels.job }}{{ with $labels.instance }} on {{ . }}{{ end }} does not answer",
+        "Prometheus cannot scrape it, or finds no process of it. The others go on with what they last knew.",
     ),
     Alert(
         "ServiceFails",
@@ -277,7 +301,9 @@ SERVICES = (
     Alert(
         "OperatorHasNoLeader",
         "warning",
-        "max by (namespace) (modelyard_operator_leader) == 0",
+        f"max by (namespace) ({_LEADS}) == 0\n"
+        # Nobody says that nobody leads when no replica runs; without Kubernetes there never was one.
+        f"or group by (namespace) (last_over_time({_LEADS}[1d])) unless on (namespace) {_LEADS}",
         "5m",
         "No operator leads",
         "Changes of ManagedModel objects are not carried out, and their status is old.",

@@ -27,8 +27,8 @@ __all__ = [
 
 EDGE = f'{NAMESPACE}, job="modelyard-inference", route=~".*(/infer|invocations|:predict)"'
 """Prediction requests over HTTP, as the edge of inference counts them."""
-GRPC = f'{NAMESPACE}, job="modelyard-inference", method="ModelInfer"'
-"""And over gRPC."""
+GRPC = f'{NAMESPACE}, job="modelyard-inference", method=~"ModelInfer|ModelStreamInfer"'
+"""And over gRPC, where each message of a stream is a request."""
 
 SEVERITIES: Words = {
     -1: ("no window yet", "text"),
