@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from modelyard_contracts.durations import duration_s
 from pydantic import ValidationError
 
+from tests.compose.definition import EXAMPLE, variables
 from tests.observability.expressions import alerts
 from tools.observability import slo
 from tools.observability.write import DASHBOARDS, RULES, rendered
@@ -82,6 +84,13 @@ def test_a_wrong_objective_is_refused_with_its_field(tmp_path: Path, document: d
         slo.load(file)
 
     assert ".".join(str(part) for part in refusal.value.errors()[0]["loc"]) == field
+
+
+def test_compose_keeps_samples_for_the_whole_window_of_a_budget() -> None:
+    kept = duration_s(variables()["PROMETHEUS_RETENTION"])
+
+    assert kept > duration_s(slo.load().window)
+    assert f"PROMETHEUS_RETENTION={variables()['PROMETHEUS_RETENTION']}\n" in EXAMPLE.read_text()
 
 
 def test_the_burn_rates_are_those_of_the_workbook() -> None:

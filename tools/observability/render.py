@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="a folder")
     parser.add_argument("--prometheus", help="one that watches a platform; without it a slice of the demo is run")
     parser.add_argument("--minutes", type=float, default=30, help="how far to look back in it (30)")
-    parser.add_argument("--rows", type=int, default=6000, help="of the demo's stream (6000)")
+    parser.add_argument("--rows", type=int, default=6500, help="of the demo's stream (6500)")
     arguments = parser.parse_args()
     arguments.target.mkdir(parents=True, exist_ok=True)
     try:

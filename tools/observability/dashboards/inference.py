@@ -183,14 +183,16 @@ def _red() -> list[Any]:
 
 
 def _stages() -> list[Any]:
-    answered = f'{MODEL}, role!="shadow"'
+    # The edge counts requests of all models: what it is compared with may not be narrowed to one.
+    answered = f'{NAMESPACE}, role!="shadow"'
     total, count = (per_second(f"{_PREDICT}_{part}{{{answered}}}") for part in ("sum", "count"))
     model = f"sum({total}) / sum({count})"
     edge = f"sum({asked('request_seconds_sum')}) / sum({asked('request_seconds_count')})"
     return [
         trend(
             "Mean time by stage",
-            "Model: checking the rows and running the model. Around it: reading, routing, logging, writing, waiting.",
+            "Of all models of the namespace, whichever is chosen. Model: checking the rows and running the model. "
+            "Around it: reading, routing, logging, writing, waiting.",
             Query(model, "model"),
             Query(f"clamp_min({edge} - {model}, 0)", "around it"),
             unit="s",
