@@ -23,6 +23,9 @@ INSTALL = "docs/install.md"
 DOCUMENTS = (INSTALL, "docs/operations.md")
 MIRROR = "registry.example.org/modelyard"
 CLOUDS = ("EKS", "GKE", "AKS")
+# The clouds share the commands that stand after the last of them.
+INSTALLING = [(INSTALL, "Release"), (INSTALL, "kind"), (INSTALL, "AKS"), ("docs/operations.md", "Upgrade")]
+BUILDS = {"make charts", "python -m tools.charts.build build/charts"}
 TYPED = [
     pytest.param(words, id=f"{Path(document).stem}-{number}-{words[0]}-{words[1]}")
     for document in DOCUMENTS
@@ -104,6 +107,47 @@ def test_every_release_of_the_page_renders_with_its_values(
     assert {"Deployment", "StatefulSet", "NetworkPolicy"} <= kinds
     if title in CLOUDS:
         assert kinds & {"Ingress", "HTTPRoute"}
+
+
+@pytest.mark.parametrize(("document", "title"), INSTALLING)
+def test_charts_are_built_in_the_same_section_before_they_are_installed(document: str, title: str) -> None:
+    script = "".join(re.findall(r"```bash\n(.*?)```", section(document, title), flags=re.DOTALL)).splitlines()
+    installs = [
+        number for number, line in enumerate(script) if re.match(r"helm (install|upgrade) .*build/charts", line)
+    ]
+    builds = [number for number, line in enumerate(script) if line in BUILDS]
+
+    assert installs
+    assert builds, "nobody says how build/charts comes to be"
+    assert builds[0] < installs[0]
+
+
+def test_no_other_section_installs_charts() -> None:
+    titles = {
+        (document, title)
+        for document in DOCUMENTS
+        for title in re.findall(r"^## (.*)$", (ROOT / document).read_text(), flags=re.MULTILINE)
+        if re.search(r"^helm (install|upgrade) ", section(document, title), flags=re.MULTILINE)
+    }
+
+    assert titles == set(INSTALLING)
+
+
+def test_workloads_that_are_scaled_by_name_are_those_of_the_profile_and_none_is_forgotten(
+    tools: KubeTools, charts: Path
+) -> None:
+    values = ROOT / "deploy/helm/modelyard/profiles/small.yaml"
+    rendered = answer(tools.helm4, "template", "modelyard", charts / "modelyard", "--values", values)
+    made = {
+        f"{document['kind'].lower()}/{document['metadata']['name']}"
+        for document in yaml.safe_load_all(rendered)
+        if document and document["kind"] in {"Deployment", "StatefulSet"}
+    }
+    scaled = re.findall(
+        r"`kubectl --namespace ml scale ([^`]*) --replicas=1`", section("docs/operations.md", "Restore")
+    )
+
+    assert sorted(name for names in scaled for name in names.split()) == sorted(made)
 
 
 def test_the_list_of_the_air_gap_is_what_the_profiles_pull(tools: KubeTools, charts: Path) -> None:
