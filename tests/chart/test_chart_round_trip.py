@@ -14,7 +14,7 @@ import httpx
 import pytest
 from modelyard_common.auth.tokens import hash_token
 
-from tests.chart.rendering import ROOT, Helm, environment, of_kind, pods, profile, umbrella
+from tests.chart.rendering import ROOT, SERVICES, Document, Helm, environment, merged, of_kind, pods, profile, umbrella
 
 sys.path.insert(0, str(ROOT / "services/inference/tests"))
 
@@ -121,6 +121,8 @@ def test_the_curl_of_the_notes_works(helm: Helm, serving: str, tokens: dict[str,
     assert answer.status_code == 200
     assert [entry["name"] for entry in answer.json()] == ["power"]
     assert "get secret modelyard-auth --output jsonpath='{.data.client}'" in notes
+    # The port is forwarded in the background, and may not be open yet.
+    assert {"--retry", "--retry-connrefused"} <= set(shlex.split(line))
 
 
 def _curl(line: str, base: str) -> httpx.Response:
@@ -135,8 +137,10 @@ def _curl(line: str, base: str) -> httpx.Response:
             body = next(words)
         elif word.startswith("http"):
             url = re.sub(r"^http://127\.0\.0\.1:8080", base, word)
+        elif word == "--retry":
+            assert int(next(words)) > 0
         else:
-            assert word == "--fail"
+            assert word in {"--fail", "--retry-connrefused"}
     return httpx.request("POST" if body else "GET", url, headers=headers, content=body)
 
 
@@ -149,3 +153,27 @@ def test_notes_name_the_service_and_what_is_off(helm: Helm, chart: str) -> None:
     assert f"port-forward service/modelyard-{chart} " in notes
     assert "NetworkPolicies are off" in notes
     assert "emptyDir" not in notes
+
+
+def test_notes_of_the_platform_say_who_may_not_call_and_what_dies_with_a_pod(helm: Helm) -> None:
+    # Helm shows the notes of the chart that is installed, and not those of the charts in it.
+    opened = {"networkPolicy": {"clients": [{"podSelector": {}}]}}
+    others = ("registry", "training", "drift", "operator", "mlflow")
+
+    closed = notes_of(helm, profile("ci"))
+    partly = notes_of(helm, merged(profile("small"), {"inference": opened}))
+    wide = notes_of(helm, merged(profile("small"), dict.fromkeys(SERVICES, opened)))
+    off = notes_of(helm, merged(profile("small"), {"global": {"networkPolicy": {"enabled": False}}}))
+
+    assert "may call registry, training, inference, drift, operator, mlflow;" in closed
+    assert "The spool of inference is on an emptyDir" in closed
+    assert f"may call {', '.join(others)};" in partly
+    assert "emptyDir" not in partly
+    assert "may call" not in wide
+    assert "NetworkPolicies are off" in off
+    assert "may call" not in off
+
+
+def notes_of(helm: Helm, values: Document) -> str:
+    """Return the umbrella's notes."""
+    return helm.run("install", "modelyard", "modelyard", values, "--dry-run=client").partition("NOTES:")[2]

@@ -9,9 +9,9 @@ Try it:
   kubectl --namespace {{ $root.Release.Namespace }} port-forward service/{{ include "modelyard-common.fullname" $root }} {{ $port }} &
   {{- if hasKey $root.Values "auth" }}
   TOKEN=$(kubectl --namespace {{ $root.Release.Namespace }} get secret {{ $root.Values.auth.existingSecret }} --output jsonpath='{.data.client}' | base64 --decode)
-  curl --fail --header "Authorization: Bearer $TOKEN" {{ .options }}http://127.0.0.1:{{ $port }}{{ .path }}
+  curl --fail --retry 5 --retry-connrefused --header "Authorization: Bearer $TOKEN" {{ .options }}http://127.0.0.1:{{ $port }}{{ .path }}
   {{- else }}
-  curl --fail {{ .options }}http://127.0.0.1:{{ $port }}{{ .path }}
+  curl --fail --retry 5 --retry-connrefused {{ .options }}http://127.0.0.1:{{ $port }}{{ .path }}
   {{- end }}
 {{- if not $root.Values.global.networkPolicy.enabled }}
 
