@@ -32,7 +32,24 @@ _ROUTED = {
         "hostnames": ["m.example.org"],
     },
 }
+_LOCKED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def _beside(name: str) -> Document:
+    """Return a container of whoever installs, which keeps to the restricted level."""
+    requests = {"requests": {"cpu": "10m", "memory": "16Mi"}}
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
+    image = "registry.example.org/beside:1.0"
+    return {"name": name, "image": image, "securityContext": _LOCKED, "resources": requests, "volumeMounts": mounts}
+
+
 _HATCHES = {
+    "initContainers": [_beside("before")],
+    "extraContainers": [_beside("sidecar")],
     "extraEnv": [{"name": "TZ", "value": "UTC"}],
     "extraEnvFrom": [{"configMapRef": {"name": "more", "optional": True}}],
     "extraVolumes": [{"name": "ca", "emptyDir": {}}],
@@ -54,7 +71,10 @@ _HATCHES = {
     ],
 }
 _SCALED = {"autoscaling": {"enabled": True}}
-_KEDA = {"autoscaling": {"enabled": True, "keda": {"enabled": True, "triggers": [{"type": "cron", "metadata": {}}]}}}
+_BY_DAY = {"timezone": "Europe/Berlin", "start": "0 6 * * *", "end": "0 20 * * *", "desiredReplicas": "6"}
+_KEDA = {
+    "autoscaling": {"enabled": True, "keda": {"enabled": True, "triggers": [{"type": "cron", "metadata": _BY_DAY}]}}
+}
 _OWN_ACCOUNT = {"serviceAccount": {"create": False, "name": "ours"}}
 _PINNED = {"image": {"digest": DIGEST}}
 

@@ -142,6 +142,26 @@ def test_every_selector_selects_exactly_its_own_pods(helm: Helm, combination: tu
         ]
 
 
+def test_pods_are_spread_among_their_own_kind(helm: Helm, combination: tuple[str, str]) -> None:
+    found = pods(umbrella(helm, *combination))
+    spread = [pod for pod in found if "topologySpreadConstraints" in pod.spec]
+
+    assert {pod.component for pod in spread} == set(SERVICES) - {"training"}, "training has one pod"
+    for pod in spread:
+        for constraint in pod.spec["topologySpreadConstraints"]:
+            wanted = constraint["labelSelector"]["matchLabels"].items()
+            assert {one.component for one in found if wanted <= one.labels.items()} == {pod.component}
+
+
+def test_containers_of_whoever_installs_run_beside_ours(helm: Helm) -> None:
+    found = {pod.component: pod.spec for pod in pods(umbrella(helm, "small", "hatches"))}
+
+    for component in SERVICES:
+        spec = found[component]
+        assert [one["name"] for one in spec["initContainers"]] == ["before"]
+        assert [one["name"] for one in spec["containers"]] == [component, "sidecar"]
+
+
 def test_selectors_hold_nothing_that_an_upgrade_changes(helm: Helm) -> None:
     documents = umbrella(helm, "ha", "hatches")
 

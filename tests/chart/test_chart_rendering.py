@@ -148,7 +148,10 @@ def test_keda_takes_the_place_of_the_autoscaler(helm: Helm) -> None:
     [scaled] = of_kind(documents, "ScaledObject")
     target = scaled["spec"]["scaleTargetRef"]
     assert f"{target['kind']}/{target['name']}" in {name_of(document) for document in documents}
-    assert [trigger["type"] for trigger in scaled["spec"]["triggers"]] == ["cpu", "cron"]
+    by_cpu, by_day = scaled["spec"]["triggers"]
+    assert by_cpu["type"] == "cpu"
+    assert by_day["type"] == "cron"
+    assert by_day["metadata"].keys() == {"timezone", "start", "end", "desiredReplicas"}
 
 
 def test_service_monitors_find_each_service_by_a_port_that_it_has(helm: Helm) -> None:

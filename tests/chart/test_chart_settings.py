@@ -58,16 +58,27 @@ def known_to(service: str) -> set[str]:
     return {f"MODELYARD_{service.upper()}_{field.upper()}" for field in OURS[service].model_fields}
 
 
+def strange_to(service: str, variables: Mapping[str, str]) -> set[str]:
+    """Return the variables that look like settings and are none of this service."""
+    return {name for name in variables if name.startswith("MODELYARD")} - known_to(service)
+
+
 @pytest.mark.parametrize("service", OURS)
 def test_every_variable_is_a_setting_of_its_service_and_a_valid_one(
     helm: Helm, combination: tuple[str, str], service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variables = told(helm, combination, service)
 
-    strange = {name for name in variables if name.startswith("MODELYARD")} - known_to(service)
-
-    assert strange == set()
+    assert strange_to(service, variables) == set()
     settings_in(service, variables, monkeypatch)
+
+
+def test_a_misspelt_variable_is_found(helm: Helm) -> None:
+    misspelt = {"registry": {"extraEnv": [{"name": "MODELYARD_REGISTRY_PROT", "value": "80"}]}}
+    documents = helm.render("modelyard", merged(profile("small"), misspelt))
+    [pod] = [pod for pod in pods(documents) if pod.component == "registry"]
+
+    assert strange_to("registry", environment(pod.spec["containers"][0])) == {"MODELYARD_REGISTRY_PROT"}
 
 
 @pytest.mark.parametrize("service", OURS)

@@ -11,7 +11,7 @@ import pytest
 from modelyard_common.settings import ServiceSettings
 from pydantic import ValidationError
 
-from tests.compose.definition import MIGRATED, OURS, definition, services, told
+from tests.compose.definition import MIGRATED, OURS, Definition, definition, services, told
 from tools.charts.catalog import CHARTS
 
 ALL = services()
@@ -41,9 +41,21 @@ def known_to(service: str) -> set[str]:
     return {f"MODELYARD_{service.upper()}_{field.upper()}" for field in settings.model_fields}
 
 
+def strange_to(service: str, definition_of_it: Definition, secrets: Path) -> set[str]:
+    """Return the variables of a container that are no settings of its service."""
+    return told(definition_of_it, secrets).keys() - known_to(service)
+
+
 @pytest.mark.parametrize("service", OURS)
 def test_every_variable_is_a_setting_of_its_service(service: str, secrets: Path) -> None:
-    assert told(ALL[service], secrets).keys() <= known_to(service)
+    assert strange_to(service, ALL[service], secrets) == set()
+
+
+def test_a_misspelt_variable_is_found(secrets: Path) -> None:
+    registry = ALL["registry"]
+    misspelt = {**registry, "environment": {**registry["environment"], "MODELYARD_REGISTRY_PROT": "80"}}
+
+    assert strange_to("registry", misspelt, secrets) == {"MODELYARD_REGISTRY_PROT"}
 
 
 @pytest.mark.parametrize("service", OURS)
