@@ -222,11 +222,21 @@ def _environment(cluster: Cluster, folder: Path) -> dict[str, str]:
     return found | {"TMPDIR": str(folder / "tmp"), "HOME": str(folder)}
 
 
+def _await_established(cluster: Cluster, name: str) -> None:
+    cluster.eventually(lambda: _established(cluster, name), timeout_s=60, explain=lambda: f"crd/{name}")
+
+
+def _established(cluster: Cluster, name: str) -> bool:
+    # `kubectl wait` gives up on a definition so new that its conditions are null.
+    conditions = cluster.get(f"crd/{name}").get("status", {}).get("conditions") or []
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+
+
 def _install(cluster: Cluster) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     cluster.apply(*definitions(VERSION).values())
     for name in DEFINITIONS:
-        cluster.kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+        _await_established(cluster, name)
     settings = ("argocd-cm", "argocd-rbac-cm", "argocd-ssh-known-hosts-cm", "argocd-tls-certs-cm", "argocd-gpg-keys-cm")
     cluster.apply(*(_object("ConfigMap", name) for name in settings), namespace=NAMESPACE)
     key = base64.b64encode(secrets.token_bytes(32)).decode()

@@ -113,7 +113,7 @@ def test_a_trainer_whose_image_is_not_there_ends_its_run_with_that_reason(
 
 
 def test_a_migration_that_fails_stops_the_upgrade_before_anything_changed(platform: Installation) -> None:
-    before = _serving_pods(platform)
+    before = _generations(platform)
     url = "postgresql://registry:wrong@postgresql:5432/registry"
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "wrong"}, "stringData": {"registry": url}}
     platform.cluster.apply(secret, namespace=platform.namespace)
@@ -126,16 +126,17 @@ def test_a_migration_that_fails_stops_the_upgrade_before_anything_changed(platfo
 
     assert "Failed" in {one["type"] for one in job["status"]["conditions"] if one["status"] == "True"}
     assert "password authentication failed" in ended["message"]
-    assert _serving_pods(platform) == before
+    assert len(before) == 6
+    assert _generations(platform) == before
     # Its Job stays to be read until the next that succeeds.
     platform.upgrade()
     assert platform.kubectl("get", "jobs", "--selector=app.kubernetes.io/component=registry-migration") == ""
 
 
-def _serving_pods(platform: Installation) -> set[str]:
-    services = "registry,training,inference,drift,operator,mlflow"
-    pods = platform.get("pods", f"--selector=app.kubernetes.io/name in ({services})")["items"]
-    return {pod["metadata"]["uid"] for pod in pods if pod["status"]["phase"] == "Running"}
+def _generations(platform: Installation) -> dict[str, int]:
+    """Return how often each workload of the release was changed."""
+    found = platform.get("deployments,statefulsets", "--selector=app.kubernetes.io/instance=modelyard")["items"]
+    return {one["metadata"]["name"]: one["metadata"]["generation"] for one in found}
 
 
 def _next_run(platform: Installation, client: Modelyard, act: Callable[[], Any]) -> str:
