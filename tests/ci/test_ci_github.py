@@ -8,7 +8,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.ci.pipelines import ROOT, WORKFLOW
+
+pytestmark = pytest.mark.timeout(300, func_only=True)
+"""Whichever test comes first waits for npm, which may take longer than a test may."""
 
 
 def linted(node_modules: Path, path: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,9 @@ import pytest
 
 from tests.ci.checkout import MERGE_REQUEST, SCHEDULE, TAG, Checkout
 
+pytestmark = pytest.mark.timeout(300, func_only=True)
+"""Whichever test comes first waits for npm, which may take longer than a test may."""
+
 CHECKS = {"lint", "type-check", "layers", "generated", "models"}
 SUPPLY = {"sbom", "scan"}
 PROMOTIONS = {"promote-staging", "promote-production"}

@@ -15,6 +15,9 @@ from tools.ci.workspace import members
 from tools.images.build import INPUTS
 from tools.images.catalog import IMAGES
 
+pytestmark = pytest.mark.timeout(300, func_only=True)
+"""Whichever test comes first waits for npm, which may take longer than a test may."""
+
 EVERYWHERE = {"Makefile", "pyproject.toml", "uv.lock"}
 IMAGE_SOURCES = {"Dockerfile", ".dockerignore", "tools/images/**/*"}
 

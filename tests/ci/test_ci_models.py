@@ -22,6 +22,9 @@ from modelyard_training.wiring import build as build_training
 from tests.ci.checkout import MERGE_REQUEST, SCHEDULE, Checkout
 from tools.ci import models
 
+pytestmark = pytest.mark.timeout(300, func_only=True)
+"""Whichever test comes first waits for npm, which may take longer than a test may."""
+
 NOBODY = "http://127.0.0.1:9"
 MODELS = "deploy/argocd/envs/dev/models"
 MANIFEST = f"""\
