@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.rendering import Helm
+from tests.chart.rendering import FEATURES, Helm
 from tools import kube_tools
 from tools.charts.build import build
 
@@ -26,3 +26,10 @@ def helms(tools: kube_tools.KubeTools, tmp_path_factory: pytest.TempPathFactory)
 def helm(helms: Mapping[str, Helm]) -> Helm:
     """Helm 4, where the major does not matter: both render the same, which has a test of its own."""
     return helms["helm4"]
+
+
+@pytest.fixture(params=[(p, f) for p in ("small", "ha", "ci") for f in FEATURES], ids="-".join)
+def combination(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Every profile with every feature."""
+    chosen: tuple[str, str] = request.param
+    return chosen

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from modelyard_inference.settings import InferenceSettings
 
 from tests.chart.jobs import trainer_job
@@ -34,13 +33,6 @@ EXISTING_SECRETS = {
     "modelyard-auth": {"tokens", "client", "trainer", "registry", "training", "inference", "drift", "operator"},
     "modelyard-database": {"registry", "training", "drift", "mlflow"},
 }
-
-
-@pytest.fixture(params=[(p, f) for p in ("small", "ha", "ci") for f in FEATURES], ids="-".join)
-def combination(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Every profile with every feature."""
-    chosen: tuple[str, str] = request.param
-    return chosen
 
 
 def test_every_pod_keeps_to_the_restricted_level(helm: Helm, combination: tuple[str, str]) -> None:
@@ -106,15 +98,6 @@ def test_the_jobs_that_training_makes_keep_to_it_too_and_find_what_they_name(
     if combination[1] == "pinned":
         assert pod.spec["containers"][0]["image"].startswith("mirror.example.org/x/modelyard/trainer:")
         assert pod.spec["imagePullSecrets"] == [{"name": "pull"}]
-
-
-def test_only_what_talks_to_the_api_server_gets_a_token(helm: Helm, combination: tuple[str, str]) -> None:
-    documents = umbrella(helm, *combination)
-
-    with_token = {pod.component for pod in pods(documents) if pod.spec["automountServiceAccountToken"]}
-
-    assert with_token == {"training", "operator"}
-    assert not any(account["automountServiceAccountToken"] for account in of_kind(documents, "ServiceAccount"))
 
 
 def test_every_object_has_the_recommended_labels(helm: Helm, combination: tuple[str, str]) -> None:
@@ -284,48 +267,6 @@ def test_charts_run_the_images_that_are_built_as_they_are_built(helm: Helm) -> N
     [trainer] = trainer_job(documents)["spec"]["template"]["spec"]["containers"]
     assert trainer["image"].rpartition(":")[0] == IMAGES["trainer"].tag().rpartition(":")[0]
     assert {pod.spec["securityContext"]["runAsUser"] for pod in found.values()} == {USER}
-
-
-def test_training_may_make_jobs_and_the_operator_may_not_write_a_spec(helm: Helm) -> None:
-    documents = umbrella(helm, "ha", "plain")
-    rules = {
-        role["metadata"]["name"]: {
-            (group, resource): set(rule["verbs"])
-            for rule in role["rules"]
-            for group in rule["apiGroups"]
-            for resource in rule["resources"]
-        }
-        for role in of_kind(documents, "Role")
-    }
-
-    assert of_kind(documents, "ClusterRole", "ClusterRoleBinding") == []
-    assert rules.keys() == {"modelyard-training", "modelyard-operator"}
-    training = rules["modelyard-training"]
-    assert training == {
-        ("batch", "jobs"): {"create", "get", "list", "patch"},
-        ("", "pods"): {"list"},
-        ("", "events"): {"list"},
-        ("", "pods/log"): {"get"},
-    }
-    operator = rules["modelyard-operator"]
-    assert operator["modelyard.dev", "managedmodels"] == {"get", "list", "watch", "patch"}
-    assert operator["modelyard.dev", "managedmodels/status"] == {"patch"}
-    assert operator.keys() - {("modelyard.dev", "managedmodels"), ("modelyard.dev", "managedmodels/status")} == {
-        ("coordination.k8s.io", "leases")
-    }
-    assert all("*" not in verbs for of_role in rules.values() for verbs in of_role.values())
-    assert not any("secrets" in resource for of_role in rules.values() for _, resource in of_role)
-
-
-def test_bindings_bind_the_accounts_that_the_pods_run_as(helm: Helm, combination: tuple[str, str]) -> None:
-    documents = umbrella(helm, *combination)
-    accounts = {pod.component: pod.spec.get("serviceAccountName") for pod in pods(documents)}
-    roles = {role["metadata"]["name"] for role in of_kind(documents, "Role")}
-
-    for binding in of_kind(documents, "RoleBinding"):
-        component = binding["metadata"]["labels"]["app.kubernetes.io/component"]
-        assert [subject["name"] for subject in binding["subjects"]] == [accounts[component]]
-        assert binding["roleRef"]["name"] in roles
 
 
 def test_the_ci_profile_asks_for_little(helm: Helm) -> None:

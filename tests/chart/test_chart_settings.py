@@ -13,12 +13,11 @@ import pytest
 from modelyard_common.settings import ServiceSettings
 from pydantic import ValidationError
 
-from tests.chart.rendering import FEATURES, Helm, environment, merged, of_kind, pods, profile, umbrella
+from tests.chart.rendering import Helm, environment, merged, of_kind, pods, profile, umbrella
 from tools.charts.catalog import CHARTS
 from tools.charts.write import CHART_OWNED, schema_of
 
 OURS = {name: chart.settings for name, chart in CHARTS.items() if chart.settings is not None}
-COMBINATIONS = [(p, f) for p in ("small", "ha", "ci") for f in FEATURES]
 MIGRATED = ("registry", "training", "drift")
 # Whom each service asks; an address that is not told would be the one of a laptop.
 PEERS = {
@@ -30,13 +29,6 @@ PEERS = {
 }
 # What is read beside the options of MLflow's server and its own variables.
 OF_LIBRARIES = {"HOME", "TZ"}
-
-
-@pytest.fixture(params=COMBINATIONS, ids="-".join)
-def combination(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """Every profile with every feature."""
-    chosen: tuple[str, str] = request.param
-    return chosen
 
 
 def told(helm: Helm, combination: tuple[str, str], component: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.chart.conftest import helm, helms  # noqa: F401  # fixtures
 from tests.chart.jobs import trainer_job
-from tests.chart.rendering import Document, Helm, PodSpec, merged, of_kind, pods, profile
+from tests.chart.rendering import SERVICES, Document, Helm, PodSpec, merged, of_kind, pods, profile
 from tools.cluster.access import Cluster, CommandError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300, func_only=True)]
@@ -60,10 +60,11 @@ def accounts(helm: Helm, cluster: Cluster, place_of_charts: str) -> dict[str, st
     found = of_kind(documents, "ServiceAccount", "Role", "RoleBinding")
     here = json.loads(json.dumps(found).replace('"ml"', json.dumps(place_of_charts)))
     cluster.apply(*here, namespace=place_of_charts)
-    return {
+    made = {
         one["metadata"]["labels"]["app.kubernetes.io/component"]: one["metadata"]["name"]
         for one in of_kind(documents, "ServiceAccount")
     }
+    return made | {"default": "default"}
 
 
 @pytest.mark.usefixtures("accounts")
@@ -97,6 +98,7 @@ def _alone(pod: PodSpec) -> Document:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
+MIGRATED = ("registry", "training", "drift", "mlflow")
 MAY = {
     "training": {
         *("create jobs.batch", "get jobs.batch", "list jobs.batch", "patch jobs.batch"),
@@ -117,7 +119,8 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("component", ["registry", "training", "trainer", "inference", "drift", "operator", "mlflow"])
+# The account of `helm test` is the namespace's own.
+@pytest.mark.parametrize("component", [*SERVICES, *(f"{name}-migration" for name in MIGRATED), "trainer", "default"])
 def test_an_account_may_do_what_its_service_needs_and_nothing_else(
     cluster: Cluster, place_of_charts: str, accounts: dict[str, str], component: str
 ) -> None:
