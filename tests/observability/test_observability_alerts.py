@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.observability.alert_cases import CASES, Case
+from tests.observability.alert_case import Case
+from tests.observability.alert_cases import CASES
 from tests.observability.expressions import alerts, rules, selectors
 from tools.observability.alerts import RUNBOOKS
 

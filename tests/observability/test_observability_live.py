@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 ABSENT = {
     "modelyard_operator_": "there is no operator without Kubernetes",
     "modelyard_training_schedule_due_seconds": "the demo's manifest has no schedule",
+    "modelyard_registry_promotion_waiting_since_seconds": "the demo's manifest promotes by itself",
     'kind="rollback"': "nobody rolls back in the demo",
 }
 """What this platform does not have, by a part of the query, and why. Each must be without data still."""

@@ -24,6 +24,7 @@ LIMITS: Mapping[str, float] = {
     "queue_wait_s": 1800,
     "refused_in_a_week": 3,
     "held_s": 6 * 3600,
+    "approval_s": DAY_S,
     "missing_labels": 0.5,
     "backlog_rows": 10_000,
     "spool_share": 0.1,
@@ -216,6 +217,14 @@ ROADS = (
         "5m",
         "The rollout of {{ $labels.model }} does not move",
         "Its step began {{ $value | humanizeDuration }} ago; it waits for evidence, or somebody paused it.",
+    ),
+    Alert(
+        "PromotionWaits",
+        "warning",
+        f"time() - max {_MODEL} (modelyard_registry_promotion_waiting_since_seconds) > {LIMITS['approval_s']:g}",
+        "5m",
+        "A version of {{ $labels.model }} waits for somebody to approve it",
+        "It was asked for {{ $value | humanizeDuration }} ago, and what serves stays as it is until it is decided.",
     ),
     Alert(
         "CommandsAreNotDelivered",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from prometheus_client.parser import text_string_to_metric_families
-from registry_fakes import Platform
+from registry_fakes import Platform, evaluation, make_bundle, role
 
 LEARNED_UNTIL = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
@@ -67,6 +67,39 @@ def test_a_rollback_is_told_from_a_promotion(platform: Platform) -> None:
 
     assert list(promoted) == [("new",)]
     assert list(scraped(platform, "champion_since_seconds", model="m")) == [("rollback",)]
+
+
+def test_what_waits_for_approval_is_shown_since_it_was_asked_for_until_it_is_decided(platform: Platform) -> None:
+    platform.apply(rollout={"promote": "manual"})
+    assert scraped(platform, "promotion_waiting_since_seconds") == {}
+    asked = platform.clock.now().timestamp()
+    first = make_bundle()
+    platform.register(first, evaluation("test", **{role("candidate", first): 0.7}))
+    platform.clock.advance(3600)
+    second = make_bundle(weight="w2")
+    platform.register(second, evaluation("test", **{role("candidate", second): 0.8}))
+    both = scraped(platform, "promotion_waiting_since_seconds", model="m")
+
+    newest, oldest = platform.http.get("/v1/models/m/promotions").json()["items"]
+    assert newest["state"] == oldest["state"] == "pending"
+    platform.http.post(f"/v1/promotions/{newest['id']}/approve").raise_for_status()
+
+    assert both == {(): asked}
+    # The older one is still open, and old news.
+    assert scraped(platform, "promotion_waiting_since_seconds") == {}
+
+
+def test_a_newer_request_waits_on_when_an_older_one_is_rejected(platform: Platform) -> None:
+    platform.apply(rollout={"promote": "manual"})
+    first, second = make_bundle(), make_bundle(weight="w2")
+    platform.register(first, evaluation("test", **{role("candidate", first): 0.7}))
+    platform.clock.advance(3600)
+    platform.register(second, evaluation("test", **{role("candidate", second): 0.8}))
+
+    oldest = platform.http.get("/v1/models/m/promotions").json()["items"][-1]
+    platform.http.post(f"/v1/promotions/{oldest['id']}/reject").raise_for_status()
+
+    assert scraped(platform, "promotion_waiting_since_seconds") == {("m",): platform.clock.now().timestamp()}
 
 
 def test_every_decision_is_counted_from_zero(platform: Platform) -> None:

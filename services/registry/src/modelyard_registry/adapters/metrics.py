@@ -6,6 +6,7 @@ scrape stays true between two looks; a series is there only while its fact is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from prometheus_client import Counter, Gauge
 
 from modelyard_registry.domain.rollout import Rollout
 from modelyard_registry.usecases.ports import Reader
+from modelyard_registry.usecases.records import Promotion
 
 __all__ = ["BUNDLE_BYTES", "MIRROR_PENDING", "Standing"]
 
@@ -42,6 +44,11 @@ STEP_STARTED = Snapshot(
     "modelyard_registry_rollout_step_started_seconds", "When the live step began, Unix; none: no live step", ["model"]
 )
 ROLLOUTS = Snapshot("modelyard_registry_rollouts_count", "Rollouts that are not over", ["state"])
+WAITING_SINCE = Snapshot(
+    "modelyard_registry_promotion_waiting_since_seconds",
+    "When the oldest promotion that waits for approval was asked for, Unix; none: none waits",
+    ["model"],
+)
 ROUTING = Snapshot("modelyard_registry_routing_revision", "Revision of the routing table", ["model"])
 MIRROR_PENDING = Gauge("modelyard_registry_mirror_pending", "Models whose mirror in MLflow is behind")
 BUNDLE_BYTES = Counter("modelyard_registry_bundle_fetched_bytes", "Bundle bytes read from MLflow")
@@ -74,6 +81,7 @@ class Standing:
         self._reigns = {name: self._reign(reader, table) for name, table in living.items()}
         _show_routing(living)
         _show_rollouts(living, rollouts)
+        _show_waiting(living, reader.waiting_promotions())
         self._show_reigns()
 
     def _reign(self, reader: Reader, table: RoutingTable) -> _Reign:
@@ -109,3 +117,9 @@ def _show_rollouts(tables: dict[str, RoutingTable], rollouts: dict[str, Rollout]
     )
     states = [rollout.state for rollout in rollouts.values()]
     ROLLOUTS.show({(state,): states.count(state) for state in ("running", "paused")})
+
+
+def _show_waiting(tables: dict[str, RoutingTable], waiting: Sequence[Promotion]) -> None:
+    # Oldest first: of several the one that has waited longest is shown.
+    since = {one.model: one.created.timestamp() for one in reversed(waiting)}
+    WAITING_SINCE.show({(name,): at for name, at in since.items() if name in tables})

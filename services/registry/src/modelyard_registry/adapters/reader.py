@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any, cast
 
 from modelyard_contracts.registry_v1 import RoutingTable, WatchEvent
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from modelyard_registry.adapters.encoding import model_of, promotion_of, rollout_of, version_of
 from modelyard_registry.adapters.tables import (
@@ -128,6 +128,15 @@ class SqlReader:
         query = select(PromotionRow).where(PromotionRow.model == model)
         newest = query.order_by(PromotionRow.created.desc(), PromotionRow.id)
         return [promotion_of(row) for row in self._session.scalars(newest.offset(offset).limit(limit))]
+
+    def waiting_promotions(self) -> Sequence[Promotion]:
+        """Return those that nobody has decided, and that no decision about a later one has made old news."""
+        later = aliased(PromotionRow)
+        decided = exists().where(
+            later.model == PromotionRow.model, later.state != "pending", later.created > PromotionRow.created
+        )
+        query = select(PromotionRow).where(PromotionRow.state == "pending", ~decided).order_by(PromotionRow.created)
+        return [promotion_of(row) for row in self._session.scalars(query)]
 
     def routing(self, model: str) -> RoutingTable | None:
         """Return the routing table in force."""

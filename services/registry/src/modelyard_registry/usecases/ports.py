@@ -80,6 +80,9 @@ class Reader(Protocol):
     def promotions(self, model: str, *, offset: int = 0, limit: int = 100) -> Sequence[Promotion]:
         """Return promotions, newest first."""
 
+    def waiting_promotions(self) -> Sequence[Promotion]:
+        """Return promotions that wait for approval and were asked for after the model's last decision, oldest first."""
+
     def routing(self, model: str) -> RoutingTable | None:
         """Return the routing table in force."""
 
