@@ -32,8 +32,9 @@ test-fast: .venv/.ready ## Everything but the tests that start the whole platfor
 test-slow: .venv/.ready ## What takes longer: the demo's controls, and the whole of it while services are killed
 	$(BIN)/pytest -m "slow and not cluster"
 
+# The tests on a cluster come first: they name theirs to those that live with their services.
 test-cluster: .venv/.ready ## Images and charts for real: a container engine, a Kubernetes (KUBECONFIG's, else one made here)
-	$(BIN)/pytest -m cluster tests/cluster services tests
+	$(BIN)/pytest -m cluster tests/cluster services $(filter-out tests/cluster/,$(sort $(wildcard tests/*/)))
 
 test-member: .venv/.ready ## The tests of one member: make test-member MEMBER=libs/stats
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not acceptance" $(MEMBER)
