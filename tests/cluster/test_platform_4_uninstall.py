@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
-from modelyard_client import Modelyard
-from modelyard_common.errors import NotFound
 
 from tests.cluster.installation import Installation
-from tests.cluster.managed_model import MODEL, SEEN_S
+from tests.cluster.managed_model import MODEL, SEEN_S, columns, is_about_its_spec
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600, func_only=True)]
 
@@ -25,20 +24,22 @@ MADE_BY_ITS_USER = {
 }
 
 
-def test_a_deleted_model_leaves_the_registry_when_its_policy_says_so_and_stays_when_not(
-    platform: Installation, client: Modelyard
-) -> None:
-    spec = platform.get(f"mm/{MODEL}")["spec"] | {"deletionPolicy": "delete", "paused": True}
-    passing = {"apiVersion": "modelyard.dev/v1alpha1", "kind": "ManagedModel", "metadata": {"name": "passing"}}
-    platform.kubectl("apply", "--filename=-", stdin=json.dumps(passing | {"spec": spec}))
-    platform.eventually(lambda: _known(client, "passing"), timeout_s=SEEN_S)
-    finalizers = platform.get(f"mm/{MODEL}")["metadata"]["finalizers"]
+def test_a_deleted_model_comes_back_with_its_versions_unless_its_policy_says_otherwise(platform: Installation) -> None:
+    champion, found = columns(platform)["CHAMPION"], platform.get(f"mm/{MODEL}")
 
-    platform.kubectl("delete", "mm/passing", f"mm/{MODEL}", timeout_s=90)
+    # Paused: nothing is trained while it comes and goes.
+    _delete(platform)
+    _apply(platform, found["spec"] | {"paused": True})
+    platform.eventually(lambda: columns(platform)["READY"] == "True", timeout_s=SEEN_S)
+    retained = columns(platform)["CHAMPION"]
+    _apply(platform, found["spec"] | {"paused": True, "deletionPolicy": "delete"})
+    _delete(platform)
+    _apply(platform, found["spec"] | {"paused": True})
+    begun_anew = columns(platform)["CHAMPION"]
+    _delete(platform)
 
-    assert len(finalizers) == 1
-    assert not _known(client, "passing")
-    assert _known(client, MODEL)
+    assert len(found["metadata"]["finalizers"]) == 1
+    assert (retained, begun_anew) == (champion, "")
 
 
 def test_uninstall_leaves_nothing_behind(platform: Installation) -> None:
@@ -52,8 +53,12 @@ def test_uninstall_leaves_nothing_behind(platform: Installation) -> None:
     platform.eventually(lambda: left() == set(), timeout_s=90)
 
 
-def _known(client: Modelyard, model: str) -> bool:
-    try:
-        return not client.registry.model(model).deleted
-    except NotFound:
-        return False
+def _apply(platform: Installation, spec: dict[str, Any]) -> None:
+    document = {"apiVersion": "modelyard.dev/v1alpha1", "kind": "ManagedModel", "metadata": {"name": MODEL}}
+    platform.kubectl("apply", "--filename=-", stdin=json.dumps(document | {"spec": spec}))
+    platform.eventually(lambda: is_about_its_spec(platform), timeout_s=SEEN_S)
+
+
+def _delete(platform: Installation) -> None:
+    """Delete the model; kubectl returns when the finalizer is gone."""
+    platform.kubectl("delete", f"mm/{MODEL}", timeout_s=90)
