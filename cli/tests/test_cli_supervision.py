@@ -69,9 +69,10 @@ def test_prometheus_scrapes_every_service(platform: LivePlatform) -> None:
     def targets() -> dict[str, str]:
         with urlopen(f"{platform.layout.url('prometheus')}/api/v1/targets", timeout=10) as answer:
             active = json.load(answer)["data"]["activeTargets"]
-        return {target["labels"]["service"]: target["health"] for target in active}
+        return {target["labels"]["job"]: target["health"] for target in active}
 
-    wait_until(lambda: targets() == dict.fromkeys(SERVICES, "up"), "all targets are up")
+    jobs = [f"modelyard-{service}" for service in SERVICES]
+    wait_until(lambda: targets() == dict.fromkeys(jobs, "up"), "all targets are up")
 
 
 @pytest.mark.parametrize("detached", [("--detach",), ()], ids=["detached", "foreground"])
