@@ -43,6 +43,18 @@ def test_the_same_key_for_another_request_is_refused(yard: Any) -> None:
         yard.submit(ask(idempotency_key="k", request_digest="e"))
 
 
+def test_a_model_below_its_floor_is_trained_again_in_the_same_episode(yard: Any) -> None:
+    """Each command comes with labels that no run has seen; the same command twice is one run all the same."""
+    yard.models.put("m")
+    below = Trigger("performance", "critical severity", "ep-1")
+    first = yard.submit(Submission("m", below, idempotency_key="decision-1"))
+    again = yard.submit(Submission("m", below, idempotency_key="decision-1"))
+    second = yard.submit(Submission("m", below, idempotency_key="decision-2"))
+
+    assert again.run.id == first.run.id
+    assert second.run.id != first.run.id
+
+
 def test_an_episode_gets_one_run_under_whatever_key(yard: Any) -> None:
     yard.models.put("m", champion=CHAMPION)
     first = yard.submit(ask(trigger=Trigger("drift", "", "e1"), idempotency_key="a", until_label_seq=5))

@@ -58,7 +58,7 @@ class Submit:
     wake: Callable[[], None]
 
     def __call__(self, asked: Submission) -> Submitted:
-        """Return the run for a request; asked twice under one key, or for one episode, it is the same run.
+        """Return the run for a request; asked twice under one key, or for one episode of drift, it is the same run.
 
         Raises:
             NotFound: there is no such model.
@@ -136,7 +136,8 @@ def _claims(asked: Submission) -> tuple[Claim, ...]:
     claims = []
     if asked.idempotency_key:
         claims.append(Claim(f"key/{asked.idempotency_key}", asked.request_digest))
-    if asked.trigger.episode:
+    # A performance episode commands again with every window of new labels, which no run has seen.
+    if asked.trigger.episode and asked.trigger.kind == "drift":
         claims.append(Claim(f"episode/{asked.model}/{asked.trigger.episode}"))
     return tuple(claims)
 
