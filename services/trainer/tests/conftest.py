@@ -17,14 +17,17 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def yard(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
-    """Real services, and runs in this process; each test takes a model name of its own."""
+    """Real services, and runs in this process; each test takes a model name of its own.
+
+    They end with their module: what they show as metrics is in the registry that all services of a process share.
+    """
     with yard_of(tmp_path_factory.mktemp("yard"), mlflow_url) as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def supervised(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """Real services, and runs as processes that training starts."""
     with yard_of(tmp_path_factory.mktemp("supervised"), mlflow_url, supervised=True) as made:
