@@ -138,8 +138,11 @@ def platform(
         cluster.apply(*lent)
         cluster.kubectl("rollout", "status", f"-n={namespace}", "deployment/postgresql", "--timeout=50s")
         release = Installation(cluster, namespace, charts, values, tokens, scratch)
-        release.install()
-        yield release
+        try:
+            release.install()
+            yield release
+        finally:
+            release.let_go()
     for volume in lent:
         cluster.kubectl("delete", f"persistentvolume/{volume['metadata']['name']}")
 

@@ -60,6 +60,11 @@ class Installation:
         """Uninstall and wait until the pods are gone."""
         self._helm("uninstall", RELEASE, f"--namespace={self.namespace}", "--wait", f"--timeout={INSTALL_TIMEOUT}")
 
+    def let_go(self) -> None:
+        """Take the finalizers off the models that a failed test left: nobody would when the operator has gone."""
+        for name in self.kubectl("get", "mm", "--output=name").split():
+            self.kubectl("patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}')
+
     def helm(self, *arguments: str) -> str:
         """Run another command of Helm on the release's namespace."""
         return self._helm(*arguments, f"--namespace={self.namespace}")
