@@ -10,7 +10,7 @@ import base64
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,10 @@ class Installation:
 
     def let_go(self) -> None:
         """Take the finalizers off the models that a failed test left: nobody would when the operator has gone."""
-        for name in self.kubectl("get", "mm", "--output=name").split():
-            self.kubectl("patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}')
+        # Where the install failed the kind may not even be known.
+        with suppress(CommandError):
+            for name in self.kubectl("get", "mm", "--output=name").split():
+                self.kubectl("patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}')
 
     def helm(self, *arguments: str) -> str:
         """Run another command of Helm on the release's namespace."""
