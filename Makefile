@@ -29,7 +29,7 @@ test: test-fast ## The whole suite: units, conformance, real processes, one full
 test-fast: .venv/.ready ## Everything but the tests that start the whole platform
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not acceptance"
 
-test-slow: .venv/.ready ## What takes longer: the demo's controls, and the whole of it while services are killed
+test-slow: .venv/.ready ## What takes longer: the demo's controls, services killed at each stage, and all the while
 	$(BIN)/pytest -m "slow and not cluster"
 
 # The tests on a cluster come first: they name theirs to those that live with their services.

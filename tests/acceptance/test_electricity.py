@@ -87,6 +87,7 @@ def test_the_story_names_each_version_and_why(demo: Demo) -> None:
         assert f"version {version['version']}" in demo.story or version["digest"][7:19] in demo.story
 
 
+@pytest.mark.slow
 def test_with_the_retrain_command_switched_off_the_loop_does_not_close(tmp_path: Path) -> None:
     """The checks above can fail: they do when nothing learns."""
     off = run_demo("electricity", tmp_path, "--limit", "1000", timeout_s=300, MODELYARD_DRIFT_COMMANDS="off")

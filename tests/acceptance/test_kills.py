@@ -21,7 +21,7 @@ from modelyard_contracts.training_v1 import RunView
 from tests.acceptance.demo_runs import VICTORIA
 from tests.acceptance.kill_stage import Invariants, Kill, Outcome, lived_through
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(400)]
 SLICE = slice(12_424, 18_424)
 HISTORY_ROWS = 4_000
 POLICY: dict[str, Any] = {
