@@ -25,8 +25,11 @@ def platform(one_platform: LivePlatform) -> LivePlatform:
     return one_platform
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """A real registry and a real training service in this process: enough for what is wrong with input."""
+    """A real registry and a real training service in this process: enough for what is wrong with input.
+
+    They end with their module: what they show as metrics is in the registry that all services of a process share.
+    """
     with small_services(tmp_path_factory.mktemp("services")) as served:
         yield served
