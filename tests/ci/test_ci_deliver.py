@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +17,7 @@ import yaml
 from tests.argocd.argo import Checkout as ArgoCheckout
 from tests.argocd.test_argocd_rendering import rendered as as_argo_cd_renders
 from tests.ci.pipelines import ROOT
+from tests.servers import Quiet, listening
 from tools.ci import deliver
 from tools.ci.deliver import Settings, bump, promote
 from tools.ci.git import GitError
@@ -84,33 +83,19 @@ def gitlab() -> Iterator[GitLab]:
 
 @contextmanager
 def serving(gitlab: GitLab) -> Iterator[GitLab]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def _any(self) -> None:
             raw = self.rfile.read(int(self.headers.get("content-length") or 0))
             status, answer = gitlab.answer(
                 self.command, self.path, json.loads(raw or b"{}"), self.headers.get("PRIVATE-TOKEN")
             )
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.reply(status, json.dumps(answer).encode())
 
         do_GET = do_POST = do_PUT = _any
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    gitlab.url = f"http://127.0.0.1:{server.server_port}/api/v4"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        gitlab.url = f"{url}/api/v4"
         yield gitlab
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture

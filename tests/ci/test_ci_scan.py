@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from tests.ci.pipelines import ROOT
+from tests.servers import Quiet, listening
 
 
 @dataclass
@@ -30,32 +29,17 @@ class Database:
 def osv(known: dict[str, str]) -> Iterator[Database]:
     database = Database(known)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             query = json.loads(self.rfile.read(int(self.headers["content-length"])))
             name = query["package"]["name"]
             database.asked[name] = query["version"]
             answer = {"vulns": [vulnerability(name, database.known[name])]} if name in database.known else {}
-            body = json.dumps(answer).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.reply(200, json.dumps(answer).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    database.url = f"http://127.0.0.1:{server.server_port}/v1/query"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        database.url = f"{url}/v1/query"
         yield database
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def vulnerability(name: str, fixed: str) -> dict[str, object]:
