@@ -23,7 +23,7 @@ demo: .venv/.ready ## The same, finite; the last line of standard output is one 
 ##@ Test
 .PHONY: test test-fast test-slow test-cluster test-member test-charts test-whole
 # What starts the whole platform has both cores for itself; everything else shares them.
-test: test-fast ## The whole suite: units, conformance, real processes, one full demo (under 15 minutes)
+test: test-fast ## The whole suite: units, conformance, real processes, one full demo
 	$(BIN)/pytest -m "acceptance and not slow and not cluster"
 
 test-fast: .venv/.ready ## Everything but the tests that start the whole platform
