@@ -1,7 +1,7 @@
 """What somebody is told, and what is computed ahead for it.
 
 An alert is worth one line here and one page under docs/runbooks. ``critical`` wakes somebody: users notice, or will
-within the hour. ``warning`` is for the day. Numbers that an installation may see otherwise stand in ``LIMITS``.
+within the hour. ``warning`` is for the day. Numbers that an installation may see otherwise stand in ``limits``.
 """
 
 from __future__ import annotations
@@ -11,27 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tools.observability import slo
+from tools.observability.limits import DAY_S, LIMITS
 from tools.observability.slo import BURNS, Objectives, burn_alert_name, burn_expr
 
-__all__ = ["ALERTS", "LIMITS", "NO_PROBES", "RUNBOOKS", "Alert", "documents"]
+__all__ = ["ALERTS", "NO_PROBES", "RUNBOOKS", "Alert", "documents"]
 
 RUNBOOKS = "https://gitlab.example.com/modelyard/modelyard/-/blob/main/docs/runbooks"
-DAY_S = 86_400
-
-LIMITS: Mapping[str, float] = {
-    "stale_days": 30,
-    "overdue_s": 900,
-    "queue_wait_s": 1800,
-    "refused_in_a_week": 3,
-    "held_s": 6 * 3600,
-    "approval_s": DAY_S,
-    "missing_labels": 0.5,
-    "backlog_rows": 10_000,
-    "spool_share": 0.1,
-    "routing_age_s": 120,
-}
-"""Beyond these somebody is told; the age of a model is in event time."""
-
 _MODEL = "by (namespace, model)"
 NO_PROBES = 'route!~".*/ready|/health.*"'
 """A service that says that it is not ready does what it is asked to do."""
@@ -184,7 +169,8 @@ ROADS = (
     Alert(
         "TrainingFails",
         "warning",
-        f'sum {_MODEL} (increase(modelyard_training_runs_ended_total{{state=~"failed|timed_out"}}[1d])) > 1.5\n'
+        f'sum {_MODEL} (increase(modelyard_training_runs_ended_total{{state=~"failed|timed_out"}}[1d])) '
+        f"> {LIMITS['failed_in_a_day'] - 0.5:g}\n"
         f"unless on (namespace, model) sum {_MODEL} "
         '(increase(modelyard_training_runs_ended_total{state="succeeded"}[1d])) > 0.5',
         "5m",
@@ -278,7 +264,8 @@ SERVICES = (
         "ServiceFails",
         "warning",
         f'sum by (namespace, job) (rate(modelyard_http_requests_total{{{_OTHERS}, status=~"5.."}}[10m]))\n'
-        f"/ sum by (namespace, job) (rate(modelyard_http_requests_total{{{_OTHERS}}}[10m])) > 0.05",
+        f"/ sum by (namespace, job) (rate(modelyard_http_requests_total{{{_OTHERS}}}[10m])) "
+        f"> {LIMITS['failing_share']:g}",
         "10m",
         "{{ $labels.job }} fails",
         "{{ $value | humanizePercentage }} of its requests end in an error of its own.",
@@ -286,7 +273,7 @@ SERVICES = (
     Alert(
         "TaskFails",
         "warning",
-        "sum by (namespace, job, task) (increase(modelyard_task_failures_total[15m])) > 3",
+        f"sum by (namespace, job, task) (increase(modelyard_task_failures_total[15m])) > {LIMITS['task_failures']:g}",
         "5m",
         "The task {{ $labels.task }} of {{ $labels.job }} fails again and again",
         "It raised {{ printf `%.0f` $value }} times within a quarter of an hour, and is run again each time.",
@@ -320,7 +307,7 @@ SERVICES = (
     Alert(
         "OperatorCannotReconcile",
         "warning",
-        "sum by (namespace) (increase(modelyard_operator_object_failures_total[15m])) > 3",
+        f"sum by (namespace) (increase(modelyard_operator_object_failures_total[15m])) > {LIMITS['object_failures']:g}",
         "15m",
         "The operator cannot bring on some ManagedModel objects",
         "{{ printf `%.0f` $value }} attempts failed within a quarter of an hour.",
