@@ -51,6 +51,7 @@ _HEADERS = {
     b"accept": "accept",
     b"modelyard-event-time": "event_time",
     b"modelyard-routing-key": "routing_key",
+    b"modelyard-log": "log",
     b"modelyard-timeout-ms": "timeout_ms",
     b"content-encoding": "encoding",
     b"inference-header-content-length": "json_length",
@@ -149,6 +150,7 @@ class HotPath:
         error_body: Callable[[ModelyardError], ErrorBody],
     ) -> None:
         heads = _heads(scope["headers"])
+        heads.principal = scope["modelyard.principal"]
         status, extra = 200, []
         try:
             body = await read_body(receive)
