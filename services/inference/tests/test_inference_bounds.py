@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any, cast
 
+from modelyard_common.auth.principals import ANONYMOUS
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import NotFound
 from modelyard_common.raw import RawRequest
@@ -33,7 +34,7 @@ async def call(hot: HotPath) -> int:
         await asyncio.Event().wait()
         raise AssertionError("nothing more is sent")
 
-    return (await hot.infer(RawRequest("/v2/models/power/infer", {}, BODY, receive))).status
+    return (await hot.infer(RawRequest("/v2/models/power/infer", ANONYMOUS, {}, BODY, receive))).status
 
 
 def test_requests_refused_beyond_the_bound_leave_no_trace() -> None:

@@ -19,6 +19,7 @@ from prometheus_client import Counter
 
 from modelyard_common import context, metrics, tracing
 from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
@@ -135,11 +136,11 @@ class Edge:
     async def _ask(self, route: RawRoute, scope: Scope, headers: Headers, receive: Receive) -> RawAnswer | None:
         """Return a raw route's answer, or its error; None when the caller has gone."""
         try:
-            self._admit(scope, headers)
+            principal = self._admit(scope, headers)
             body = await read_body(_BoundedBody(receive, self._max_body_bytes))
             if body is None:
                 return None
-            return await route.answer(RawRequest(scope["path"], headers, body, receive))
+            return await route.answer(RawRequest(scope["path"], principal, headers, body, receive))
         except ModelyardError as exc:
             return self._error(scope["path"], exc)
         except Exception as exc:
@@ -179,16 +180,17 @@ class Edge:
             self._in_flight -= 1
             self._count(scope, _template(scope), answer.status, time.perf_counter() - started, span)
 
-    def _admit(self, scope: Scope, headers: Headers) -> None:
+    def _admit(self, scope: Scope, headers: Headers) -> Principal:
         path: str = scope["path"]
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise TooLarge(f"the body has {int(length)} bytes; at most {self._max_body_bytes} are taken")
         if _is_open(path):
-            return
+            return ANONYMOUS
         principal = self._authenticator.authenticate(_text(headers, b"authorization"))
         scope["modelyard.principal"] = principal
         context.principal_name.set(principal.name)
+        return principal
 
     @staticmethod
     def _trace(scope: Scope, headers: Headers) -> tracing.Span | None:

@@ -16,11 +16,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from modelyard_common.capacity import CPU_LIMIT, MEMORY_LIMIT
+
 __all__ = [
+    "CPU_LIMIT",
     "GRPC_REQUESTS",
     "GRPC_SECONDS",
     "IN_FLIGHT",
     "LATENCY_BUCKETS_S",
+    "MEMORY_LIMIT",
     "REQUESTS",
     "REQUEST_SECONDS",
     "QuickHistogram",

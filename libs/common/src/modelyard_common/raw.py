@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from modelyard_common.auth.principals import Principal
+
 __all__ = ["RawAnswer", "RawRequest", "RawRoute", "read_body"]
 
 _Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -19,11 +21,13 @@ class RawRequest(NamedTuple):
     """A request that was read whole, within the bound of a body.
 
     Attributes:
+        principal: who asks.
         headers: by their names in lower case; of several with one name the last.
         receive: what may still be heard of the caller.
     """
 
     path: str
+    principal: Principal
     headers: Mapping[bytes, bytes]
     body: bytes
     receive: _Receive

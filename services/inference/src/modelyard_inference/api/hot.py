@@ -53,6 +53,7 @@ _HEADERS = {
     b"accept-encoding": "accept_encoding",
     b"modelyard-event-time": "event_time",
     b"modelyard-routing-key": "routing_key",
+    b"modelyard-log": "log",
     b"modelyard-timeout-ms": "timeout_ms",
     b"content-encoding": "encoding",
     b"inference-header-content-length": "json_length",
@@ -150,6 +151,7 @@ class HotPath:
     ) -> RawAnswer:
         try:
             heads = _heads(request.headers)
+            heads.principal = request.principal
             target = target_of(request.path)
             assert target is not None  # noqa: S101  # the route has matched
             with self._front.places:

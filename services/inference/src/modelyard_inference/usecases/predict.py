@@ -82,6 +82,8 @@ class Predict:
         ask = Ask(query, serving, self.new_id(), traceparent)
         if query.version is not None:
             return await self._named(ask, serving.version(query.version))
+        if not query.logged:
+            return await self._answer(ask, serving.champion, "champion")
         candidate, guard = serving.candidate, serving.guard
         if candidate is None or guard is None or guard.tripped:
             return await self._answer(ask, serving.champion, "champion")
@@ -166,7 +168,7 @@ class Predict:
         logged: bool = True,
     ) -> Answer:
         took_s = self.clock.monotonic() - started
-        if logged:
+        if logged and ask.query.logged:
             self.sink.append(answer_records(ask, loaded, role, values, answers, took_s))
         version = loaded.version
         self.observer.answered(ask.query.model, version.number, role, ask.query.rows.count, took_s)
