@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, Problem
+from starlette.requests import ClientDisconnect
 
 from modelyard_common import context, metrics, tracing
 from modelyard_common.auth.guards import Authenticator
@@ -41,6 +42,8 @@ _OTHER = "_OTHER"
 """What OpenTelemetry calls any other method."""
 _MOST_PATH, _MOST_METHOD, _MOST_STATE = 1024, 32, 512
 """Characters of what callers send that are written down or passed on."""
+_GONE = 499
+"""What nginx calls it when the caller hangs up before the answer: it is in the metrics only, nobody reads it."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -108,6 +111,8 @@ class Edge:
             await (raw.app if raw else self._app)(scope, bounded, answer)
         except ModelyardError as exc:
             await answer.problem(exc)
+        except ClientDisconnect:
+            answer.status = _GONE
         except Exception as exc:
             _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})
             await answer.problem(ModelyardError("something went wrong here; the log has it under this request id"))
