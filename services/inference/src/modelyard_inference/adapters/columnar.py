@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import msgspec
@@ -27,6 +29,8 @@ _READ: Mapping[TableFormat, int] = {
 _MOST_ANSWER_BYTES = 512 * 1024**2
 """More than any table that is taken becomes; a process that says more has lost its way."""
 _WRITE_S = 10.0
+_ATTEMPTS = 2
+"""The first process may have died of something else than the body, such as a machine that was out of memory."""
 
 
 class ColumnarProcess:
@@ -70,29 +74,39 @@ class ColumnarProcess:
             cast(BinaryIO, self._process.stdout).close()
 
     def _asked(self, what: int, body: bytes, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
         with self._turn:
-            process = self._running()
-            late = threading.Event()
-
-            def end() -> None:
-                late.set()
-                process.kill()
-
-            watchdog = threading.Timer(timeout_s, end)
-            watchdog.start()
-            try:
-                status, content = self._exchange(process, what, body)
-            except (OSError, EOFError) as exc:
-                code = process.wait()
-                _log.warning("columnar.process_ended", code=code, late=late.is_set())
-                if late.is_set():
-                    raise Late("the body was not read within the deadline") from exc
-                raise invalid("body", "cannot be read, or is too large once unpacked") from exc
-            finally:
-                watchdog.cancel()
+            for _ in range(_ATTEMPTS):
+                with suppress(EOFError):
+                    status, content = self._exchange_within(what, body, deadline)
+                    break
+            else:
+                raise invalid("body", "cannot be read, or is too large once unpacked")
         if status == frames.OK:
             return content
         raise _error(status, content.decode())
+
+    def _exchange_within(self, what: int, body: bytes, deadline: float) -> tuple[int, bytes]:
+        """Return what the process answers. Raise Late, or EOFError when it died of something else than the deadline."""
+        process = self._running()
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        watchdog = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+        watchdog.start()
+        try:
+            return self._exchange(process, what, body)
+        except (OSError, EOFError) as exc:
+            code = process.wait()
+            _log.warning("columnar.process_ended", code=code, late=late.is_set())
+            if late.is_set():
+                raise Late("the body was not read within the deadline") from exc
+            raise EOFError from exc
+        finally:
+            watchdog.cancel()
 
     def _exchange(self, process: subprocess.Popen[bytes], what: int, body: bytes) -> tuple[int, bytes]:
         source, sink = cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin)
