@@ -14,9 +14,12 @@ from tools.observability import slo
 from tools.observability.limits import DAY_S, LIMITS
 from tools.observability.slo import BURNS, Objectives, burn_alert_name, burn_expr
 
-__all__ = ["ALERTS", "NO_PROBES", "RUNBOOKS", "Alert", "documents"]
+__all__ = ["ALERTS", "NO_PROBES", "RUNBOOKS", "RUNBOOK_BASE", "Alert", "documents"]
 
-RUNBOOKS = "https://gitlab.example.com/modelyard/modelyard/-/blob/main/docs/runbooks"
+RUNBOOKS = "docs/runbooks"
+"""Where the pages are in the repository: what a link says until somebody says under which address people find them."""
+RUNBOOK_BASE = f"{{{{ with $externalLabels.runbooks }}}}{{{{ . }}}}{{{{ else }}}}{RUNBOOKS}{{{{ end }}}}"
+"""That address: an external label of Prometheus, which compose sets; the chart replaces all of this by its value."""
 _MODEL = "by (namespace, model)"
 NO_PROBES = 'route!~".*/ready|/health.*"'
 """A service that says that it is not ready does what it is asked to do."""
@@ -28,6 +31,7 @@ _NEEDED = ("inference", "registry", "training", "drift")
 _ANY = f'up{{job=~"modelyard-({"|".join(_NEEDED)})"}}'
 _LEADS = "modelyard_operator_leader"
 _CHAMPION = f"max {_MODEL} (modelyard_registry_champion_number)"
+_UNTIL = f"max {_MODEL} (modelyard_registry_champion_data_until_seconds)"
 _SERVERS = (
     f"(count by (namespace) ({_SERVED_BY} == 1) or count by (namespace) ({_SERVED_BY}) "
     "or group by (namespace) (modelyard_registry_champion_number))"
@@ -59,8 +63,9 @@ RECORDED: tuple[tuple[str, str], ...] = (
     ),
     (
         "model:data_age:seconds",
-        f"max {_MODEL} (modelyard_drift_watermark_seconds)\n"
-        f"- on (namespace, model) max {_MODEL} (modelyard_registry_champion_data_until_seconds)",
+        f"max {_MODEL} (modelyard_drift_watermark_seconds)\n- on (namespace, model) {_UNTIL}\n"
+        # Data without event time, and models that were trained elsewhere: nobody knows more than since when it answers.
+        f"or time() - max {_MODEL} (modelyard_registry_champion_since_seconds) unless on (namespace, model) {_UNTIL}",
     ),
     (
         "model:labels_late:ratio_delta1d",
@@ -99,7 +104,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook_url": f"{RUNBOOKS}/{self.name}.md",
+                "runbook_url": f"{RUNBOOK_BASE}/{self.name}.md",
             },
         }
 
@@ -127,7 +132,8 @@ MODELS = (
         f"model:data_age:seconds > {LIMITS['stale_days']:g} * {DAY_S}",
         "1h",
         "{{ $labels.model }} learned from old data",
-        "Its champion has seen nothing of the last {{ $value | humanizeDuration }} of event time.",
+        "Its champion has learned nothing of the last {{ $value | humanizeDuration }}: of event time, "
+        "or where its data have none, since it is champion.",
     ),
     Alert(
         "ChampionNotServedEverywhere",

@@ -230,7 +230,8 @@ def _log() -> list[Any]:
         ),
         trend(
             "Age of the champion's data",
-            "Event time since the newest row that the champion learned from.",
+            "Event time since the newest row that the champion learned from; where its data have no time, the time "
+            "since it is champion.",
             Query(f"max by (model) (model:data_age:seconds{{{MODEL}}})", "{{model}}"),
             unit="s",
             bad=above(STALE_S),
