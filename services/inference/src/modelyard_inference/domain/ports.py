@@ -12,10 +12,23 @@ from modelyard_inference.domain.records import PredictionRecord
 from modelyard_inference.domain.requests import Role, Rows
 from modelyard_inference.domain.routing import Routing
 
-__all__ = ["Bundles", "Lane", "Observer", "PayloadSink", "Reports", "Shelf", "TableFormat", "Tables", "VersionOutcome"]
+__all__ = [
+    "Bundles",
+    "Lane",
+    "Observer",
+    "PayloadSink",
+    "Reports",
+    "Shelf",
+    "Stage",
+    "TableFormat",
+    "Tables",
+    "VersionOutcome",
+]
 
 T = TypeVar("T")
 
+Stage = Literal["parse", "queue", "predict", "encode"]
+"""Of a request: its bytes become rows; it waits for its turn; the model runs; the answer becomes bytes."""
 VersionOutcome = Literal["serving", "refused", "tripped"]
 
 
@@ -80,6 +93,12 @@ class Observer(Protocol):
 
     def answered(self, model: str, version: int, role: Role, rows: int, took_s: float) -> None:
         """Count an answer."""
+
+    def batch(self, model: str, requests: int, rows: int) -> None:
+        """Count what ran together."""
+
+    def stage(self, model: str, stage: Stage, took_s: float) -> None:
+        """Count how long one request spent in a stage."""
 
     def failed(self, model: str, version: int, role: Role, reason: str) -> None:
         """Count a version's failure; reason: ``late``, ``refused``, ``failed`` or ``overloaded``."""
