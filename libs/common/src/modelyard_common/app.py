@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from starlette.exceptions import HTTPException
 from modelyard_common import context, metrics
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import TokenFile
+from modelyard_common.connections import TICK_S, BoundedProtocol, ConnectionBounds, tick
 from modelyard_common.edge import Edge, ErrorBody, problem_bytes
 from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
 from modelyard_common.health import Health
@@ -156,6 +158,7 @@ class _DrainingServer(uvicorn.Server):
     """Turns the first signal into a drain: unready first, shut down after ``drain_s``."""
 
     def __init__(self, app: FastAPI, settings: ServiceSettings) -> None:
+        bounds = ConnectionBounds(settings.request_patience_s, settings.max_connections)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -164,6 +167,8 @@ class _DrainingServer(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, int(settings.grace_s)),
                 timeout_keep_alive=75,
                 server_header=False,
+                # A class is what uvicorn asks for; it calls it, and no more.
+                http=partial(BoundedProtocol, bounds=bounds),  # type: ignore[arg-type]
                 # It is a layer around every request, for an address and a scheme that nothing here reads.
                 proxy_headers=False,
                 lifespan="on",
@@ -173,6 +178,12 @@ class _DrainingServer(uvicorn.Server):
         self._drain_s = settings.drain_s
         self._companions: Sequence[Companion] = app.state.companions
         self._ending: list[asyncio.Task[None]] = []
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections; uvicorn calls this ten times a second."""
+        if counter % round(TICK_S * 10) == 0:
+            tick(self.server_state.connections)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, Problem
 from prometheus_client import Counter
+from starlette.requests import ClientDisconnect
 
 from modelyard_common import context, metrics, tracing
 from modelyard_common.auth.guards import Authenticator
@@ -173,6 +174,8 @@ class Edge:
             await app(scope, bounded, answer)
         except ModelyardError as exc:
             await answer.problem(exc)
+        except ClientDisconnect:
+            answer.status = _GONE
         except Exception as exc:
             _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})
             await answer.problem(_our_fault())

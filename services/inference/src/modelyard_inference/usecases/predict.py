@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Invalid, ModelyardError, Overloaded
+from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.tracing import Value, recorded, span
 
@@ -145,6 +145,9 @@ class Predict:
             raise
         except (Late, Overloaded) as exc:
             self._failed(ask, loaded, role, "late" if isinstance(exc, Late) else "overloaded")
+            raise
+        except Unavailable:
+            self._failed(ask, loaded, role, "away")
             raise
         except Exception as exc:
             # Not the exception itself: its message may hold what somebody sent.
