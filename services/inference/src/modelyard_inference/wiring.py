@@ -38,6 +38,7 @@ from modelyard_inference.api.openapi import typed_openapi
 from modelyard_inference.api.services import InferenceServices, SpoolView
 from modelyard_inference.domain.ports import Runtimes
 from modelyard_inference.settings import InferenceSettings, environment_beside
+from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.predict import Predict
@@ -126,15 +127,15 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     )
     predict = Predict(
         served=served,
-        sink=spool,
         shadow=shadow,
         judge=judge,
         observer=observer,
         clock=clock,
         new_id=_ids(),
-        lane=lane,
-        candidate_lane=candidate_lane,
-        inline_rows=settings.inline_rows,
+        champions=Batching(lane=lane, sink=spool, observer=observer, clock=clock, limits=_limits(settings)),
+        candidates=Batching(
+            lane=candidate_lane, sink=spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
+        ),
         candidate_share=settings.candidate_share,
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
@@ -239,6 +240,15 @@ def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtim
 
 def _bounds(settings: InferenceSettings) -> Bounds:
     return Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
+
+
+def _limits(settings: InferenceSettings) -> Limits:
+    return Limits(
+        rows=settings.batch_rows,
+        waiting=settings.max_concurrent,
+        runs=settings.model_runs,
+        inline_rows=settings.inline_rows,
+    )
 
 
 def _grpc_server(
