@@ -26,7 +26,9 @@ from tests.chart.rendering import (
     section,
     umbrella,
 )
+from tools.observability.alerts import RUNBOOK_BASE, RUNBOOKS
 
+ROOT = Path(__file__).parents[2]
 PROFILES = ("small", "ha", "ci")
 MATRIX = [pytest.param(p, f, id=f"{p}-{f}") for p in PROFILES for f in FEATURES]
 # Kinds that are not Kubernetes' own; the tests below look at each of them.
@@ -200,6 +202,23 @@ def test_the_chart_ships_the_platforms_own_rules_and_dashboards(helm: Helm) -> N
     assert boards == {file.name: file.read_text() for file in files.glob("dashboards/*.json")}
     assert rules
     assert boards
+
+
+@pytest.mark.parametrize("base", ["https://git.example.com/ml/modelyard/-/blob/main/docs/runbooks", ""])
+def test_every_alert_leads_to_its_page_where_the_installation_keeps_them(helm: Helm, base: str) -> None:
+    documents = helm.render("observability", {"rules": {"runbookBaseUrl": base}})
+
+    rules = [
+        rule
+        for one in of_kind(documents, "PrometheusRule")
+        for group in one["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    links = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in rules}
+    assert len(links) > 20
+    assert links == {name: f"{base or RUNBOOK_BASE}/{name}.md" for name in links}
+    assert [name for name in links if not (ROOT / RUNBOOKS / f"{name}.md").is_file()] == []
 
 
 def test_two_releases_in_one_namespace_share_no_name(helm: Helm) -> None:

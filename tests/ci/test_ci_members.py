@@ -51,7 +51,7 @@ def changes(job: str) -> set[str]:
 
 def test_the_graph_of_the_workspace_is_that_of_the_lock() -> None:
     assert set(members()) == set(locked())
-    assert len(members()) == 12
+    assert len(members()) == 13
 
 
 @pytest.mark.parametrize("image", list(IMAGES))

@@ -144,9 +144,10 @@ def test_same_sources_give_the_same_layers(
     assert layers[0] == layers[1]
 
 
-def test_the_same_image_runs_under_podman(engine: Engine, built: Build, tmp_path: Path) -> None:
-    image = built("registry")
-    archive = tmp_path / "registry.tar"
+@pytest.mark.parametrize("package", SERVING)
+def test_the_same_image_runs_under_podman(engine: Engine, built: Build, tmp_path: Path, package: str) -> None:
+    image = built(package)
+    archive = tmp_path / "image.tar"
     engine.run("save", "--output", str(archive), image.tag)
     secrets = tmp_path / "secrets"
     secrets.mkdir()

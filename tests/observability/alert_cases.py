@@ -11,6 +11,9 @@ __all__ = ["CASES"]
 
 EPISODES = f"modelyard_drift_open_episodes_count{{{NM}"
 EDGE = 'namespace="n",job="modelyard-inference",route="/v2/models/{model}/infer",method="POST",service="inference"'
+UNTIL = "modelyard_registry_champion_data_until_seconds"
+SINCE = "modelyard_registry_champion_since_seconds"
+OTHER = 'namespace="n",model="other"'
 SECONDS = "modelyard_http_request_seconds"
 GRPC = 'namespace="n",job="modelyard-inference",service="inference"'
 CALLS = "modelyard_grpc"
@@ -102,13 +105,53 @@ MODELS = (
         "ModelIsStale",
         {
             f"modelyard_drift_watermark_seconds{{{NM}}}": "3600000x70",
-            f"modelyard_registry_champion_data_until_seconds{{{NM}}}": "1000000x70",
+            f"{UNTIL}{{{NM}}}": "1000000x70",
+            # How long ago by the clock it became champion is not asked where its data have times.
+            f"{SINCE}{{{NM}}}": "0x70",
+            f"modelyard_drift_watermark_seconds{{{OTHER}}}": "3600000x70",
+            f"{UNTIL}{{{OTHER}}}": "3500000x70",
         },
         "61m",
         MODEL,
         "m learned from old data",
-        "Its champion has seen nothing of the last 30d 2h 13m 20s of event time.",
-        calm=({f"modelyard_registry_champion_data_until_seconds{{{NM}}}": "1100000x70"},),
+        "Its champion has learned nothing of the last 30d 2h 13m 20s: of event time, or where its data have none, "
+        "since it is champion.",
+        calm=(
+            {f"{UNTIL}{{{NM}}}": "1100000x70"},
+            # Thirty days, and not more.
+            {f"{UNTIL}{{{NM}}}": "1008000x70"},
+            # It is asked about times before those that it learned from.
+            {f"{UNTIL}{{{NM}}}": "9000000x70"},
+            # Another champion came within the hour.
+            {f"{UNTIL}{{{NM}}}": "1000000x50 3500000x20"},
+            # Nobody has asked it yet; and there is no champion any more.
+            {f"modelyard_drift_watermark_seconds{{{NM}}}": "_x70"},
+            {f"{UNTIL}{{{NM}}}": "1000000x50 stale", f"{SINCE}{{{NM}}}": "0x50 stale"},
+        ),
+    ),
+    Case(
+        "ModelIsStale",
+        {
+            # Two replicas of the registry, and data without times: nothing but the clock can tell.
+            f'{SINCE}{{{NM},kind="new",instance="a"}}': "-2600000x70",
+            f'{SINCE}{{{NM},kind="new",instance="b"}}': "-2600000x70",
+            f"modelyard_drift_watermark_seconds{{{NM}}}": "100x70",
+            f'{SINCE}{{{OTHER},kind="new"}}': "-2000000x70",
+        },
+        "61m",
+        MODEL,
+        "m learned from old data",
+        "Its champion has learned nothing of the last 30d 3h 14m 20s: of event time, or where its data have none, "
+        "since it is champion.",
+        calm=(
+            # Another champion; and one whose data have times.
+            {
+                f'{SINCE}{{{NM},kind="new",instance="a"}}': "-2600000x40 2400x30",
+                f'{SINCE}{{{NM},kind="new",instance="b"}}': "-2600000x40 2400x30",
+            },
+            {f"{UNTIL}{{{NM}}}": "0x70"},
+        ),
+        way="no-event-time",
     ),
     Case(
         "ChampionNotServedEverywhere",

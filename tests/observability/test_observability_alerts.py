@@ -15,7 +15,7 @@ import yaml
 from tests.observability.alert_case import Case
 from tests.observability.alert_cases import CASES
 from tests.observability.expressions import alerts, rules, selectors
-from tools.observability.alerts import RUNBOOKS
+from tools.observability.alerts import RUNBOOK_BASE, RUNBOOKS
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/runbooks"
@@ -34,12 +34,16 @@ def rules_of(alert: str) -> dict[str, Any]:
     return {"groups": [{"name": "recording", "rules": recording}, {"name": "alerts", "rules": own}]}
 
 
-def judged(promtool: str, folder: Path, case: Case, series: Mapping[str, str], *, fires: bool) -> str:
-    """Return what promtool complains of: nothing, when the alert does what is expected of it."""
+def judged(promtool: str, folder: Path, case: Case, series: Mapping[str, str], *, fires: bool, base: str = "") -> str:
+    """Return what promtool complains of: nothing, when the alert does what is expected of it.
+
+    Args:
+        base: the address of the pages, where Prometheus was told one.
+    """
     said = {
         "summary": case.summary,
         "description": case.description,
-        "runbook_url": f"{RUNBOOKS}/{case.alert}.md",
+        "runbook_url": f"{base or RUNBOOKS}/{case.alert}.md",
     }
     expected = {"exp_labels": {**case.labels, **case.extra, "severity": case.severity}, "exp_annotations": said}
     subset = folder / "rules.yaml"
@@ -50,6 +54,7 @@ def judged(promtool: str, folder: Path, case: Case, series: Mapping[str, str], *
         "tests": [
             {
                 "interval": "1m",
+                "external_labels": {"runbooks": base} if base else {},
                 "input_series": [{"series": name, "values": values} for name, values in series.items()],
                 "alert_rule_test": [
                     {"eval_time": case.at, "alertname": case.alert, "exp_alerts": [expected] if fires else []}
@@ -77,6 +82,13 @@ def test_an_alert_stays_calm_when_there_is_nothing_to_do(promtool: str, tmp_path
         assert judged(promtool, tmp_path, case, {**case.series, **change}, fires=False) == "", change
 
 
+def test_a_link_leads_where_the_installation_keeps_its_pages(promtool: str, tmp_path: Path) -> None:
+    case = CASES[-1]
+    base = "https://wiki.example.com/runbooks"
+
+    assert judged(promtool, tmp_path, case, case.series, fires=True, base=base) == ""
+
+
 def test_a_case_that_expects_the_wrong_thing_fails(promtool: str, tmp_path: Path) -> None:
     """Promtool is asked for real: an alert that should fire and does not is a complaint, and the other way round."""
     case = CASES[-1]
@@ -100,7 +112,7 @@ def test_an_alert_has_a_severity_and_a_page_of_its_name(name: str) -> None:
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert notes["summary"]
         assert notes["description"].endswith(".")
-        assert notes["runbook_url"] == f"{RUNBOOKS}/{name}.md"
+        assert notes["runbook_url"] == f"{RUNBOOK_BASE}/{name}.md"
         text = (PAGES / f"{name}.md").read_text()
         assert text.splitlines()[0] == f"# {name}"
         assert re.findall(r"^## (.+)$", text, flags=re.MULTILINE) == [

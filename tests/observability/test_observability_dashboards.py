@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from typing import Any
 
 import pytest
 
-from tests.observability.expressions import dashboards, panel_expressions, panels
+from tests.observability.expressions import alerts, dashboards, panel_expressions, panels
+from tools.observability.limits import Thresholds
+from tools.observability.panels import Query, Unjudged, trend
 from tools.observability.units import written
 
 PANELS = {f"{name}/{panel['title']}": panel for name, panel in panels()}
@@ -87,10 +90,72 @@ def test_a_panel_says_what_it_shows_in_which_unit_and_when_it_is_bad(place: str)
     assert re.fullmatch(r"[A-Z].*\.", panel["description"]), "a description is a sentence"
     assert written(1.0, defaults["unit"])
     assert defaults["thresholds"]["steps"][0]["value"] is None
+    assert judged(panel) != (" No threshold: " in panel["description"]), "thresholds, or why there can be none"
     assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    if panel["type"] in ("stat", "status-history"):
-        assert defaults["thresholds"]["steps"]
-        assert panel["type"] == "status-history" or panel["options"]["colorMode"] == "background"
+    if panel["type"] == "stat":
+        assert panel["options"]["colorMode"] == "background"
+
+
+def judged(panel: dict[str, Any]) -> bool:
+    """Return whether a panel says by itself from where on something is bad; lines must draw it."""
+    defaults = panel["fieldConfig"]["defaults"]
+    if panel["type"] == "table":
+        looks = [{one["id"] for one in column["properties"]} for column in panel["fieldConfig"]["overrides"]]
+        return any({"thresholds", "custom.cellOptions"} <= look for look in looks)
+    values = [step["value"] for step in defaults["thresholds"]["steps"][1:]]
+    assert values == sorted(values)
+    drawn = panel["type"] != "timeseries" or defaults["custom"].get("thresholdsStyle", {}).get("mode") == "dashed"
+    return bool(values) and drawn
+
+
+def test_lines_without_thresholds_are_the_exception() -> None:
+    lines = [panel for panel in PANELS.values() if panel["type"] == "timeseries"]
+
+    assert sum(map(judged, lines)) > 0.55 * len(lines)
+
+
+@pytest.mark.parametrize("bad", [(), ((None, "green"),), ((1, "red"),), ((None, "green"), (2, "red"), (1, "orange"))])
+def test_a_panel_that_judges_nothing_and_does_not_say_why_cannot_be_made(bad: Thresholds) -> None:
+    with pytest.raises(ValueError, match="A line: give thresholds in order, or Unjudged with the reason"):
+        trend("A line", "It goes up.", Query("up"), unit="none", bad=bad)
+
+
+def test_a_panel_that_cannot_judge_says_why() -> None:
+    made = trend("A line", "It goes up.", Query("up"), unit="none", bad=Unjudged("up is good.")).build()
+
+    assert made.description == "It goes up. No threshold: up is good."
+
+
+SAME = [
+    ("drift/Age of the champion's data", "ModelIsStale"),
+    ("drift/Labels late", "LabelsAreMissing"),
+    ("drift/Rows not looked at", "DriftIsBehind"),
+    ("training/Longest wait", "TrainingQueueIsStuck"),
+    ("training/Schedules overdue by", "TrainingIsOverdue"),
+    ("training/Time in the step", "RolloutIsHeld"),
+    ("training/Longest step", "RolloutIsHeld"),
+    ("training/Failed in a day", "TrainingFails"),
+    ("training/Refused in a week", "GateRefuses"),
+    ("inference/Spool", "SpoolGrows"),
+    ("inference/Age of the routing", "RoutingIsOld"),
+    ("health/Registry to inference: routing", "RoutingIsOld"),
+    ("health/Errors by route", "ServiceFails"),
+    ("health/Tasks that failed", "TaskFails"),
+    ("health/Objects that failed", "OperatorCannotReconcile"),
+    ("inference/Errors", "InferenceAvailabilityBurns"),
+    ("overview/Burn rate over one hour", "InferenceAvailabilityBurns"),
+]
+
+
+@pytest.mark.parametrize(("place", "alert"), SAME, ids=[place for place, _ in SAME])
+def test_a_panel_is_bad_from_where_its_alert_tells_somebody(place: str, alert: str) -> None:
+    """The numbers of an alert stand behind its ``>``; what counts events is half below what it tells of."""
+    expressions = [rule["expr"] for rule in alerts() if rule["alert"] == alert]
+    numbers = [text.split(" * ") for expr in expressions for text in re.findall(r"> ([\d.]+(?: \* [\d.]+)?)", expr)]
+    limits = {float(one) for number in numbers for one in number} | {math.prod(map(float, one)) for one in numbers}
+    steps = {step["value"] for step in PANELS[place]["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]}
+
+    assert steps & (limits | {limit + 0.5 for limit in limits})
 
 
 @pytest.mark.parametrize("place", panel_expressions())

@@ -86,6 +86,18 @@ def test_a_wrong_objective_is_refused_with_its_field(tmp_path: Path, document: d
     assert ".".join(str(part) for part in refusal.value.errors()[0]["loc"]) == field
 
 
+@pytest.mark.parametrize(
+    "good", [None, ["x"], ['x{le="0.1"}', 'y{le="0.25"}']], ids=["no-good", "no-bound", "two-bounds"]
+)
+def test_an_objective_without_one_bound_promises_no_time(tmp_path: Path, good: list[str] | None) -> None:
+    file = tmp_path / "slo.yaml"
+    file.write_text(yaml.safe_dump(objective(good=good, bad=None if good else ["b"])))
+    [one] = slo.load(file).objectives
+
+    with pytest.raises(ValueError, match="a promises no one time"):
+        _ = one.within_s
+
+
 def test_compose_keeps_samples_for_the_whole_window_of_a_budget() -> None:
     kept = duration_s(variables()["PROMETHEUS_RETENTION"])
 

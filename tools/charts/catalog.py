@@ -322,6 +322,9 @@ class Rules(Values):
     """False: none."""
     labels: Texts = {"release": "kube-prometheus-stack"}
     """Labels that Prometheus selects by."""
+    runbook_base_url: Url = ""
+    """Address under which people find the folder `docs/runbooks`, for the links of alerts: of the platform's
+    repository, or of a copy. Empty: the path in the repository."""
 
 
 class Dashboards(Values):

@@ -1,7 +1,7 @@
 """What somebody is told, and what is computed ahead for it.
 
 An alert is worth one line here and one page under docs/runbooks. ``critical`` wakes somebody: users notice, or will
-within the hour. ``warning`` is for the day. Numbers that an installation may see otherwise stand in ``LIMITS``.
+within the hour. ``warning`` is for the day. Numbers that an installation may see otherwise stand in ``limits``.
 """
 
 from __future__ import annotations
@@ -11,27 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tools.observability import slo
+from tools.observability.limits import DAY_S, LIMITS
 from tools.observability.slo import BURNS, Objectives, burn_alert_name, burn_expr
 
-__all__ = ["ALERTS", "LIMITS", "NO_PROBES", "RUNBOOKS", "Alert", "documents"]
+__all__ = ["ALERTS", "NO_PROBES", "RUNBOOKS", "RUNBOOK_BASE", "Alert", "documents"]
 
-RUNBOOKS = "https://gitlab.example.com/modelyard/modelyard/-/blob/main/docs/runbooks"
-DAY_S = 86_400
-
-LIMITS: Mapping[str, float] = {
-    "stale_days": 30,
-    "overdue_s": 900,
-    "queue_wait_s": 1800,
-    "refused_in_a_week": 3,
-    "held_s": 6 * 3600,
-    "approval_s": DAY_S,
-    "missing_labels": 0.5,
-    "backlog_rows": 10_000,
-    "spool_share": 0.1,
-    "routing_age_s": 120,
-}
-"""Beyond these somebody is told; the age of a model is in event time."""
-
+RUNBOOKS = "docs/runbooks"
+"""Where the pages are in the repository: what a link says until somebody says under which address people find them."""
+RUNBOOK_BASE = f"{{{{ with $externalLabels.runbooks }}}}{{{{ . }}}}{{{{ else }}}}{RUNBOOKS}{{{{ end }}}}"
+"""That address: an external label of Prometheus, which compose sets; the chart replaces all of this by its value."""
 _MODEL = "by (namespace, model)"
 NO_PROBES = 'route!~".*/ready|/health.*"'
 """A service that says that it is not ready does what it is asked to do."""
@@ -43,6 +31,7 @@ _NEEDED = ("inference", "registry", "training", "drift")
 _ANY = f'up{{job=~"modelyard-({"|".join(_NEEDED)})"}}'
 _LEADS = "modelyard_operator_leader"
 _CHAMPION = f"max {_MODEL} (modelyard_registry_champion_number)"
+_UNTIL = f"max {_MODEL} (modelyard_registry_champion_data_until_seconds)"
 _SERVERS = (
     f"(count by (namespace) ({_SERVED_BY} == 1) or count by (namespace) ({_SERVED_BY}) "
     "or group by (namespace) (modelyard_registry_champion_number))"
@@ -74,8 +63,9 @@ RECORDED: tuple[tuple[str, str], ...] = (
     ),
     (
         "model:data_age:seconds",
-        f"max {_MODEL} (modelyard_drift_watermark_seconds)\n"
-        f"- on (namespace, model) max {_MODEL} (modelyard_registry_champion_data_until_seconds)",
+        f"max {_MODEL} (modelyard_drift_watermark_seconds)\n- on (namespace, model) {_UNTIL}\n"
+        # Data without event time, and models that were trained elsewhere: nobody knows more than since when it answers.
+        f"or time() - max {_MODEL} (modelyard_registry_champion_since_seconds) unless on (namespace, model) {_UNTIL}",
     ),
     (
         "model:labels_late:ratio_delta1d",
@@ -114,7 +104,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook_url": f"{RUNBOOKS}/{self.name}.md",
+                "runbook_url": f"{RUNBOOK_BASE}/{self.name}.md",
             },
         }
 
@@ -142,7 +132,8 @@ MODELS = (
         f"model:data_age:seconds > {LIMITS['stale_days']:g} * {DAY_S}",
         "1h",
         "{{ $labels.model }} learned from old data",
-        "Its champion has seen nothing of the last {{ $value | humanizeDuration }} of event time.",
+        "Its champion has learned nothing of the last {{ $value | humanizeDuration }}: of event time, "
+        "or where its data have none, since it is champion.",
     ),
     Alert(
         "ChampionNotServedEverywhere",
@@ -184,7 +175,8 @@ ROADS = (
     Alert(
         "TrainingFails",
         "warning",
-        f'sum {_MODEL} (increase(modelyard_training_runs_ended_total{{state=~"failed|timed_out"}}[1d])) > 1.5\n'
+        f'sum {_MODEL} (increase(modelyard_training_runs_ended_total{{state=~"failed|timed_out"}}[1d])) '
+        f"> {LIMITS['failed_in_a_day'] - 0.5:g}\n"
         f"unless on (namespace, model) sum {_MODEL} "
         '(increase(modelyard_training_runs_ended_total{state="succeeded"}[1d])) > 0.5',
         "5m",
@@ -278,7 +270,8 @@ SERVICES = (
         "ServiceFails",
         "warning",
         f'sum by (namespace, job) (rate(modelyard_http_requests_total{{{_OTHERS}, status=~"5.."}}[10m]))\n'
-        f"/ sum by (namespace, job) (rate(modelyard_http_requests_total{{{_OTHERS}}}[10m])) > 0.05",
+        f"/ sum by (namespace, job) (rate(modelyard_http_requests_total{{{_OTHERS}}}[10m])) "
+        f"> {LIMITS['failing_share']:g}",
         "10m",
         "{{ $labels.job }} fails",
         "{{ $value | humanizePercentage }} of its requests end in an error of its own.",
@@ -286,7 +279,7 @@ SERVICES = (
     Alert(
         "TaskFails",
         "warning",
-        "sum by (namespace, job, task) (increase(modelyard_task_failures_total[15m])) > 3",
+        f"sum by (namespace, job, task) (increase(modelyard_task_failures_total[15m])) > {LIMITS['task_failures']:g}",
         "5m",
         "The task {{ $labels.task }} of {{ $labels.job }} fails again and again",
         "It raised {{ printf `%.0f` $value }} times within a quarter of an hour, and is run again each time.",
@@ -320,7 +313,7 @@ SERVICES = (
     Alert(
         "OperatorCannotReconcile",
         "warning",
-        "sum by (namespace) (increase(modelyard_operator_object_failures_total[15m])) > 3",
+        f"sum by (namespace) (increase(modelyard_operator_object_failures_total[15m])) > {LIMITS['object_failures']:g}",
         "15m",
         "The operator cannot bring on some ManagedModel objects",
         "{{ printf `%.0f` $value }} attempts failed within a quarter of an hour.",

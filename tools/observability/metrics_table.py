@@ -31,6 +31,7 @@ UNITS = {
     "requests": "requests",
     "threads": "threads",
     "flight": "requests",
+    "cores": "cores",
     "fds": "file descriptors",
     "pending": "models",
     "watchers": "watches",

@@ -1,7 +1,7 @@
 """Panels in one style: each says its unit, what it shows, and from where on it is bad.
 
-Thin over Grafana's own builders, which know the shape of a panel; what is decided here is how ours look. Thresholds
-are pairs of a value and a colour, the first of which has no value: it is the colour below all others.
+Thin over Grafana's own builders, which know the shape of a panel; what is decided here is how ours look. A panel has
+thresholds, or says why there can be none.
 """
 
 from __future__ import annotations
@@ -16,18 +16,26 @@ from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-__all__ = ["BAD_WHEN_ANY", "DATASOURCE", "NEUTRAL", "Query", "Words", "columns", "history", "number", "states", "trend"]
+from tools.observability.limits import Thresholds
+
+__all__ = ["DATASOURCE", "Column", "Query", "Unjudged", "Words", "columns", "history", "number", "states", "trend"]
 
 DATASOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 P = TypeVar("P")
 """A builder of a panel; all have these methods, and no common type that says so."""
-Thresholds = Sequence[tuple[float | None, str]]
 Words = Mapping[float, tuple[str, str]]
 """A value to its word and colour."""
 
-NEUTRAL: Thresholds = ((None, "blue"),)
-BAD_WHEN_ANY: Thresholds = ((None, "green"), (1, "red"))
+_INFORMATION: Thresholds = ((None, "blue"),)
+_OF_ITS_COLUMNS: Thresholds = ((None, "text"), (0, "text"))
+
+
+@dataclass(frozen=True, slots=True)
+class Unjudged:
+    """Stands where thresholds would: no value is bad by itself, for this reason. The panel says so."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ def number(
     expr: str,
     *,
     unit: str,
-    bad: Thresholds,
+    bad: Thresholds | Unjudged,
     decimals: int | None = None,
     none: str = "none",
     width: int = 3,
@@ -72,12 +80,12 @@ def trend(
     description: str,
     *queries: Query,
     unit: str,
-    bad: Thresholds = NEUTRAL,
+    bad: Thresholds | Unjudged,
     width: int = 8,
     style: Literal["line", "step", "bars", "stack"] = "line",
     most: float | None = None,
 ) -> timeseries_builder.Panel:
-    """Return lines over time; thresholds that say something are drawn as dashed lines."""
+    """Return lines over time; thresholds are drawn as dashed lines."""
     panel = (
         timeseries_builder.Panel()
         .fill_opacity(60 if style in ("bars", "stack") else 8)
@@ -99,7 +107,7 @@ def trend(
         panel.draw_style(shapes.GraphDrawStyle.BARS).interval("1m")
     if style in ("bars", "stack"):
         panel.stacking(common.StackingConfig().mode(shapes.StackingMode.NORMAL))
-    if len(bad) > 1:
+    if not isinstance(bad, Unjudged):
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(shapes.GraphThresholdsStyleMode.DASHED))
     if most is not None:
         panel.max(most)
@@ -170,7 +178,7 @@ def columns(
     }
     panel.with_transformation(model.DataTransformerConfig("joinByField", options={"byField": key, "mode": "outer"}))
     panel.with_transformation(model.DataTransformerConfig("organize", options=organised))
-    return _styled(panel, title, description, "none", NEUTRAL, width=width, height=height)
+    return _styled(panel, title, description, "none", _OF_ITS_COLUMNS, width=width, height=height)
 
 
 def _properties(cell: Column) -> list[model.DynamicConfigValue]:
@@ -186,11 +194,23 @@ def _properties(cell: Column) -> list[model.DynamicConfigValue]:
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in found]
 
 
-def _styled(panel: P, title: str, description: str, unit: str, bad: Thresholds, *, width: int, height: int) -> P:
+def _styled(
+    panel: P, title: str, description: str, unit: str, bad: Thresholds | Unjudged, *, width: int, height: int
+) -> P:
     built: Any = panel
+    if isinstance(bad, Unjudged):
+        description, bad = f"{description} No threshold: {bad.why}", _INFORMATION
+    elif not _in_order(bad):
+        raise ValueError(f"{title}: give thresholds in order, or Unjudged with the reason")
     built.title(title).description(description).unit(unit).thresholds(_steps(bad))
     built.datasource(DATASOURCE).span(width).height(height)
     return panel
+
+
+def _in_order(bad: Thresholds) -> bool:
+    values = [value for value, _ in bad]
+    found = [value for value in values if value is not None]
+    return values[:1] == [None] and len(found) == len(values) - 1 > 0 and found == sorted(found)
 
 
 def _asking(panel: P, queries: Sequence[Query]) -> P:

@@ -7,6 +7,7 @@ the SRE workbook, chapter 5 (table 5-8).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,14 @@ class Objective(_Part):
     def budget(self) -> float:
         """The share of events that may be bad."""
         return round(1 - self.objective, 9)
+
+    @property
+    def within_s(self) -> float:
+        """The time within which a good event ends, in seconds. Raise ValueError where none is promised."""
+        bounds = {bound for counter in self.good or () for bound in re.findall(r'\ble="([^"]+)"', counter)}
+        if len(bounds) != 1:
+            raise ValueError(f"{self.name} promises no one time: its good counters have le={sorted(bounds)}")
+        return float(bounds.pop())
 
     def error_ratio(self, window: str) -> str:
         """Return PromQL for the share of bad events over a window, by namespace."""

@@ -147,6 +147,8 @@ RULES = [
     ("spec.data.keys", ["at"], "spec", "must be different columns"),
     ("spec.data.features", {"up": {}}, "spec", "data.features.up: a target, timestamp or key is never a feature"),
     ("spec.data.timestamp", None, "spec", "train.split.by: time needs data.timestamp"),
+    ("spec.serve.redact", ["up"], "spec", "a target, timestamp or key is never logged"),
+    ("spec.serve.redact", ["nswprice"], "spec", "set learnFrom.feedback to false and no gate's on.fresh"),
 ]
 
 
@@ -158,6 +160,12 @@ def test_fields_that_do_not_go_together_are_refused_with_the_rule(
 
     assert list(errors) == [path]
     assert sentence in errors[path]
+
+
+def test_a_model_that_learns_from_its_history_alone_may_redact() -> None:
+    alone = changed(SMALLEST, "spec.train.learnFrom", {"feedback": False})
+
+    assert parse_manifest(changed(alone, "spec.serve.redact", ["income"])).spec.serve.redact == ("income",)
 
 
 def test_all_wrong_fields_are_named_at_once(electricity: dict[str, Any]) -> None:

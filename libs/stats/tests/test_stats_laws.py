@@ -232,6 +232,17 @@ def test_a_window_of_anything_at_all_is_scored_with_finite_numbers(values: list[
         assert all(0 <= share <= 1 for share in (entry.missing, entry.unseen, entry.out_of_range))
 
 
+def test_a_feature_of_which_too_few_rows_tell_is_not_scored() -> None:
+    baseline = build_baseline({"a": [1.0, 2.0], "b": [1.0, 2.0]}, importances={}, predictions=[1.0, 2.0])
+    counters = Counters.empty(baseline)
+    counters.add(baseline, {"a": [1.0] * 9, "b": [9.0] * 4}, [1.0] * 9)
+
+    score = score_window(baseline, counters, psi_threshold=0.2, significance=0.01, min_rows=5)
+
+    assert (score.sufficient, [entry.feature for entry in score.features]) == (True, ["a"])
+    assert score.prediction is not None
+
+
 def test_a_column_that_a_window_lacks_is_missing() -> None:
     baseline = build_baseline({"a": [1.0, 2.0]}, importances={}, predictions=[])
     counters = Counters.empty(baseline)

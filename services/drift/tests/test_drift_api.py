@@ -236,6 +236,17 @@ class TestDecisions:
         assert world.get("episodes")["items"][0]["decision"]["decision"] == "quality"
         assert world.training.commands == []
 
+    def test_a_redacted_feature_is_no_fault_and_the_others_are_watched_on(self, world: World) -> None:
+        events = world.rows(100, heat=3.0)
+        for event in events:
+            del event["features"]["noise"]
+        world.send(events)
+        window = world.get("windows")["items"][0]
+        assert window["quality"] == []
+        assert "noise" not in [feature["feature"] for feature in window["features"]]
+        assert "noise" not in world.get(f"reports/{window['id']}")["distributions"]
+        assert [e["features"] for e in world.get("episodes")["items"]] == [["heat"]]
+
     def test_switched_off_it_decides_and_sends_nothing(self, make_world: Callable[..., World]) -> None:
         world = make_world(commands="off")
         world.send(world.rows(100, heat=3.0))

@@ -52,6 +52,16 @@ def fed(parts: Sequence[Sequence[Row]], rule: WindowRule) -> tuple[OpenWindow, l
     return window, closed
 
 
+def test_a_feature_that_rows_do_not_carry_is_not_counted_and_null_is_missing() -> None:
+    carries = [replace(row(seq, 0), features={"x": None, "kind": "a"}) for seq in range(4)]
+    redacted = [replace(row(seq, 0), features={"kind": "a"}) for seq in range(4, 9)]
+
+    window, _ = fed([carries, redacted], TENS)
+
+    x, kind = window.counters.features["x"], window.counters.features["kind"]
+    assert (x.rows, x.missing, kind.rows, window.counters.rows) == (4, 4, 9, 9)
+
+
 RULES = st.one_of(
     st.integers(1, 15).map(lambda number: WindowRule(rows=number, span=None)),
     st.integers(1, 90).map(lambda minutes: WindowRule(rows=None, span=timedelta(minutes=minutes))),

@@ -287,6 +287,22 @@ def test_payloads_that_are_not_sampled_are_logged_without_features(yard: Any) ->
     assert (record.features, record.sampled, record.prediction) == ({}, False, 1)
 
 
+def test_redacted_features_are_in_no_record(yard: Any) -> None:
+    engine = yard(routing=replace(ROUTING, redact=frozenset({"load", "unknown"})))
+
+    engine.ask(rows=2)
+
+    assert [sorted(record.features) for record in engine.sink.records] == [["day", "price"], ["day", "price"]]
+
+
+def test_a_model_may_redact_all_that_it_takes(yard: Any) -> None:
+    engine = yard(routing=replace(ROUTING, redact=frozenset({"load", "price", "day"})))
+
+    engine.ask(rows=2)
+
+    assert [(record.features, record.prediction) for record in engine.sink.records] == [({}, 1), ({}, 1)]
+
+
 SHADOW = replace(ROUTING, candidate=Candidate(Version(2, CANDIDATE), shadow=True))
 
 

@@ -104,6 +104,7 @@ def test_the_breaker_trips_after_failures_in_a_row_and_stays_tripped() -> None:
             Candidate, version=st.just(Version(2, digest_of("b"))), weight=st.integers(0, 100), shadow=st.booleans()
         ),
         log_payloads=st.floats(0, 1),
+        redact=st.frozensets(st.text(max_size=4), max_size=3),
         replay=st.booleans(),
     )
 )

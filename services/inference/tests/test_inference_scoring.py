@@ -92,7 +92,13 @@ def test_answers_come_as_arrow_when_they_are_asked_for_so(served: tuple[Platform
     response = post(http, content, kind, accept=STREAM)
 
     assert response.headers["content-type"] == STREAM
-    assert ipc.open_stream(response.content).read_all().to_pydict() == {"predictions": [1, 0]}
+    answered = ipc.open_stream(response.content).read_all().to_pydict()
+    assert list(answered) == ["predictions", "probability_0", "probability_1"]
+    assert answered["predictions"] == [1, 0]
+    assert [
+        sum(row) for row in zip(answered["probability_0"], answered["probability_1"], strict=True)
+    ] == pytest.approx([1, 1])
+    assert answered["probability_1"][0] > 0.5 > answered["probability_1"][1]
 
 
 BAD = {

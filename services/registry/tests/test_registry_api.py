@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from registry_fakes import Platform, document, evaluation, make_bundle, role
+from registry_fakes import SPEC, Platform, document, evaluation, make_bundle, role
 
 
 def test_applying_twice_changes_nothing(platform: Platform) -> None:
@@ -362,6 +362,16 @@ def test_changed_payload_policy_is_a_new_revision_and_the_step_counts_anew(platf
     assert after["revision"] == before["revision"] + 1
     assert (after["log_payloads"], after["candidate"]) == (0.5, before["candidate"])
     assert platform.model()["rollout"]["steps"][0]["revision"] == after["revision"]
+
+
+def test_what_is_redacted_is_told_to_the_servers_at_once(platform: Platform) -> None:
+    alone: dict[str, Any] = {"train": SPEC["train"] | {"learnFrom": {"feedback": False}}, "gate": []}
+    platform.apply(**alone)
+    before = platform.routing()
+    platform.apply(**alone, serve={"redact": ["x"]})
+    after = platform.routing()
+    assert (before["redact"], after["redact"]) == ([], ["x"])
+    assert after["revision"] == before["revision"] + 1
 
 
 def test_deleted_model_is_gone_and_revived_with_its_champion(platform: Platform) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.observability.dashboards.words import PSI, SEVERITIES, by_model, growth, latest
+from tools.observability.dashboards.words import CALLERS, SEVERITIES, by_model, growth, latest
 from tools.observability.frame import MODEL, NAMESPACE, Frame
-from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Query, history, number, states, trend
+from tools.observability.limits import ANY, LIMITS, MAX_WAITING, PSI, STALE_S, above, filling, stages
+from tools.observability.panels import Query, Unjudged, history, number, states, trend
 
 __all__ = ["document"]
 
@@ -51,11 +52,11 @@ def _findings() -> list[Any]:
             "Lasting changes that nothing has ended yet.",
             f"sum(max by (model, severity) ({_EPISODES}{{{MODEL}}}))",
             unit="none",
-            bad=((None, "green"), (1, "orange")),
+            bad=above(1),
         ),
         number(
             "Largest shift",
-            "Largest PSI of a feature in the last scored window; from 0.2 on it is significant.",
+            f"Largest PSI of a feature in the last scored window; from {PSI[2][0]:g} on it is significant.",
             f"max({_PSI})",
             unit="none",
             bad=PSI,
@@ -82,14 +83,14 @@ def _grounds() -> list[Any]:
             "Retrain commands that training has not taken.",
             f"sum({latest('modelyard_drift_pending_commands_count')})",
             unit="none",
-            bad=BAD_WHEN_ANY,
+            bad=ANY,
         ),
         number(
             "Labels late",
             "Share of answered rows whose label is due and has not come.",
             f"max({latest(missing)} / {latest('modelyard_drift_requests_rows')})",
             unit="percentunit",
-            bad=((None, "green"), (0.2, "orange"), (0.5, "red")),
+            bad=stages(0.4 * LIMITS["missing_labels"], LIMITS["missing_labels"]),
             decimals=1,
         ),
         number(
@@ -97,14 +98,14 @@ def _grounds() -> list[Any]:
             "Rows that have come and that windows have not seen.",
             f"sum({latest('modelyard_drift_backlog_rows')})",
             unit="none",
-            bad=((None, "green"), (1000, "orange"), (10_000, "red")),
+            bad=stages(0.1 * LIMITS["backlog_rows"], LIMITS["backlog_rows"]),
         ),
         number(
             "Windows closed",
             "Ever, over all selected models.",
             f"sum({latest('modelyard_drift_windows_count')})",
             unit="none",
-            bad=NEUTRAL,
+            bad=Unjudged("it only grows."),
         ),
     ]
 
@@ -127,10 +128,10 @@ def _changed() -> list[Any]:
         ),
         trend(
             "Shift of the answers",
-            "PSI of the model's own answers; from 0.2 on it is significant.",
+            f"PSI of the model's own answers; from {PSI[2][0]:g} on it is significant.",
             Query(f'max by (model) (modelyard_drift_feature_psi_ratio{{{MODEL}, feature="prediction"}})', "{{model}}"),
             unit="none",
-            bad=((None, "green"), (0.2, "orange")),
+            bad=PSI,
             width=12,
             style="step",
         ),
@@ -147,6 +148,7 @@ def _performance() -> list[Any]:
             Query(performance, "{{model}} {{metric}}"),
             Query(bound, "{{model}} floor of {{metric}}"),
             unit="none",
+            bad=Unjudged("each model has its own floor, which is a line here."),
             width=12,
             style="step",
         ),
@@ -155,15 +157,24 @@ def _performance() -> list[Any]:
             "Labels that came, by what became of them.",
             Query(by_model("modelyard_drift_labels_total", MODEL, by="model, outcome"), "{{model}} {{outcome}}"),
             unit="cps",
-            width=6,
+            bad=CALLERS,
+            width=12,
         ),
         trend(
-            "Labels late or early",
-            "Rows whose label is due, and labels whose prediction is not here.",
-            Query(latest("modelyard_drift_labels_missing_rows"), "{{model}} late"),
-            Query(latest("modelyard_drift_labels_waiting_rows"), "{{model}} early"),
+            "Labels late",
+            "Share of the rows of the last day whose label is due and has not come; dashed: somebody is told.",
+            Query(f"max by (model) (model:labels_late:ratio_delta1d{{{MODEL}}})", "{{model}}"),
+            unit="percentunit",
+            bad=above(LIMITS["missing_labels"]),
+            width=12,
+        ),
+        trend(
+            "Labels that came early",
+            "Labels whose prediction is not here; dashed: half of those that may wait, and all (`max_waiting`).",
+            Query(latest("modelyard_drift_labels_waiting_rows"), "{{model}}"),
             unit="none",
-            width=6,
+            bad=filling(MAX_WAITING),
+            width=12,
         ),
     ]
 
@@ -177,13 +188,14 @@ def _decisions() -> list[Any]:
             Query(f"sum by (severity) (max by (model, severity) ({_EPISODES}{{{MODEL}}}))", "{{severity}}"),
             unit="none",
             style="step",
-            bad=((None, "green"), (1, "orange")),
+            bad=above(1),
         ),
         trend(
             "Decisions",
             "What was decided about episodes, and why nothing was commanded when nothing was.",
             Query(f"sum by (decision) ({decisions}) > 0", "{{decision}}"),
             unit="none",
+            bad=Unjudged("a decision is the platform at work."),
             style="bars",
         ),
         trend(
@@ -192,6 +204,7 @@ def _decisions() -> list[Any]:
             Query(f"sum({latest('modelyard_drift_episodes_total')})", "episodes"),
             Query(f'sum(max by (model) (modelyard_drift_decisions_total{{{MODEL}, decision="command"}}))', "commands"),
             unit="none",
+            bad=Unjudged("they only grow; how many commands a week may see stands in the manifest."),
             style="step",
         ),
     ]
@@ -206,19 +219,21 @@ def _log() -> list[Any]:
                 f"sum by (outcome) (rate(modelyard_drift_events_total{{{NAMESPACE}}}[$__rate_interval]))", "{{outcome}}"
             ),
             unit="cps",
+            bad=CALLERS,
         ),
         trend(
             "Rows not looked at",
             "Rows that windows have not seen.",
             Query(latest("modelyard_drift_backlog_rows"), "{{model}}"),
             unit="none",
-            bad=((None, "green"), (10_000, "orange")),
+            bad=above(LIMITS["backlog_rows"]),
         ),
         trend(
             "Age of the champion's data",
-            "Event time since the newest row that the champion learned from.",
+            "Event time since the newest row that the champion learned from; where its data have no time, the time "
+            "since it is champion.",
             Query(f"max by (model) (model:data_age:seconds{{{MODEL}}})", "{{model}}"),
             unit="s",
-            bad=((None, "green"), (30 * 86_400, "orange")),
+            bad=above(STALE_S),
         ),
     ]

@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from tools.observability.alerts import NO_PROBES as ASKED
-from tools.observability.dashboards.words import by_model, growth, latest, or_none, per_second, quantile
+from tools.observability.dashboards.words import CALLERS, by_model, growth, latest, or_none, per_second, quantile
 from tools.observability.frame import NAMESPACE, Frame
-from tools.observability.panels import BAD_WHEN_ANY, Query, number, trend
+from tools.observability.limits import (
+    ANY,
+    LIMITS,
+    MAX_CONCURRENT,
+    MAX_WATCHERS,
+    RESYNC_S,
+    above,
+    filling,
+    stages,
+)
+from tools.observability.panels import Query, Unjudged, number, trend
 
 __all__ = ["document"]
 
@@ -53,7 +63,7 @@ def _first() -> list[Any]:
             f"(sum({per_second(f'modelyard_http_requests_total{{{_OURS}, {ASKED}, status=~`5..`}}')}) or vector(0))"
             f" / sum({per_second(f'modelyard_http_requests_total{{{_OURS}}}')})",
             unit="percentunit",
-            bad=((None, "green"), (0.01, "orange"), (0.05, "red")),
+            bad=stages(LIMITS["failing_share"] / 5, LIMITS["failing_share"]),
             decimals=2,
         ),
         number(
@@ -62,7 +72,7 @@ def _first() -> list[Any]:
             f"sum(increase(modelyard_task_failures_total{{{_OURS}}}[1h])) or vector(0)",
             unit="none",
             decimals=0,
-            bad=((None, "green"), (1, "orange"), (10, "red")),
+            bad=stages(1, 4 * LIMITS["task_failures"]),
         ),
         number(
             "Restarts in an hour",
@@ -77,37 +87,46 @@ def _first() -> list[Any]:
             f"sum(increase(modelyard_inference_events_dropped_total{{{NAMESPACE}}}[1h])) or vector(0)",
             unit="none",
             decimals=0,
-            bad=BAD_WHEN_ANY,
+            bad=ANY,
         ),
     ]
 
 
 def _use() -> list[Any]:
+    busy = per_second(f"process_cpu_seconds_total{{{_OURS}}}")
     return [
         trend(
             "CPU",
-            "Cores in use, by service.",
-            Query(by_model("process_cpu_seconds_total", _OURS, by="job, instance"), "{{job}}"),
-            unit="none",
+            "Share in use of the cores that a process may keep busy: of its container's, else of the machine's.",
+            Query(f"max by (job, instance) ({busy} / modelyard_process_cpu_limit_cores{{{_OURS}}})", "{{job}}"),
+            unit="percentunit",
+            bad=above(LIMITS["busy_share"]),
         ),
         trend(
             "Memory",
-            "Resident memory, by service.",
-            Query(f"sum by (job, instance) (process_resident_memory_bytes{{{_OURS}}})", "{{job}}"),
-            unit="bytes",
+            "Resident share of the memory that a process may have; at 100 % it is killed.",
+            Query(
+                f"max by (job, instance) (process_resident_memory_bytes{{{_OURS}}}"
+                f" / modelyard_process_memory_limit_bytes{{{_OURS}}})",
+                "{{job}}",
+            ),
+            unit="percentunit",
+            bad=above(LIMITS["busy_share"]),
         ),
         trend(
             "Open files",
             "Share of the file descriptors that a process may have.",
             Query(f"max by (job, instance) (process_open_fds{{{_OURS}}} / process_max_fds{{{_OURS}}})", "{{job}}"),
             unit="percentunit",
-            bad=((None, "green"), (0.5, "orange"), (0.8, "red")),
+            bad=above(LIMITS["busy_share"]),
         ),
     ]
 
 
 def _errors() -> list[Any]:
     failed = f'{_OURS}, {ASKED}, status=~"5.."'
+    errors = by_model("modelyard_http_requests_total", failed, by="job, route")
+    asked = by_model("modelyard_http_requests_total", _OURS, by="job, route")
     slowest = quantile(0.99, "modelyard_http_request_seconds", f'{_OURS}, route!="/v1/watch"', "job")
     return [
         trend(
@@ -115,28 +134,29 @@ def _errors() -> list[Any]:
             "Requests by service.",
             Query(by_model("modelyard_http_requests_total", _OURS, by="job"), "{{job}}"),
             unit="reqps",
+            bad=CALLERS,
         ),
         trend(
             "Errors by route",
-            "Requests that ended in an error of ours, by route.",
-            Query(
-                or_none(f"topk(10, {by_model('modelyard_http_requests_total', failed, by='job, route')} > 0)", "route"),
-                "{{job}} {{route}}",
-            ),
-            unit="reqps",
+            "Share of the requests of a route that ended in an error of ours: the ten worst routes.",
+            Query(or_none(f"topk(10, {errors} / {asked} > 0)", "route"), "{{job}} {{route}}"),
+            unit="percentunit",
+            bad=above(LIMITS["failing_share"]),
         ),
         trend(
             "p99",
             "Slowest one in a hundred requests; watches, which last, are left out.",
             Query(slowest, "{{job}}"),
             unit="s",
-            bad=((None, "green"), (1, "orange")),
+            bad=above(LIMITS["slow_request_s"]),
         ),
         trend(
             "In flight",
-            "Requests that are being answered.",
-            Query(f"sum by (job) (modelyard_http_requests_in_flight{{{_OURS}}})", "{{job}}"),
+            "Requests that are being answered, by process; dashed: half of what inference takes at once, and all "
+            "(`max_concurrent`).",
+            Query(f"max by (job) (modelyard_http_requests_in_flight{{{_OURS}}})", "{{job}}"),
             unit="none",
+            bad=filling(MAX_CONCURRENT),
         ),
         trend(
             "Tasks that failed",
@@ -146,13 +166,16 @@ def _errors() -> list[Any]:
                 "{{job}} {{task}}",
             ),
             unit="none",
+            bad=above(LIMITS["task_failures"]),
             style="bars",
         ),
         trend(
             "Open watches",
-            "Servers that follow the registry.",
-            Query(f"sum(modelyard_registry_watchers{{{NAMESPACE}}})", "watches"),
+            "Servers that follow the registry; dashed: half of the watches that one replica may have, and all "
+            "(`max_watchers`).",
+            Query(f"max by (instance) (modelyard_registry_watchers{{{NAMESPACE}}})", "{{instance}}"),
             unit="none",
+            bad=filling(MAX_WATCHERS),
         ),
     ]
 
@@ -162,47 +185,51 @@ def _queues() -> list[Any]:
     return [
         trend(
             "Inference to drift: spool",
-            "Bytes of answered predictions that drift does not have yet.",
+            "Bytes of answered predictions that drift does not have yet, and from where on somebody is told.",
             Query(f"sum by (instance) (modelyard_inference_spool_pending_bytes{{{NAMESPACE}}})", "{{instance}}"),
+            Query(
+                f"min(modelyard_inference_spool_limit_bytes{{{NAMESPACE}}}) * {LIMITS['spool_share']:g}",
+                "somebody is told",
+            ),
             unit="bytes",
+            bad=Unjudged("each installation has its own limit, which is a line here."),
         ),
         trend(
-            "Inference to drift: events",
-            "Delivered, refused (kept apart), dropped (no room).",
-            Query(f"sum({per_second(f'modelyard_inference_events_sent_total{{{NAMESPACE}}}')})", "sent"),
-            Query(f"sum({per_second(f'modelyard_inference_events_refused_total{{{NAMESPACE}}}')})", "refused"),
-            Query(
-                f"sum({per_second(f'modelyard_inference_events_dropped_total{{{NAMESPACE}}}')}) or vector(0)", "dropped"
-            ),
-            unit="cps",
+            "Inference to drift: lost",
+            "Predictions that drift refused (they are kept apart), and that the spool had no room for.",
+            Query(f"sum({growth(f'modelyard_inference_events_refused_total{{{NAMESPACE}}}')})", "refused"),
+            Query(f"sum({growth(f'modelyard_inference_events_dropped_total{{{NAMESPACE}}}')}) or vector(0)", "dropped"),
+            unit="none",
+            style="bars",
+            bad=ANY,
         ),
         trend(
             "Drift: rows not looked at",
             "Rows in the log that windows have not seen.",
             Query(f"sum({latest('modelyard_drift_backlog_rows', _ALL)})", "rows"),
             unit="none",
-            bad=((None, "green"), (10_000, "orange")),
+            bad=above(LIMITS["backlog_rows"]),
         ),
         trend(
             "Drift to training: outbox",
             "Retrain commands that training has not taken.",
             Query(f"sum({pending})", "commands"),
             unit="none",
-            bad=((None, "green"), (1, "orange")),
+            bad=above(1),
         ),
         trend(
             "Registry to inference: routing",
             "Since a server knew that its routing is the registry's.",
             Query(f"max by (instance) (modelyard_inference_routing_age_seconds{{{NAMESPACE}}})", "{{instance}}"),
             unit="s",
-            bad=((None, "green"), (120, "orange")),
+            bad=above(LIMITS["routing_age_s"]),
         ),
         trend(
             "Registry to MLflow: mirror",
             "Models whose mirror is behind.",
             Query(f"max(modelyard_registry_mirror_pending{{{NAMESPACE}}})", "models"),
             unit="none",
-            bad=((None, "green"), (1, "orange")),
+            bad=above(1),
         ),
     ]
 
@@ -211,24 +238,36 @@ def _operator() -> list[Any]:
     return [
         trend(
             "Leaders",
-            "Operators that lead: one, or nobody does.",
-            Query(f"sum(modelyard_operator_leader{{{NAMESPACE}}})", "leaders"),
+            "Operators that lead a namespace: one, or nobody does.",
+            Query(f"sum by (namespace) (modelyard_operator_leader{{{NAMESPACE}}})", "{{namespace}}"),
             unit="none",
             style="step",
+            bad=((None, "red"), (1, "green"), (2, "red")),
+            width=6,
         ),
         trend(
             "Actions",
             "What the operator did, by kind.",
             Query(by_model("modelyard_operator_actions_total", NAMESPACE, by="action"), "{{action}}"),
             unit="ops",
+            bad=Unjudged("an action is the operator at work."),
+            width=6,
         ),
         trend(
-            "Rounds",
-            "Time to look at all objects once, and objects that could not be brought on.",
+            "Rounds, p95",
+            "Time to look at all objects once; dashed: the next round is due by then (`resync_s`).",
             Query(quantile(0.95, "modelyard_operator_round_seconds", NAMESPACE), "p95"),
-            Query(
-                f"sum(increase(modelyard_operator_object_failures_total{{{NAMESPACE}}}[$__rate_interval]))", "failures"
-            ),
             unit="s",
+            bad=above(RESYNC_S),
+            width=6,
+        ),
+        trend(
+            "Objects that failed",
+            "Objects that a round could not bring on; the log says which, and why.",
+            Query(f"sum({growth(f'modelyard_operator_object_failures_total{{{NAMESPACE}}}')})", "objects"),
+            unit="none",
+            style="bars",
+            bad=above(LIMITS["object_failures"]),
+            width=6,
         ),
     ]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from tools.observability.dashboards.words import (
-    BUDGET,
+    CALLERS,
     EDGE,
-    ERRORS,
     GRPC,
-    SLOW,
+    MANIFEST,
     asked,
     by_model,
     edge_quantile,
@@ -20,7 +19,19 @@ from tools.observability.dashboards.words import (
     quantile,
 )
 from tools.observability.frame import MODEL, NAMESPACE, VERSION, Frame
-from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Query, number, trend
+from tools.observability.limits import (
+    ANY,
+    BUDGET,
+    ERRORS,
+    LIMITS,
+    MAX_CONCURRENT,
+    SHADOW_ROWS,
+    SLOW,
+    above,
+    filling,
+    stages,
+)
+from tools.observability.panels import Query, Unjudged, number, trend
 
 __all__ = ["document"]
 
@@ -58,7 +69,7 @@ def _callers() -> list[Any]:
             "Prediction requests, all models, over HTTP and gRPC.",
             f"sum({asked('requests_total')})",
             unit="reqps",
-            bad=NEUTRAL,
+            bad=CALLERS,
             decimals=1,
             none="no requests",
         ),
@@ -117,14 +128,14 @@ def _promises() -> list[Any]:
             "Inference servers that do not serve the champion of some model.",
             missing,
             unit="none",
-            bad=BAD_WHEN_ANY,
+            bad=ANY,
         ),
         number(
             "Candidates tripped",
             "Candidates that get no requests because they failed too often in a row.",
             f"sum({latest('modelyard_inference_candidate_tripped_state')})",
             unit="none",
-            bad=BAD_WHEN_ANY,
+            bad=ANY,
         ),
     ]
 
@@ -137,15 +148,21 @@ def _red() -> list[Any]:
             "Answered requests by model and version.",
             Query(by_model(_REQUESTS, f'{VERSION}, outcome="answered"', by="model, version"), "{{model}} v{{version}}"),
             unit="reqps",
+            bad=CALLERS,
         ),
         trend(
             "Failures by outcome",
-            "Requests that a version did not answer: late, refused, failed, overloaded.",
+            "Share of its requests that a version did not answer: late, refused, failed, overloaded.",
             Query(
-                or_none(by_model(_REQUESTS, failed, by="model, version, outcome"), "outcome"),
+                or_none(
+                    f"{by_model(_REQUESTS, failed, by='model, version, outcome')} / on (model, version) group_left () "
+                    + by_model(_REQUESTS, VERSION, by="model, version"),
+                    "outcome",
+                ),
                 "{{model}} {{version}} {{outcome}}",
             ),
-            unit="reqps",
+            unit="percentunit",
+            bad=ERRORS,
         ),
         trend(
             "Answers by status",
@@ -153,6 +170,7 @@ def _red() -> list[Any]:
             Query(f"sum by (status) ({per_second(f'modelyard_http_requests_total{{{EDGE}}}')})", "{{status}}"),
             Query(f"sum by (code) ({per_second(f'modelyard_grpc_requests_total{{{GRPC}}}')})", "gRPC {{code}}"),
             unit="reqps",
+            bad=Unjudged("its errors are judged by their share, in the first row."),
             style="stack",
         ),
         trend(
@@ -178,6 +196,7 @@ def _red() -> list[Any]:
                 "{{model}}",
             ),
             unit="none",
+            bad=CALLERS,
         ),
     ]
 
@@ -196,17 +215,20 @@ def _stages() -> list[Any]:
             Query(model, "model"),
             Query(f"clamp_min({edge} - {model}, 0)", "around it"),
             unit="s",
+            bad=SLOW,
             style="stack",
             width=12,
         ),
         trend(
             "In flight",
-            "Requests that are being answered, by server.",
+            "Requests that are being answered, by server; dashed: half of what it takes at once, and all "
+            "(`max_concurrent`).",
             Query(
                 f'sum by (instance) (modelyard_http_requests_in_flight{{{NAMESPACE}, job="modelyard-inference"}})',
                 "{{instance}}",
             ),
             unit="none",
+            bad=filling(MAX_CONCURRENT),
             width=12,
         ),
     ]
@@ -224,6 +246,7 @@ def _canary() -> list[Any]:
             "Who answered; shadow copies are answers that nobody gets.",
             Query(by_model(_REQUESTS, roles, by="model, role"), "{{model}} {{role}}"),
             unit="reqps",
+            bad=CALLERS,
         ),
         trend(
             "p99 by role",
@@ -247,27 +270,31 @@ def _canary() -> list[Any]:
             "Weight in the routing table; in shadow it is 0.",
             Query(latest("modelyard_registry_candidate_weight_percent"), "{{model}}"),
             unit="percent",
+            bad=MANIFEST,
             style="step",
             most=100,
         ),
         trend(
             "Answered instead of the candidate",
-            "Requests that the champion answered because the candidate did not.",
+            "Share of a model's requests that the champion answered because the candidate did not.",
             Query(
-                or_none(fallbacks, "reason"),
+                or_none(f"{fallbacks} / on (model) group_left () {by_model(_REQUESTS, VERSION)}", "reason"),
                 "{{model}} {{reason}}",
             ),
-            unit="reqps",
+            unit="percentunit",
+            bad=ERRORS,
         ),
         trend(
             "Shadow copies",
-            "Copies that wait for the candidate, and copies that found no room.",
-            Query(f"sum(modelyard_inference_shadow_waiting_rows{{{NAMESPACE}}})", "waiting"),
+            "Copies that wait for the candidate, and copies that found no room; dashed: half of the room of a server, "
+            "and all (`shadow_rows`).",
+            Query(f"max(modelyard_inference_shadow_waiting_rows{{{NAMESPACE}}})", "waiting"),
             Query(
                 f"sum({dropped}) or vector(0)",
                 "dropped",
             ),
             unit="none",
+            bad=filling(SHADOW_ROWS),
         ),
     ]
 
@@ -276,11 +303,12 @@ def _saturation() -> list[Any]:
     return [
         trend(
             "Waiting for a thread",
-            "Requests in the queues of the thread pools, by pool.",
+            "Requests in the queues of the thread pools, by pool; dashed: half of what a server takes at once, and all "
+            "(`max_concurrent`).",
             Query(f"sum by (lane) (modelyard_inference_lane_waiting_requests{{{NAMESPACE}}})", "{{lane}} waiting"),
             Query(f"sum by (lane) (modelyard_inference_lane_lost_threads{{{NAMESPACE}}})", "{{lane}} hanging"),
             unit="none",
-            bad=((None, "green"), (100, "orange")),
+            bad=filling(MAX_CONCURRENT),
         ),
         trend(
             "Spool",
@@ -291,13 +319,13 @@ def _saturation() -> list[Any]:
                 "{{instance}}",
             ),
             unit="percentunit",
-            bad=((None, "green"), (0.1, "orange"), (0.8, "red")),
+            bad=stages(LIMITS["spool_share"], LIMITS["busy_share"]),
         ),
         trend(
             "Age of the routing",
             "Since a server knew that its routing is the registry's.",
             Query(f"max by (instance) (modelyard_inference_routing_age_seconds{{{NAMESPACE}}})", "{{instance}}"),
             unit="s",
-            bad=((None, "green"), (120, "orange")),
+            bad=above(LIMITS["routing_age_s"]),
         ),
     ]

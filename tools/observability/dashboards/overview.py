@@ -6,10 +6,10 @@ from typing import Any
 
 from tools.observability import slo
 from tools.observability.dashboards.words import (
-    BUDGET,
-    ERRORS,
+    CALLERS,
+    MANIFEST,
+    NUMBERED,
     SEVERITIES,
-    SLOW,
     by_model,
     edge_quantile,
     error_ratio,
@@ -17,7 +17,8 @@ from tools.observability.dashboards.words import (
     latest,
 )
 from tools.observability.frame import MODEL, NAMESPACE, Frame
-from tools.observability.panels import BAD_WHEN_ANY, NEUTRAL, Column, Query, columns, number, states, trend
+from tools.observability.limits import ANY, BUDGET, ERRORS, MAX_QUEUED, SLOW, filling, stages
+from tools.observability.panels import Column, Query, Unjudged, columns, number, states, trend
 
 __all__ = ["document"]
 
@@ -61,7 +62,7 @@ def _trouble() -> list[Any]:
             "Processes that Prometheus cannot scrape.",
             f"count(up{{{NAMESPACE}, {_SERVICES}}} == 0) or vector(0)",
             unit="none",
-            bad=BAD_WHEN_ANY,
+            bad=ANY,
         ),
         number(
             "Prediction errors",
@@ -98,7 +99,7 @@ def _motion() -> list[Any]:
             "Models with a candidate on its road to champion.",
             f"count({latest('modelyard_registry_candidate_number')} > 0) or vector(0)",
             unit="none",
-            bad=NEUTRAL,
+            bad=Unjudged("a rollout is the platform at work."),
         ),
         number(
             "Models drifting",
@@ -112,7 +113,7 @@ def _motion() -> list[Any]:
             "Runs that are at work; those that wait are in the dashboard of training.",
             f'sum(max by (namespace, state) (modelyard_training_runs_count{{{NAMESPACE}, state="running"}}))',
             unit="none",
-            bad=NEUTRAL,
+            bad=Unjudged("a run is the platform at work."),
         ),
     ]
 
@@ -156,6 +157,7 @@ def _loop() -> list[Any]:
             "Answered requests by model.",
             Query(by_model("modelyard_inference_requests_total"), "{{model}}"),
             unit="reqps",
+            bad=CALLERS,
         ),
         states(
             "Watch: drift",
@@ -166,10 +168,11 @@ def _loop() -> list[Any]:
         ),
         trend(
             "Train: runs",
-            "Runs that wait and runs that are at work.",
+            "Runs that wait and runs that are at work; dashed: half of those that may wait, and all (`max_queued`).",
             Query(f'max(modelyard_training_runs_count{{{NAMESPACE}, state="running"}})', "running"),
             Query(f"max(modelyard_training_queue_depth_runs{{{NAMESPACE}}})", "waiting"),
             unit="none",
+            bad=filling(MAX_QUEUED),
             style="step",
         ),
         trend(
@@ -180,6 +183,7 @@ def _loop() -> list[Any]:
                 "{{decision}}",
             ),
             unit="none",
+            bad=Unjudged("refusals count by the week, which the alert GateRefuses does."),
             style="bars",
         ),
         trend(
@@ -187,6 +191,7 @@ def _loop() -> list[Any]:
             "Share of requests that the candidate answers; 0 in shadow, and when there is none.",
             Query(latest("modelyard_registry_candidate_weight_percent"), "{{model}}"),
             unit="percent",
+            bad=MANIFEST,
             style="step",
             most=100,
         ),
@@ -195,6 +200,7 @@ def _loop() -> list[Any]:
             "Number of the champion's version; a step is a promotion, one down a rollback or a predecessor.",
             Query(latest(_LIVE), "{{model}}"),
             unit="none",
+            bad=NUMBERED,
             style="step",
         ),
     ]
@@ -213,10 +219,11 @@ def _promises() -> list[Any]:
         ),
         trend(
             "Burn rate over one hour",
-            "How many times faster than it lasts the budget is spent. From 14.4 on somebody is woken.",
+            "How many times faster than it lasts the budget is spent. "
+            f"From {slo.BURNS[0].rate:g} on somebody is woken.",
             *[Query(f"max({burning(one)})", one.name) for one in slo.load().objectives],
             unit="none",
-            bad=((None, "green"), (1, "orange"), (slo.BURNS[0].rate, "red")),
+            bad=stages(slo.BURNS[-1].rate, slo.BURNS[0].rate),
             width=12,
         ),
     ]

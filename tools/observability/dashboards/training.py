@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from tools.observability.dashboards.words import by_model, growth, latest, quantile
+from tools.observability.dashboards.words import CALLERS, MANIFEST, NUMBERED, by_model, growth, latest, quantile
 from tools.observability.frame import MODEL, NAMESPACE, Frame
-from tools.observability.panels import NEUTRAL, Query, number, trend
+from tools.observability.limits import (
+    LIMITS,
+    MAX_QUEUED,
+    MLFLOW_READ_S,
+    RUN_TIMEOUT_S,
+    STALE_S,
+    above,
+    filling,
+    stages,
+)
+from tools.observability.panels import Query, Unjudged, number, trend
 
 __all__ = ["document"]
 
@@ -45,21 +55,21 @@ def _queue() -> list[Any]:
             "Runs that are at work.",
             f'max({_RUNS}{{{NAMESPACE}, state="running"}})',
             unit="none",
-            bad=NEUTRAL,
+            bad=Unjudged("a run is the platform at work."),
         ),
         number(
             "Waiting",
             "Runs that wait for room.",
             f"max(modelyard_training_queue_depth_runs{{{NAMESPACE}}})",
             unit="none",
-            bad=((None, "green"), (3, "orange")),
+            bad=filling(MAX_QUEUED),
         ),
         number(
             "Longest wait",
             "How long the oldest waiting run has waited to begin.",
             f"max(modelyard_training_queue_wait_seconds{{{NAMESPACE}}})",
             unit="s",
-            bad=((None, "green"), (600, "orange"), (1800, "red")),
+            bad=stages(LIMITS["queue_wait_s"] / 3, LIMITS["queue_wait_s"]),
         ),
         number(
             "Failed in a day",
@@ -67,7 +77,7 @@ def _queue() -> list[Any]:
             f'sum(increase({_ENDED}{{{MODEL}, state=~"failed|timed_out"}}[1d]))',
             unit="none",
             decimals=0,
-            bad=((None, "green"), (1, "orange"), (3, "red")),
+            bad=stages(1, LIMITS["failed_in_a_day"]),
         ),
     ]
 
@@ -79,11 +89,11 @@ def _outcomes() -> list[Any]:
     return [
         number(
             "Refused in a week",
-            "Versions that the gates did not let pass.",
+            "Versions that the gates did not let pass; an alert where none passed meanwhile.",
             f'sum(increase({_VERDICTS}{{{MODEL}, decision=~"keep|insufficient"}}[7d]))',
             unit="none",
             decimals=0,
-            bad=NEUTRAL,
+            bad=above(LIMITS["refused_in_a_week"]),
         ),
         number(
             "Accepted in a week",
@@ -91,21 +101,21 @@ def _outcomes() -> list[Any]:
             f'sum(increase({_VERDICTS}{{{MODEL}, decision=~"promote.*"}}[7d]))',
             unit="none",
             decimals=0,
-            bad=NEUTRAL,
+            bad=Unjudged("a week without a better version may be a good week."),
         ),
         number(
             "Longest step",
-            "How long the slowest rollout has been in its step; from six hours on it is held.",
+            "How long the slowest rollout has been in its step; red: it is held.",
             f"{step} or vector(0)",
             unit="s",
-            bad=((None, "green"), (3600, "orange"), (21_600, "red")),
+            bad=stages(LIMITS["held_s"] / 6, LIMITS["held_s"]),
         ),
         number(
             "Schedules overdue by",
             "Above 0: a cron trigger is due and does not start.",
             f"clamp_min({due}, 0) or vector(0)",
             unit="s",
-            bad=((None, "green"), (900, "red")),
+            bad=above(LIMITS["overdue_s"], "red"),
         ),
     ]
 
@@ -115,11 +125,12 @@ def _runs() -> list[Any]:
     return [
         trend(
             "Runs by state",
-            "Runs that are not over.",
+            "Runs that are not over; dashed: half of those that may wait, and all (`max_queued`).",
             Query(
                 f'max by (state) ({_RUNS}{{{NAMESPACE}, state!~"succeeded|failed|cancelled|timed_out"}})', "{{state}}"
             ),
             unit="none",
+            bad=filling(MAX_QUEUED),
             style="stack",
         ),
         trend(
@@ -127,11 +138,13 @@ def _runs() -> list[Any]:
             "Runs that ended, by how.",
             Query(f"sum by (state) ({growth(f'{_ENDED}{{{MODEL}}}')}) > 0", "{{state}}"),
             unit="none",
+            bad=Unjudged("failures count by the day, as the first row and the alert TrainingFails do."),
             style="bars",
         ),
         trend(
             "Duration",
-            "From the start of a run to its end, of those that succeeded within six hours.",
+            "From the start of a run to its end, of those that succeeded within six hours; "
+            "dashed: half of the time that a run has where its manifest says nothing, and all of it.",
             *[
                 Query(
                     quantile(q, duration, f'{MODEL}, state="succeeded"', "model", window=_SELDOM),
@@ -140,25 +153,28 @@ def _runs() -> list[Any]:
                 for q in (0.5, 0.95)
             ],
             unit="s",
+            bad=filling(RUN_TIMEOUT_S),
         ),
         trend(
             "Since the last training",
-            "Since a run of the model last succeeded.",
+            "Since a run of the model last succeeded; dashed: as long as the data of a champion may be old.",
             Query(f"time() - {latest('modelyard_training_last_success_seconds')}", "{{model}}"),
             unit="s",
+            bad=above(STALE_S),
         ),
         trend(
             "Longest wait",
             "How long the oldest waiting run has waited.",
             Query(f"max(modelyard_training_queue_wait_seconds{{{NAMESPACE}}})", "oldest"),
             unit="s",
-            bad=((None, "green"), (1800, "orange")),
+            bad=above(LIMITS["queue_wait_s"]),
         ),
         trend(
             "Data taken in",
             "Bytes of new dataset versions.",
             Query(f"sum({growth(f'modelyard_training_dataset_bytes_total{{{NAMESPACE}}}')})", "bytes"),
             unit="bytes",
+            bad=Unjudged("data come when somebody has some."),
             style="bars",
         ),
     ]
@@ -171,6 +187,7 @@ def _verdicts() -> list[Any]:
             "Versions judged, by what the gates said.",
             Query(f"sum by (decision) ({growth(f'{_VERDICTS}{{{MODEL}}}')}) > 0", "{{decision}}"),
             unit="none",
+            bad=Unjudged("refusals count by the week, as the first row and the alert GateRefuses do."),
             style="bars",
         ),
         trend(
@@ -178,6 +195,7 @@ def _verdicts() -> list[Any]:
             "Number of the champion's version.",
             Query(latest("modelyard_registry_champion_number"), "{{model}}"),
             unit="none",
+            bad=NUMBERED,
             style="step",
         ),
         trend(
@@ -185,6 +203,7 @@ def _verdicts() -> list[Any]:
             "Number of the version that is being rolled out; 0: none.",
             Query(latest("modelyard_registry_candidate_number"), "{{model}}"),
             unit="none",
+            bad=NUMBERED,
             style="step",
         ),
         trend(
@@ -192,20 +211,22 @@ def _verdicts() -> list[Any]:
             "The step that is live; 0: no rollout.",
             Query(latest("modelyard_registry_rollout_step_number"), "{{model}}"),
             unit="none",
+            bad=MANIFEST,
             style="step",
         ),
         trend(
             "Time in the step",
-            "How long the live step has been going on; from six hours on it is held.",
+            "How long the live step has been going on; above the line it is held.",
             Query(f"time() - {latest('modelyard_registry_rollout_step_started_seconds')}", "{{model}}"),
             unit="s",
-            bad=((None, "green"), (21_600, "orange")),
+            bad=above(LIMITS["held_s"]),
         ),
         trend(
             "Reign of the champion",
             "Since when the champion is it.",
             Query(f"time() - {latest('modelyard_registry_champion_since_seconds')}", "{{model}}"),
             unit="s",
+            bad=Unjudged("a champion may be good for long; how old its data are is in Drift and performance."),
         ),
     ]
 
@@ -214,24 +235,27 @@ def _registry() -> list[Any]:
     return [
         trend(
             "Taking versions in",
-            "Time to verify every byte of a bundle and to judge it, over six hours.",
+            "Time to verify every byte of a bundle and to judge it, over six hours; "
+            "dashed: as long as MLflow may be silent (`mlflow_read_s`).",
             *[
                 Query(quantile(q, "modelyard_registry_register_seconds", NAMESPACE, window=_SELDOM), f"p{q * 100:g}")
                 for q in (0.5, 0.95)
             ],
             unit="s",
+            bad=above(MLFLOW_READ_S),
         ),
         trend(
             "Requests to MLflow",
             "Requests through the governing proxy, by what became of them.",
             Query(by_model("modelyard_registry_proxy_requests_total", NAMESPACE, by="outcome"), "{{outcome}}"),
             unit="reqps",
+            bad=CALLERS,
         ),
         trend(
             "Mirror behind",
             "Models that look otherwise in MLflow than in the registry.",
             Query(f"max(modelyard_registry_mirror_pending{{{NAMESPACE}}})", "models"),
             unit="none",
-            bad=((None, "green"), (1, "orange")),
+            bad=above(1),
         ),
     ]

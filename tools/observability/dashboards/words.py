@@ -1,19 +1,17 @@
-"""Fragments that several dashboards say: selections, words for states, thresholds."""
+"""Fragments that several dashboards say: selections, words for states, why there is no threshold."""
 
 from __future__ import annotations
 
-from tools.observability import slo
 from tools.observability.frame import MODEL, NAMESPACE
-from tools.observability.panels import Thresholds, Words
+from tools.observability.panels import Unjudged, Words
 
 __all__ = [
-    "BUDGET",
+    "CALLERS",
     "EDGE",
-    "ERRORS",
     "GRPC",
-    "PSI",
+    "MANIFEST",
+    "NUMBERED",
     "SEVERITIES",
-    "SLOW",
     "asked",
     "by_model",
     "edge_quantile",
@@ -38,14 +36,9 @@ SEVERITIES: Words = {
     3: ("critical", "red"),
 }
 
-_BUDGET = next(one.budget for one in slo.load().objectives if one.name == "inference-availability")
-ERRORS: Thresholds = ((None, "green"), (_BUDGET, "orange"), (10 * _BUDGET, "red"))
-"""The share that the promise allows, and ten times as much."""
-SLOW: Thresholds = ((None, "green"), (0.1, "orange"), (0.25, "red"))
-"""The promise is 100 ms, in seconds."""
-PSI: Thresholds = ((None, "green"), (0.1, "yellow"), (0.2, "orange"), (0.5, "red"))
-"""A shift is called moderate from 0.1 and significant from 0.2 on: the manifest's default key."""
-BUDGET: Thresholds = ((None, "red"), (0, "orange"), (0.25, "green"))
+CALLERS = Unjudged("how many are normal depends on who calls.")
+MANIFEST = Unjudged("what it should be stands in the model's manifest.")
+NUMBERED = Unjudged("a version's number is no measure.")
 
 
 def per_second(selector: str) -> str:

@@ -94,6 +94,17 @@ RULES: dict[str, tuple[tuple[str, str], ...]] = {
             f"!has(self.monitor.performance) || self.monitor.performance.metric in {_METRICS}[self.task]",
             f"monitor.performance.metric {_FITS}",
         ),
+        (
+            "!(self.data.target in self.serve.redact) && !self.data.keys.exists(key, key in self.serve.redact) && "
+            "(!has(self.data.timestamp) || !(self.data.timestamp in self.serve.redact))",
+            "serve.redact: a target, timestamp or key is never logged",
+        ),
+        (
+            "self.serve.redact.size() == 0 || "
+            "(!self.train.learnFrom.feedback && !self.gate.exists(rule, has(rule.on) || has(rule.__true__)))",
+            "serve.redact: rows whose features are not logged can be neither learned from nor judged on; "
+            "set learnFrom.feedback to false and no gate's on.fresh",
+        ),
     ),
 }  # fmt: skip
 """By class of the manifest: CEL rules with what is said when they do not hold. ``self`` has its defaults already."""

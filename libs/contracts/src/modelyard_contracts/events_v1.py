@@ -35,7 +35,8 @@ class PredictionEvent(Request):
     event_time: UtcTime
     arrival: UtcTime
     features: dict[str, FeatureValue] = {}
-    """Empty when the answer was an error, or when payloads are not sampled."""
+    """Empty when the answer was an error, or when payloads are not sampled. A feature that is left out is redacted, and
+    counted nowhere; one that is null was missing."""
     sampled: bool = True
     prediction: FeatureValue = None
     score: float | None = None

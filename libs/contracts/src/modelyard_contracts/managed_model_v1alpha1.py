@@ -336,6 +336,8 @@ class Serve(_Part):
     replicas: Replicas = Replicas()
     log_payloads: float = Field(1.0, ge=0, le=1)
     """The share of requests whose features and prediction go to drift."""
+    redact: tuple[ColumnName, ...] = Field((), max_length=500)
+    """Features whose values are written down nowhere: neither on the server's disk, nor by drift, nor by a sink."""
 
 
 class Window(_Part):
@@ -405,6 +407,20 @@ class ManagedModelSpec(_Part):
             raise ValueError("data: target, timestamp and keys must be different columns")
         if self.train.split.by == "time" and self.data.timestamp is None:
             raise ValueError("train.split.by: time needs data.timestamp")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_redacted_cannot_be_learned_from(self) -> ManagedModelSpec:
+        if not self.serve.redact:
+            return self
+        for name in (self.data.target, self.data.timestamp, *self.data.keys):
+            if name in self.serve.redact:
+                raise ValueError(f"serve.redact: {name}: a target, timestamp or key is never logged")
+        if self.train.learn_from.feedback or self.fresh is not None:
+            raise ValueError(
+                "serve.redact: rows whose features are not logged can be neither learned from nor judged on; "
+                "set learnFrom.feedback to false and no gate's on.fresh"
+            )
         return self
 
     @model_validator(mode="after")

@@ -124,6 +124,8 @@ class RoutingTable(View):
     champion: Route | None = None
     candidate: CandidateRoute | None = None
     log_payloads: float = 1.0
+    redact: tuple[str, ...] = ()
+    """Features that are not written down."""
     replay: bool = False
     deleted: bool = False
     traceparent: str | None = None

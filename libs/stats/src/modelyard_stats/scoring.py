@@ -56,7 +56,7 @@ class FeatureScore:
 
 @dataclass(frozen=True, slots=True)
 class WindowScore:
-    """How a window stands against its baseline."""
+    """How a window stands against its baseline. Features that fewer rows carry than the sample floor are left out."""
 
     sufficient: bool
     features: tuple[FeatureScore, ...]
@@ -122,7 +122,8 @@ def score_window(
     """
     if counters.rows < min_rows:
         return WindowScore(sufficient=False, features=(), prediction=None)
-    parts = [*baseline.features, *([baseline.prediction] if baseline.prediction else [])]
+    told = [part for part in baseline.features if counters.features[part.name].rows >= min_rows]
+    parts = [*told, *([baseline.prediction] if baseline.prediction else [])]
     raw = [_raw(part, counters.features[part.name], psi_threshold) for part in parts]
     corrected = benjamini_hochberg([p for _, _, p in raw])
     scores = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +12,7 @@ from modelyard_common.settings import ServiceSettings
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-__all__ = ["InferenceSettings"]
+__all__ = ["InferenceSettings", "environment_beside"]
 
 
 class InferenceSettings(ServiceSettings):
@@ -63,6 +65,15 @@ class InferenceSettings(ServiceSettings):
     """Between two fsyncs of the spool: what a power failure may lose."""
     flush_s: float = Field(3.0, ge=0)
     """How long to send on after SIGTERM; the rest stays on disk."""
+    sklearn_in_process: bool = False
+    """Run scikit-learn in this process: quicker for small requests, and a model that crashes ends the server."""
+    runtime_socket: Path | None = None
+    """Where the inference runtime listens, in a folder shared with its container; none: it is a process that is started
+    here when the first version needs it."""
+    runtime_pyfunc: bool = False
+    """Let the process that is started here load models by MLflow's pyfunc: code of whoever registered them."""
+    runtime_memory_bytes: int = Field(0, ge=0)
+    """Memory that one version may take in the process that is started here. 0: no limit."""
     instance: str = Field(default_factory=socket.gethostname)
     """The name of this server in reports and event batches."""
 
@@ -76,3 +87,8 @@ class InferenceSettings(ServiceSettings):
     def home(self) -> Path:
         """Where this service keeps its spool, its bundles and its last routing."""
         return self.data_dir / "inference"
+
+
+def environment_beside() -> Mapping[str, str]:
+    """Return the environment of processes that are started here: without this service's own settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MODELYARD_")}

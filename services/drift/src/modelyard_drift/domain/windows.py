@@ -116,7 +116,8 @@ def _add(window: OpenWindow, rows: Sequence[Row], baseline: Baseline) -> OpenWin
     counters = Counters.from_document(window.counters.to_document())
     if sampled:
         names = [feature.name for feature in baseline.features]
-        columns = {name: [row.features.get(name) for row in sampled] for name in names}
+        # A row is not counted for a feature that it does not carry: that one is redacted, which is not missing.
+        columns = {name: [row.features[name] for row in sampled if name in row.features] for name in names}
         counters.add(baseline, columns, [row.watched for row in sampled])
     times = [row.event_time for row in rows]
     earliest, latest = min(times), max(times)

@@ -67,7 +67,7 @@ def _distributions(baseline: Baseline, counters: Counters) -> dict[str, dict[str
     return {
         PREDICTION_NAME if part.name == PREDICTION else part.name: _shares(part, counters.features[part.name])
         for part in parts
-        if part.name in counters.features
+        if part.name in counters.features and counters.features[part.name].rows
     }
 
 

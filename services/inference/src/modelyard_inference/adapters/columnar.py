@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import msgspec
 from modelyard_common.errors import ModelyardError, TooLarge, Unavailable
+from modelyard_common.frames import BadFrame, packed, read_frame
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.adapters import columnar_frames as frames
@@ -27,6 +30,8 @@ _READ: Mapping[TableFormat, int] = {
 _MOST_ANSWER_BYTES = 512 * 1024**2
 """More than any table that is taken becomes; a process that says more has lost its way."""
 _WRITE_S = 10.0
+_ATTEMPTS = 2
+"""The first process may have died of something else than the body, such as a machine that was out of memory."""
 
 
 class ColumnarProcess:
@@ -70,39 +75,49 @@ class ColumnarProcess:
             cast(BinaryIO, self._process.stdout).close()
 
     def _asked(self, what: int, body: bytes, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
         with self._turn:
-            process = self._running()
-            late = threading.Event()
-
-            def end() -> None:
-                late.set()
-                process.kill()
-
-            watchdog = threading.Timer(timeout_s, end)
-            watchdog.start()
-            try:
-                status, content = self._exchange(process, what, body)
-            except (OSError, EOFError) as exc:
-                code = process.wait()
-                _log.warning("columnar.process_ended", code=code, late=late.is_set())
-                if late.is_set():
-                    raise Late("the body was not read within the deadline") from exc
-                raise invalid("body", "cannot be read, or is too large once unpacked") from exc
-            finally:
-                watchdog.cancel()
+            for _ in range(_ATTEMPTS):
+                with suppress(EOFError):
+                    status, content = self._exchange_within(what, body, deadline)
+                    break
+            else:
+                raise invalid("body", "cannot be read, or is too large once unpacked")
         if status == frames.OK:
             return content
         raise _error(status, content.decode())
 
+    def _exchange_within(self, what: int, body: bytes, deadline: float) -> tuple[int, bytes]:
+        """Return what the process answers. Raise Late, or EOFError when it died of something else than the deadline."""
+        process = self._running()
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        watchdog = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+        watchdog.start()
+        try:
+            return self._exchange(process, what, body)
+        except (OSError, EOFError) as exc:
+            code = process.wait()
+            _log.warning("columnar.process_ended", code=code, late=late.is_set())
+            if late.is_set():
+                raise Late("the body was not read within the deadline") from exc
+            raise EOFError from exc
+        finally:
+            watchdog.cancel()
+
     def _exchange(self, process: subprocess.Popen[bytes], what: int, body: bytes) -> tuple[int, bytes]:
         source, sink = cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin)
-        sink.write(frames.FRAME.pack(what, len(body)) + body)
+        sink.write(packed(what, body))
         sink.flush()
-        status, length = frames.FRAME.unpack(_exactly(source, frames.FRAME.size))
-        if length > _MOST_ANSWER_BYTES:
+        try:
+            return read_frame(source.read, _MOST_ANSWER_BYTES)
+        except BadFrame as exc:
             process.kill()
-            raise EOFError
-        return status, _exactly(source, length)
+            raise EOFError from exc
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -116,13 +131,6 @@ class ColumnarProcess:
             except OSError as exc:
                 raise Unavailable("no process can be started to read it; try again", retry_after_s=1) from exc
         return self._process
-
-
-def _exactly(source: BinaryIO, length: int) -> bytes:
-    content = source.read(length)
-    if len(content) != length:
-        raise EOFError
-    return content
 
 
 def _error(status: int, message: str) -> ModelyardError:

@@ -30,6 +30,7 @@ def routing_from(table: RoutingTable) -> Routing:
         if candidate
         else None,
         log_payloads=table.log_payloads,
+        redact=frozenset(table.redact),
         replay=table.replay,
         traceparent=parse_traceparent(table.traceparent),
     )
@@ -51,6 +52,7 @@ def table_from(routing: Routing) -> RoutingTable:
         if candidate
         else None,
         log_payloads=routing.log_payloads,
+        redact=tuple(sorted(routing.redact)),
         replay=routing.replay,
     )
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.clock import Clock
-from modelyard_common.errors import NotFound, Overloaded, TooLarge
+from modelyard_common.errors import Denied, NotFound, Overloaded, TooLarge
 
-from modelyard_inference.api.codecs.labels import event_times_from, routing_key_from, times_from_header
+from modelyard_inference.api.codecs.labels import event_times_from, logged_from, routing_key_from, times_from_header
 from modelyard_inference.domain.requests import Answer, Query, Rows, invalid
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
@@ -38,12 +39,15 @@ class Labels:
 
     Attributes:
         left_s: what the transport itself allows, when it says.
+        principal: who asks.
     """
 
     event_time: str | None = None
     routing_key: str | None = None
     timeout_ms: str | None = None
+    log: str | None = None
     left_s: float | None = None
+    principal: Principal = ANONYMOUS
 
 
 class Places:
@@ -92,7 +96,7 @@ class Front:
     async def ask(
         self, model: str, version: str | None, rows: Rows, parameters: Mapping[str, Any], labels: Labels
     ) -> Answer:
-        """Return the answer. Raises what ``Predict`` raises, and TooLarge for too many rows."""
+        """Return the answer. Raises what ``Predict`` raises, TooLarge for too many rows, Denied for no log."""
         if rows.count > self.bounds.max_rows:
             raise TooLarge(f"there are {rows.count} rows; at most {self.bounds.max_rows} are taken")
         times: tuple[datetime, ...] = ()
@@ -108,6 +112,7 @@ class Front:
             version=version,
             event_times=times,
             routing_key=routing_key_from(parameters, labels.routing_key),
+            logged=_logged(parameters, labels),
         )
         return await self._predict(query)
 
@@ -134,3 +139,12 @@ class Front:
             if timeout_us:
                 allowed_s = min(allowed_s, timeout_us / 1e6)
         return allowed_s
+
+
+def _logged(parameters: Mapping[str, Any], labels: Labels) -> bool:
+    """Return whether a request is logged. Raise Denied for callers who may not stay out of what is watched."""
+    logged = logged_from(parameters, labels.log)
+    who = labels.principal
+    if not logged and who.role not in ("service", "admin"):
+        raise Denied(f"{who.name} has the role {who.role}; to be asked without a log takes service or admin")
+    return logged

@@ -25,6 +25,7 @@ _PARAMETERS: Schema = {
     "additionalProperties": False,
     "properties": {
         "event_time": {"description": "When it happened: RFC 3339, or seconds since 1970; one, or one a row."},
+        "log": {"type": "boolean", "default": True, "description": "Whether it is logged; false is for services."},
         "routing_key": {"type": "string", "description": "Requests with one key go to one version during a rollout."},
         "timeout": {"type": "integer", "minimum": 0, "description": "Microseconds that the answer may take."},
     },

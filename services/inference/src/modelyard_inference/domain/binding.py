@@ -73,11 +73,18 @@ class Binder:
         self._refuse_huge(values)
         return columns_from_values(self._signature, values)
 
-    def features(self, values: Values, count: int) -> list[dict[str, Any]]:
-        """Return the rows as they are logged: by feature, in the signature's order, each feature of one type."""
+    def features(self, values: Values, count: int, *, redact: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+        """Return the rows as they are logged: by feature, in the signature's order, each feature of one type.
+
+        Args:
+            redact: features that are left out.
+        """
+        names = [name for name in self._names if name not in redact] if redact else self._names
+        if not names:
+            return [{}] * count
         missing = (None,) * count
-        columns = [self._logged(name, values.get(name, missing)) for name in self._names]
-        return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
+        columns = [self._logged(name, values.get(name, missing)) for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def _logged(self, name: str, column: Sequence[Any]) -> Sequence[Any]:
         kind = self._types[name]

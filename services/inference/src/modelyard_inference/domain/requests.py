@@ -56,6 +56,8 @@ class Query:
         version: a number, a digest, ``@champion`` or ``@candidate``; None leaves the choice to the routing table.
         event_times: when each row happened; one for all rows, or one a row; empty means on arrival.
         routing_key: requests with one key go to one version; None means the prediction id.
+        logged: whether it is part of what the model is asked in production. If not, nothing of it is written down, and
+            it takes no part in a rollout: without a version the champion answers.
         arrival: wall time.
         deadline: seconds, monotonic.
     """
@@ -67,6 +69,7 @@ class Query:
     version: str | None = None
     event_times: tuple[datetime, ...] = ()
     routing_key: str | None = None
+    logged: bool = True
 
     def __post_init__(self) -> None:
         """Refuse more or fewer event times than rows."""

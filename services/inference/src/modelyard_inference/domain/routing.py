@@ -46,6 +46,7 @@ class Routing:
 
     Attributes:
         log_payloads: share of predictions that are logged with their features, 0 to 1.
+        redact: features that are never logged.
         replay: event times may lie ahead of the clock.
         traceparent: the trace that put it into force; two revisions are the same whoever made them.
     """
@@ -55,6 +56,7 @@ class Routing:
     champion: Version | None = None
     candidate: Candidate | None = None
     log_payloads: float = 1.0
+    redact: frozenset[str] = frozenset()
     replay: bool = False
     traceparent: str | None = field(default=None, compare=False)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Invalid, ModelyardError, Overloaded
+from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.tracing import Value, recorded, span
 
@@ -82,6 +82,8 @@ class Predict:
         ask = Ask(query, serving, self.new_id(), traceparent)
         if query.version is not None:
             return await self._named(ask, serving.version(query.version))
+        if not query.logged:
+            return await self._answer(ask, serving.champion, "champion")
         candidate, guard = serving.candidate, serving.guard
         if candidate is None or guard is None or guard.tripped:
             return await self._answer(ask, serving.champion, "champion")
@@ -144,6 +146,9 @@ class Predict:
         except (Late, Overloaded) as exc:
             self._failed(ask, loaded, role, "late" if isinstance(exc, Late) else "overloaded")
             raise
+        except Unavailable:
+            self._failed(ask, loaded, role, "away")
+            raise
         except Exception as exc:
             # Not the exception itself: its message may hold what somebody sent.
             _log.error("predict.failed", model=query.model, version=loaded.version.number, kind=type(exc).__name__)
@@ -166,7 +171,7 @@ class Predict:
         logged: bool = True,
     ) -> Answer:
         took_s = self.clock.monotonic() - started
-        if logged:
+        if logged and ask.query.logged:
             self.sink.append(answer_records(ask, loaded, role, values, answers, took_s))
         version = loaded.version
         self.observer.answered(ask.query.model, version.number, role, ask.query.rows.count, took_s)

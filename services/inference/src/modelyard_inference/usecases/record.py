@@ -34,8 +34,11 @@ def answer_records(
 ) -> list[PredictionRecord]:
     """Return the records of an answer."""
     count = ask.query.rows.count
-    sampled = samples(ask.prediction_id, ask.serving.routing.log_payloads)
-    features: Sequence[dict[str, Any]] = loaded.binder.features(values, count) if sampled else [{}] * count
+    routing = ask.serving.routing
+    sampled = samples(ask.prediction_id, routing.log_payloads)
+    features: Sequence[dict[str, Any]] = (
+        loaded.binder.features(values, count, redact=routing.redact) if sampled else [{}] * count
+    )
     scores: Sequence[float | None] = answers.scores if answers.scores is not None else (None,) * count
     return _records(ask, loaded, role, latency_s, features, sampled, answers.labels, scores, None)
 

@@ -36,6 +36,11 @@ class LoadedVersion:
         """What runs it, as V2 metadata calls it."""
         return f"modelyard_{self.runtime.name}"
 
+    @property
+    def problem(self) -> str:
+        """Why its runtime cannot be asked now, where that is a process or a server that may be away."""
+        return str(getattr(self.runtime, "problem", ""))
+
     def answer(self, rows: Rows) -> tuple[Values, Answers]:
         """Return the values as this signature names them, and the answers.
 

@@ -36,6 +36,7 @@ PARTS: tuple[tuple[str, Part], ...] = (
     ("spec.rollout.contenders", "contention"),
     ("spec.rollout", "rollout"),
     ("spec.serve.logPayloads", "routing"),
+    ("spec.serve.redact", "routing"),
     ("spec.monitor.replay", "routing"),
     ("spec.monitor", "monitoring"),
 )

@@ -81,8 +81,8 @@ def _follow(act: Act, before: Model | None, model: Model) -> None:
         conduct.start(act, model, version, kind="manual", reason="pinned by the manifest")
 
 
-def _routing_policy(model: Model) -> tuple[float, bool]:
-    return model.spec.serve.log_payloads, model.spec.monitor.replay
+def _routing_policy(model: Model) -> tuple[float, tuple[str, ...], bool]:
+    return model.spec.serve.log_payloads, model.spec.serve.redact, model.spec.monitor.replay
 
 
 def delete_model(act: Act, name: str) -> tuple[str, ...]:

@@ -111,6 +111,7 @@ def publish(
         champion=Route(number=champion.number, digest=champion.digest) if champion and not model.deleted else None,
         candidate=route,
         log_payloads=model.spec.serve.log_payloads,
+        redact=model.spec.serve.redact,
         replay=model.spec.monitor.replay,
         deleted=model.deleted,
         traceparent=context.traceparent.get(),

@@ -33,6 +33,9 @@ def infer_signature(spec: ManagedModelSpec, frame: pd.DataFrame) -> Signature:
     for name in data.features:
         if name not in frame.columns:
             raise RunFailed(f"spec.data.features.{name}: the data has no such column; its columns are {_names(frame)}")
+    for name in spec.serve.redact:
+        if name not in frame.columns:
+            raise RunFailed(f"spec.serve.redact: the data has no column {name!r}; its columns are {_names(frame)}")
     if len(frame) < _LEAST_ROWS:
         raise RunFailed(f"spec.data.source: {len(frame)} rows are too few to learn from; at least {_LEAST_ROWS}")
     roles = {data.target, data.timestamp, *data.keys}

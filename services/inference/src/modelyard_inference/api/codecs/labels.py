@@ -1,4 +1,4 @@
-"""What comes with the rows: when they happened and which key routes them, from parameters or headers."""
+"""What comes with the rows: when they happened, which key routes them, whether they are logged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from modelyard_inference.domain.requests import invalid
 
-__all__ = ["event_times_from", "routing_key_from", "times_from_header"]
+__all__ = ["event_times_from", "logged_from", "routing_key_from", "times_from_header"]
 
 _LONGEST_KEY = 512
 
@@ -36,6 +36,19 @@ def routing_key_from(parameters: Mapping[str, Any], header: str | None) -> str |
     if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or "\0" in key:
         raise invalid("routing_key", f"must be a text of 1 to {_LONGEST_KEY} characters, none of them NUL")
     return key
+
+
+def logged_from(parameters: Mapping[str, Any], header: str | None) -> bool:
+    """Return whether a request is logged: the parameter, else the header, else it is. Raise Invalid."""
+    if "log" in parameters:
+        if not isinstance(value := parameters["log"], bool):
+            raise invalid("log", "must be true or false")
+        return value
+    if header is None:
+        return True
+    if header not in ("true", "false"):
+        raise invalid("modelyard-log", "must be true or false")
+    return header == "true"
 
 
 def _time(value: Any, path: str) -> datetime:

@@ -38,7 +38,7 @@ TABLES: Mapping[str, TableFormat] = {
 }
 _TYPES = frozenset({JSON, CSV, *TABLES})
 _FORMS = "dataframe_split, dataframe_records, instances and inputs"
-_PARAMS = frozenset({"event_time", "routing_key", "timeout"})
+_PARAMS = frozenset({"event_time", "log", "routing_key", "timeout"})
 
 
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
@@ -142,8 +142,16 @@ def media_type_of(content_type: str) -> str:
 
 
 def columns_of(answer: Answer) -> dict[str, list[Any]]:
-    """Return the response as columns, for a table."""
-    return {"predictions": answer.answers.labels}
+    """Return the response as columns, for a table: the predictions, then the probability of each class or the score."""
+    answers = answer.answers
+    columns: dict[str, list[Any]] = {"predictions": answers.labels}
+    if answers.probabilities is not None:
+        for place, label in enumerate(answer.signature.classes):
+            named = str(label).lower() if isinstance(label, bool) else str(label)
+            columns[f"probability_{named}"] = answers.probabilities[place :: answers.width]
+    elif answers.scores is not None and answer.signature.task == "anomaly":
+        columns["score"] = answers.scores
+    return columns
 
 
 def encode(answer: Answer, call: ScoringCall) -> bytes:

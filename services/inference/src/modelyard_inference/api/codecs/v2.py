@@ -31,7 +31,7 @@ from modelyard_inference.domain.requests import Answer, Rows, invalid
 
 __all__ = ["PARAMETERS", "V2Call", "decode", "decode_raw", "encode", "known_parameters"]
 
-PARAMETERS = frozenset({"event_time", "routing_key", "timeout", "content_type"})
+PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout", "content_type"})
 """``content_type`` is how MLServer's clients name the Python type of values; here the signature says that."""
 _HTTP_PARAMETERS = PARAMETERS | {"binary_data_output"}
 

@@ -169,6 +169,8 @@ def labels_of(call_context: grpc.aio.ServicerContext) -> Labels:
     return Labels(
         event_time=given.get("modelyard-event-time"),
         routing_key=given.get("modelyard-routing-key"),
+        log=given.get("modelyard-log"),
+        principal=principal.get(),
         timeout_ms=given.get("modelyard-timeout-ms"),
         left_s=call_context.time_remaining(),
     )

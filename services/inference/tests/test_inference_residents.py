@@ -1,0 +1,170 @@
+"""A budget of memory: what was used last stays, what is pinned never goes, and what comes back is loaded once."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inference_fakes import StubRuntime
+from modelyard_bundle.runtimes.base import Runtime
+from modelyard_common.errors import Invalid, Unavailable
+from modelyard_common.testing import FakeClock
+from modelyard_inference.usecases.residents import Resident, Residents
+
+ROW = {"load": np.array([1.0], dtype=np.float32)}
+
+
+@dataclass
+class Counts:
+    """Keeps what was told."""
+
+    evictions: list[str] = field(default_factory=list)
+    returns: list[str] = field(default_factory=list)
+
+    def evicted(self, model: str) -> None:
+        self.evictions.append(model)
+
+    def returned(self, model: str, took_s: float) -> None:
+        self.returns.append(model)
+
+
+@dataclass
+class House:
+    """Residents of ten bytes each."""
+
+    budget: int
+    pinned: frozenset[str] = frozenset()
+    counts: Counts = field(default_factory=Counts)
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def __post_init__(self) -> None:
+        self.residents = Residents(self.budget, self.pinned, self.counts, self.clock)
+
+    def add(self, model: str, size: int = 10) -> Resident:
+        one = self.residents.keep(model, StubRuntime(), size, StubRuntime)
+        assert isinstance(one, Resident)
+        return one
+
+
+def test_the_one_used_longest_ago_makes_room() -> None:
+    house = House(budget=20)
+    first, second = house.add("a"), house.add("b")
+    first.predict(ROW)
+    third = house.add("c")
+
+    assert (first.in_memory, second.in_memory, third.in_memory) == (True, False, True)
+    assert house.counts.evictions == ["b"]
+    assert (house.residents.size_bytes, house.residents.count) == (20, 2)
+
+
+def test_what_is_out_of_memory_blocks_and_answers_after_it_was_loaded() -> None:
+    house = House(budget=10)
+    first, second = house.add("a"), house.add("b")
+    waits = first.blocking
+
+    answer = first.predict(ROW)
+
+    assert waits
+    assert not first.blocking
+    assert answer.labels.tolist() == [1]
+    assert not second.in_memory
+    assert house.counts.returns == ["a"]
+
+
+def test_a_pinned_model_is_never_evicted_even_over_the_budget() -> None:
+    house = House(budget=10, pinned=frozenset({"a", "b"}))
+    first, second, third = house.add("a"), house.add("b"), house.add("c")
+    house.add("d")
+
+    assert (first.in_memory, second.in_memory, third.in_memory) == (True, True, False)
+
+
+def test_without_a_budget_the_runtime_is_used_as_it_is() -> None:
+    runtime = StubRuntime()
+
+    assert House(budget=0).residents.keep("a", runtime, 10, StubRuntime) is runtime
+
+
+def test_one_thread_loads_it_and_all_that_ask_get_an_answer() -> None:
+    house, begun, go = House(budget=10), threading.Barrier(9), threading.Event()
+
+    def slowly() -> Runtime:
+        go.wait(10)
+        return StubRuntime()
+
+    one = house.residents.keep("a", StubRuntime(), 10, slowly)
+    house.add("b")
+
+    def ask() -> list[int]:
+        begun.wait(10)
+        labels: list[int] = one.predict(ROW).labels.tolist()
+        return labels
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(ask) for _ in range(8)]
+        begun.wait(10)
+        go.set()
+        assert [answer.result(10) for answer in answers] == [[1]] * 8
+    assert house.counts.returns == ["a"]
+
+
+def test_one_that_cannot_be_loaded_is_unavailable_and_tried_again_after_a_rest() -> None:
+    house, tries = House(budget=10), []
+
+    def damaged() -> Runtime:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Invalid("the bundle is damaged")
+        return StubRuntime()
+
+    one = house.residents.keep("a", StubRuntime(), 10, damaged)
+    house.add("b")
+
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="cannot be loaded here: the bundle is damaged"):
+            one.predict(ROW)
+    refused = len(tries)
+    house.clock.advance(1.1)
+    one.predict(ROW)
+
+    assert refused == 1
+    assert len(tries) == 2
+
+
+def test_a_request_that_runs_keeps_what_is_evicted_meanwhile() -> None:
+    house, hold = House(budget=10), threading.Event()
+    one = house.residents.keep("a", StubRuntime(hold=hold), 10, StubRuntime)
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(one.predict, ROW)
+        house.add("b")
+        hold.set()
+        assert answer.result(10).labels.tolist() == [1]
+
+
+def test_a_version_that_is_served_no_more_leaves_the_budget() -> None:
+    house = House(budget=20)
+    house.add("a")
+    gc.collect()
+
+    assert house.residents.size_bytes == 0
+
+
+@given(st.lists(st.integers(0, 5), max_size=60), st.integers(1, 6))
+def test_the_budget_holds_and_the_last_used_are_inside_whatever_is_asked(asked: list[int], room: int) -> None:
+    house = House(budget=10 * room)
+    models = [house.add(str(number)) for number in range(6)]
+    last: list[int] = list(range(6))
+    for number in asked:
+        models[number].predict(ROW)
+        last.remove(number)
+        last.append(number)
+
+    assert house.residents.size_bytes <= house.budget
+    assert {number for number, model in enumerate(models) if model.in_memory} == set(last[-room:])
