@@ -18,11 +18,10 @@ from datetime import datetime
 from pathlib import Path
 
 from bench.inference import document, variants
-from bench.inference.asks import DIALECTS
 from bench.inference.campaign import Plan, run
 from bench.inference.contenders import CONTENDERS, Contender
 from bench.inference.load import LoadMissing
-from bench.inference.models import MODELS
+from bench.inference.names import DIALECTS, MODELS
 from bench.inference.record import Place, Record
 from bench.inference.report import ablations_text, as_markdown, as_text
 

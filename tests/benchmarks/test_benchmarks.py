@@ -79,7 +79,7 @@ def test_the_benchmark_of_inference_measures_who_answers_right_in_every_protocol
             assert cell.cpu_us > 0
     assert all(one.start_s and one.rss_mib and one.processes for one in record.served)
     assert record.events["modelyard, linear"] > 0, "payloads are logged while it is measured"
-    [echo] = [line for line in lines(text, "linear, 1 row, 64 connections: the echo")]
+    [echo] = lines(text, "linear, 1 row, 64 connections: the echo")
     assert echo[-1] in {"met", "not met", "by rate only", "by CPU only"}
 
 

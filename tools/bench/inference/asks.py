@@ -7,19 +7,17 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import grpc
 import numpy as np
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from numpy.typing import NDArray
 
-from bench.inference.models import MODEL
+from bench.inference.names import MODEL
 
 __all__ = [
-    "DIALECTS",
     "Ask",
-    "Dialect",
     "Message",
     "answer_of",
     "bento",
@@ -31,13 +29,6 @@ __all__ = [
     "scoring",
 ]
 
-Dialect = Literal["json", "binary", "grpc", "mlflow"]
-DIALECTS: Mapping[Dialect, str] = {
-    "json": "Open Inference Protocol V2, JSON",
-    "binary": "Open Inference Protocol V2, binary tensors",
-    "grpc": "Open Inference Protocol V2, gRPC with raw contents",
-    "mlflow": "MLflow scoring, dataframe_split",
-}
 _TIMEOUT_S = 30.0
 _GRPC_PATH = "/inference.GRPCInferenceService/ModelInfer"
 _LENGTH = "inference-header-content-length"
@@ -58,12 +49,14 @@ class Ask:
     Attributes:
         write: makes the message that asks for some rows.
         read: returns the labels of an answer; takes its body and its headers.
+        predicts: there are labels to be compared.
     """
 
     path: str
     write: Callable[[NDArray[np.float32]], Message]
     read: Callable[[bytes, Mapping[str, str]], Sequence[int]]
     grpc: bool = False
+    predicts: bool = True
 
 
 def answer_of(ask: Ask, port: int, message: Message) -> tuple[bytes, Mapping[str, str]]:
@@ -123,7 +116,7 @@ def bento() -> Ask:
 
 def echo() -> Ask:
     """Return how the empty application is asked. What it sends back is the question; there is nothing to check."""
-    return Ask("/", _write_json, lambda body, headers: [])
+    return Ask("/", _write_json, lambda body, headers: [], predicts=False)
 
 
 def _numbers(rows: NDArray[np.float32]) -> list[list[float]]:

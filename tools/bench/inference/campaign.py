@@ -196,8 +196,7 @@ def _wait_for_port(process: Process, port: int) -> None:
 
 def _is_right(ask: Ask, port: int, question: Question) -> bool:
     body, headers = answer_of(ask, port, ask.write(question.rows))
-    labels = tuple(ask.read(body, headers))
-    return not labels or labels == question.labels
+    return not ask.predicts or tuple(ask.read(body, headers)) == question.labels
 
 
 def _measure_place(

@@ -11,13 +11,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from bench.inference.asks import Ask, Dialect, bento, binary, echo, grpc_raw, json_v2, scoring
+from bench.inference.asks import Ask, bento, binary, echo, grpc_raw, json_v2, scoring
 from bench.inference.environments import PEERS
-from bench.inference.models import MODEL, Kit
+from bench.inference.names import BUNDLE, LOGGED, MODEL, Dialect
 from bench.inference.processes import free_port
-from bench.inference.surroundings import BUNDLE, LOGGED
+
+if TYPE_CHECKING:
+    from bench.inference.models import Kit
 
 __all__ = ["CONTENDERS", "Command", "Contender", "Start", "modelyard", "python_of"]
 

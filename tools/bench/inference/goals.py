@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from bench.inference.asks import Dialect
+from bench.inference.names import Dialect
 from bench.inference.record import Cell, Place, Record, best
 
 __all__ = ["GOALS", "Goal", "Outcome", "judge"]

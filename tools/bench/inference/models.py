@@ -25,15 +25,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["MODEL", "MODELS", "Kit", "Question", "make_kit"]
+from bench.inference.names import MODEL
 
-MODEL = "bench"
-"""What every server calls its model."""
-MODELS = {
-    "linear": "standardised logistic regression of 30 numbers",
-    "forest": "random forest of 100 trees",
-    "boosted": "histogram gradient boosting, 100 iterations",
-}
+__all__ = ["Kit", "Question", "make_kit"]
+
 _QUESTIONS = 8
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.inference.asks import Dialect
+from bench.inference.names import Dialect
 
 __all__ = ["Cell", "Place", "Record", "Round", "Served"]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.inference.asks import DIALECTS
 from bench.inference.goals import judge
-from bench.inference.models import MODELS
+from bench.inference.names import DIALECTS, MODELS
 from bench.inference.record import Cell, Place, Record
 from bench.tables import markdown, table
 

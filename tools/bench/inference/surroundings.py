@@ -18,12 +18,9 @@ from modelyard_contracts.events_v1 import EventReceipt
 from modelyard_contracts.pages import Page
 from modelyard_contracts.registry_v1 import ModelView, Route, RoutingTable
 
-__all__ = ["BUNDLE", "LOGGED", "app"]
+from bench.inference.names import BUNDLE, LOGGED
 
-BUNDLE = "BENCH_BUNDLE"
-"""The environment variable that names the folder of the bundle."""
-LOGGED = "BENCH_LOGGED"
-"""The environment variable that holds the share of requests whose features are logged."""
+__all__ = ["app"]
 
 
 class _Batch(msgspec.Struct):

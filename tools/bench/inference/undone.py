@@ -19,9 +19,9 @@ from modelyard_inference import wiring
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.api.codecs import v2
 
-__all__ = ["UNDONE"]
+from bench.inference.names import UNDONE
 
-UNDONE = "BENCH_UNDONE"
+__all__: list[str] = []
 
 
 class _Standard:

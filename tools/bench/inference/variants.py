@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.inference.contenders import CONTENDERS, Contender, modelyard
-from bench.inference.undone import UNDONE
+from bench.inference.names import UNDONE
 
 __all__ = ["VARIANTS"]
 
@@ -21,6 +21,12 @@ VARIANTS: tuple[Contender, ...] = (
     _undone("asyncio", "asyncio's event loop instead of uvloop"),
     _undone("h11", "h11 instead of httptools"),
     Contender("bare", "scikit-learn instead of ONNX Runtime", "ours", modelyard(bare=True)),
+    Contender(
+        "batch",
+        "each request by itself instead of what came together as one batch",
+        "ours",
+        modelyard(settings={"MODELYARD_INFERENCE_BATCH_ROWS": "1"}),
+    ),
     Contender(
         "thread",
         "the model in a thread instead of on the event loop",
