@@ -91,6 +91,9 @@ def run(plan: Plan, say: Callable[[str], None]) -> Record:
     rows = tuple(sorted({place.rows for place in plan.places}))
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as name, _own_core(cores):
         for model in plan.models:
+            if time.monotonic() > until:
+                taken.cut += [place for place in plan.places if place.model == model]
+                continue
             say(f"{model}: fit, convert, start")
             kit = make_kit(model, Path(name) / model, rows)
             with ExitStack() as stack:

@@ -86,7 +86,7 @@ def measure(
     if done.returncode != 0 or not len(lines):
         raise RuntimeError(f"nothing was answered: {(done.stderr or done.stdout)[-500:]}")
     right = lines[lines[:, 1] == 200]
-    failed = len(lines) - len(right) + _counted(r"(\d+) failed", done.stdout)
+    failed = max(len(lines) - len(right), _counted(r"(\d+) failed", done.stdout))
     if ask.grpc:
         failed += _without_body(done.stdout, len(right), answer_bytes)
     if not len(right):
