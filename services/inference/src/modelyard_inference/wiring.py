@@ -20,11 +20,14 @@ from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.bundles import BundleCache
 from modelyard_inference.adapters.columnar import ColumnarProcess
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
+from modelyard_inference.adapters.isolated import IsolatedRuntimes
+from modelyard_inference.adapters.isolated_process import SideContainer, SpawnedProcess
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
+from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess, RemoteServers
 from modelyard_inference.adapters.totals import totals_of
 from modelyard_inference.api import admin, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
@@ -33,7 +36,9 @@ from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.api.openapi import typed_openapi
 from modelyard_inference.api.services import InferenceServices, SpoolView
-from modelyard_inference.settings import InferenceSettings
+from modelyard_inference.domain.ports import Runtimes
+from modelyard_inference.settings import InferenceSettings, environment_beside
+from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.predict import Predict
@@ -86,9 +91,11 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     observer = metrics.PrometheusObserver()
     served = ServedModels()
     shelf = RoutingFile(home / "routing.json")
+    isolated = _isolated(settings)
     lifecycle = Lifecycle(
         served=served,
         bundles=BundleCache(home / "bundles", registry, most=settings.cached_bundles),
+        runtimes=_runtimes(settings, isolated),
         reports=reports,
         shelf=shelf,
         clock=clock,
@@ -120,15 +127,15 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     )
     predict = Predict(
         served=served,
-        sink=spool,
         shadow=shadow,
         judge=judge,
         observer=observer,
         clock=clock,
         new_id=_ids(),
-        lane=lane,
-        candidate_lane=candidate_lane,
-        inline_rows=settings.inline_rows,
+        champions=Batching(lane=lane, sink=spool, observer=observer, clock=clock, limits=_limits(settings)),
+        candidates=Batching(
+            lane=candidate_lane, sink=spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
+        ),
         candidate_share=settings.candidate_share,
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
@@ -155,6 +162,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     report_bell.task = Task("reports", reports.deliver, 2.0)
     tasks = [
         lifecycle_bell.task,
+        isolated.task(),
         Task("registry-watch", watch.follow),
         report_bell.task,
         Task("shadow", shadow.work),
@@ -164,9 +172,13 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     ]
     health = Health()
     health.add("models", lambda: lifecycle.unsettled or None, critical=True)
-    health.add("routing", lambda: _stale(watch, settings.stale_after_s), critical=False)
-    health.add("spool", spool.check, critical=False)
-    health.add("drift", sender.check, critical=False)
+    for name, check in (
+        ("routing", lambda: _stale(watch, settings.stale_after_s)),
+        ("runtime", isolated.check),
+        ("spool", spool.check),
+        ("drift", sender.check),
+    ):
+        health.add(name, check, critical=False)
     services = InferenceServices(
         served=served,
         lifecycle=lifecycle,
@@ -187,6 +199,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
             table_lane.close,
             lane.close,
             candidate_lane.close,
+            isolated.close,
             spool.close,
             registry.close,
             follower.close,
@@ -201,8 +214,41 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     return app
 
 
+def _isolated(settings: InferenceSettings) -> IsolatedRuntimes:
+    if settings.runtime_socket is not None:
+        return IsolatedRuntimes(SideContainer(settings.runtime_socket), call_s=settings.timeout_s)
+    options = {
+        "pyfunc": str(settings.runtime_pyfunc),
+        "memory_bytes": str(settings.runtime_memory_bytes),
+        "log_level": settings.log_level,
+        "environment": settings.environment,
+    }
+    return IsolatedRuntimes(SpawnedProcess(options, environment_beside()), call_s=settings.timeout_s)
+
+
+def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtimes:
+    here = InProcess()
+    return ChosenRuntimes(
+        {
+            "onnx": here,
+            "sklearn": here if settings.sklearn_in_process else isolated,
+            "pyfunc": isolated,
+            "remote": RemoteServers(settings.remote_hosts, call_s=settings.timeout_s),
+        }
+    )
+
+
 def _bounds(settings: InferenceSettings) -> Bounds:
     return Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
+
+
+def _limits(settings: InferenceSettings) -> Limits:
+    return Limits(
+        rows=settings.batch_rows,
+        waiting=settings.max_concurrent,
+        runs=settings.model_runs,
+        inline_rows=settings.inline_rows,
+    )
 
 
 def _grpc_server(
