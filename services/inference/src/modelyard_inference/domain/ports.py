@@ -12,7 +12,18 @@ from modelyard_inference.domain.records import PredictionRecord
 from modelyard_inference.domain.requests import Role, Rows
 from modelyard_inference.domain.routing import Routing
 
-__all__ = ["Bundles", "Lane", "Observer", "PayloadSink", "Reports", "Shelf", "TableFormat", "Tables", "VersionOutcome"]
+__all__ = [
+    "Bundles",
+    "Lane",
+    "Loading",
+    "Observer",
+    "PayloadSink",
+    "Reports",
+    "Shelf",
+    "TableFormat",
+    "Tables",
+    "VersionOutcome",
+]
 
 T = TypeVar("T")
 
@@ -66,6 +77,16 @@ class Reports(Protocol):
 
     def tell(self, model: str, digest: str, revision: int, outcome: VersionOutcome, reason: str = "") -> None:
         """Tell one outcome; telling the same again does nothing."""
+
+
+class Loading(Protocol):
+    """Serves models and stops to, by request: in this process, or in all that are this server."""
+
+    def load(self, model: str) -> None:
+        """Serve a model as its routing says, now. Raise NotFound or Unavailable."""
+
+    def unload(self, model: str) -> None:
+        """Stop serving a model until it is loaded again. Raise NotFound."""
 
 
 class Shelf(Protocol):
