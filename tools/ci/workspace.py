@@ -59,8 +59,13 @@ def tested_with(member: Member, known: dict[str, Member], root: Path = ROOT) -> 
         for node in ast.walk(ast.parse(path.read_text())):
             modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            found |= {module.partition(".")[0].removeprefix("modelyard_") for module in modules} & known.keys()
+            found |= {_short(module) for module in modules} & known.keys()
     return found
+
+
+def _short(module: str) -> str:
+    """Return the short name of the member that a module is of."""
+    return module.partition(".")[0].removeprefix("modelyard_").replace("_", "-")
 
 
 def paths(built_from: Iterable[Member]) -> list[str]:

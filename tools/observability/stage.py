@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ import yaml
 from modelyard_cli.embedded.layout import Layout
 from modelyard_common.testing import free_port, free_port_base
 
+from tools.observability.aftermath import OPERATED, answer_late, operated, roll_back
 from tools.observability.write import RULES
 
 __all__ = ["BAR_S", "Prometheus", "StageError", "observed_demo"]
@@ -30,6 +31,7 @@ __all__ = ["BAR_S", "Prometheus", "StageError", "observed_demo"]
 ROOT = Path(__file__).parents[2]
 _SCRAPE_S = 1
 _VARIABLES = {"namespace": ".*", "model": ".*", "version": ".*", "__rate_interval": "15s", "__interval": "15s"}
+_WAITS = f'modelyard_registry_promotion_waiting_since_seconds{{model="{OPERATED}"}}'
 BAR_S = 15.0
 """A minute of the demo's loop is a quarter of an hour of a cluster's: bars count four times as finely."""
 
@@ -95,7 +97,7 @@ def plain(expr: str) -> str:
 def observed_demo(
     home: Path, *, rows: int, settle_s: float = 8.0, example: str = "electricity"
 ) -> Iterator[Prometheus]:
-    """Run a slice of a demo and yield Prometheus once it is through; the platform still serves.
+    """Run a slice of a demo, then what a good demo does not have, and yield Prometheus; the platform still serves.
 
     Args:
         home: an empty folder.
@@ -103,7 +105,15 @@ def observed_demo(
         settle_s: how long to watch on, so that rules have seen the end.
     """
     layout = Layout(home / f"demo-{example}", free_port_base())
-    with _prometheus(home, layout) as prometheus, _demo(home, layout, rows, example):
+    with (
+        operated(home, layout) as cluster,
+        _prometheus(home, layout, operator_port=cluster.port) as prometheus,
+        _demo(home, layout, rows, example),
+    ):
+        cluster.apply(example, layout.url("registry"))
+        _until(lambda: prometheus.instant(_WAITS), f"{OPERATED} was not trained, or waits for nobody", timeout_s=120)
+        answer_late(layout, example)
+        roll_back(layout, example)
         time.sleep(settle_s)
         prometheus.ended = time.time()
         yield prometheus
@@ -132,8 +142,10 @@ def _demo(home: Path, layout: Layout, rows: int, example: str) -> Iterator[None]
 
 
 @contextmanager
-def _prometheus(home: Path, layout: Layout) -> Iterator[Prometheus]:
+def _prometheus(home: Path, layout: Layout, *, operator_port: int) -> Iterator[Prometheus]:
     configuration = yaml.safe_load(layout.scrape_configuration())
+    operator = {"targets": [f"127.0.0.1:{operator_port}"], "labels": {"namespace": "local"}}
+    configuration["scrape_configs"].append({"job_name": "modelyard-operator", "static_configs": [operator]})
     configuration["global"] = {"scrape_interval": f"{_SCRAPE_S}s", "evaluation_interval": "2s"}
     configuration["rule_files"] = [str(RULES / "*.yaml")]
     file, log = home / "watch.yml", home / "watch.log"
@@ -152,6 +164,14 @@ def _prometheus(home: Path, layout: Layout) -> Iterator[Prometheus]:
         prometheus.http.close()
         process.terminate()
         process.wait(20)
+
+
+def _until(done: Callable[[], Any], otherwise: str, *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > deadline:
+            raise StageError(otherwise)
+        time.sleep(0.2)
 
 
 def _ready(prometheus: Prometheus) -> bool:

@@ -181,6 +181,7 @@ def test_what_the_package_exports_is_there_and_says_what_it_is() -> None:
         "Modelyard",
         "Prediction",
         "RegistryClient",
+        "Scored",
         "TrainingClient",
     ]
     for name in modelyard_client.__all__:

@@ -22,9 +22,9 @@ from modelyard_common.app import create_app
 from modelyard_common.auth.guards import allow
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.db import Database, ReadSession, WriteSession, reading, writing
-from modelyard_common.edge import RawRoute
 from modelyard_common.errors import Conflict, Overloaded
 from modelyard_common.health import Health
+from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
 from modelyard_common.settings import ServiceSettings
 from modelyard_common.testing import free_port, running
 from pydantic import BaseModel, ValidationError
@@ -230,17 +230,52 @@ def test_listening_beyond_loopback_without_tokens_is_refused() -> None:
         ServiceSettings(host="0.0.0.0")
 
 
-def test_raw_routes_answer_inside_the_edge(database: Database) -> None:
-    async def echo(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"raw"})
+@pytest.fixture
+def raw(database: Database) -> Iterator[str]:
+    async def answer(request: RawRequest) -> RawAnswer:
+        if request.body == b"bug":
+            raise ZeroDivisionError("secret")
+        if request.body == b"busy":
+            raise Overloaded(retry_after_s=7)
+        return RawAnswer(request.body or b"raw", b"text/plain", 200, ((b"x-more", b"1"),))
 
-    route = RawRoute(lambda method, path: path == "/raw", echo, "/raw")
-    with running(make_app(database, raw_routes=[route])) as url:
-        answer = httpx.get(f"{url}/raw")
+    route = RawRoute(lambda method, path: path == "/raw", answer, "/raw")
+    with running(make_app(database, ServiceSettings(max_body_bytes=1_000_000), raw_routes=[route])) as url:
+        yield f"{url}/raw"
 
-    assert answer.text == "raw"
-    assert "x-request-id" in answer.headers
+
+def test_raw_routes_answer_inside_the_edge(raw: str) -> None:
+    answer = httpx.get(raw, headers={"x-request-id": "r-1"})
+
+    assert (answer.text, answer.headers["content-type"], answer.headers["x-more"]) == ("raw", "text/plain", "1")
+    assert answer.headers["x-request-id"] == "r-1"
+
+
+def test_raw_routes_read_a_body_that_comes_in_parts(raw: str) -> None:
+    assert httpx.post(raw, content=iter([b"a" * 5, b"b" * 7])).text == "aaaaabbbbbbb"
+
+
+def test_errors_of_raw_routes_are_problems_without_their_messages(raw: str) -> None:
+    answer = httpx.post(raw, content=b"bug")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert "secret" not in answer.text
+
+
+def test_a_raw_route_that_is_busy_says_when_to_come_again(raw: str) -> None:
+    answer = httpx.post(raw, content=b"busy")
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["length given", "chunked"])
+def test_raw_routes_take_no_body_past_the_bound(raw: str, said: bool) -> None:
+    body = b"x" * 2_000_000
+
+    answer = httpx.post(raw, content=body if said else iter([body]))
+
+    assert answer.status_code == 413
 
 
 SERVER = """

@@ -1,11 +1,15 @@
-"""Snapshots: what is not shown any more is not scraped any more."""
+"""Snapshots: what is not shown any more is not scraped any more. Quick histograms: as the library's, counted later."""
 
 from __future__ import annotations
 
+import threading
+
 import pytest
-from modelyard_common.metrics import Snapshot
+from hypothesis import given
+from hypothesis import strategies as st
+from modelyard_common.metrics import QuickHistogram, Snapshot
 from modelyard_common.tasks import Task
-from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
 
 
 def scraped(registry: CollectorRegistry) -> list[str]:
@@ -66,3 +70,44 @@ def test_failures_of_a_task_are_counted_from_zero() -> None:
     Task("never-run", lambda _: None)
 
     assert REGISTRY.get_sample_value("modelyard_task_failures_total", {"task": "never-run"}) == 0
+
+
+BUCKETS = (0.5, 1.0, 2.5)
+
+
+@given(st.lists(st.integers(0, 30).map(lambda number: number / 8), max_size=40), st.integers(0, 40))
+def test_a_quick_histogram_is_scraped_as_the_library_writes_its_own(amounts: list[float], look: int) -> None:
+    quick, plain = CollectorRegistry(), CollectorRegistry()
+    ours = QuickHistogram("took_seconds", "Took", ["model"], buckets=BUCKETS, registry=quick).labels("a")
+    theirs = Histogram("took_seconds", "Took", ["model"], buckets=BUCKETS, registry=plain).labels("a")
+
+    for number, amount in enumerate(amounts):
+        ours.observe(amount)
+        theirs.observe(amount)
+        if number == look:
+            scraped(quick)
+
+    assert _without_created(scraped(quick)) == _without_created(scraped(plain))
+
+
+def _without_created(lines: list[str]) -> list[str]:
+    return [line for line in lines if "_created" not in line]
+
+
+def test_a_quick_histogram_loses_nothing_between_threads() -> None:
+    registry = CollectorRegistry()
+    histogram = QuickHistogram("took_seconds", "Took", buckets=BUCKETS, registry=registry)
+
+    def observe() -> None:
+        for _ in range(10_000):
+            histogram.observe(0.75)
+
+    threads = [threading.Thread(target=observe) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        scraped(registry)
+
+    assert 'took_seconds_bucket{le="1.0"} 40000.0' in scraped(registry)
+    assert "took_seconds_count 40000.0" in scraped(registry)
+    assert "took_seconds_sum 30000.0" in scraped(registry)

@@ -182,6 +182,14 @@ def test_a_problem_document_becomes_the_error_it_speaks_of(
         assert caught.value.retry_after_s == 7
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"error_code": "BAD_REQUEST", "message": "load: is required"}', b'{"error": "load: is required"}']
+)
+def test_errors_of_the_inference_protocols_keep_what_they_say(calling: Calling, body: bytes) -> None:
+    with calling(Peer(Answer(400, body))) as client, pytest.raises(errors.Invalid, match="load: is required"):
+        client.request("POST", "/")
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"error_code": "X"}', b"\xff"])
 def test_an_error_that_is_no_problem_document_keeps_its_status(calling: Calling, body: bytes) -> None:
     with calling(Peer(Answer(404, body))) as client, pytest.raises(errors.NotFound, match="Not Found"):

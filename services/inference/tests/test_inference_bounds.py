@@ -6,8 +6,10 @@ import asyncio
 import json
 from typing import Any, cast
 
+from modelyard_common.auth.principals import ANONYMOUS
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import NotFound
+from modelyard_common.raw import RawRequest
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.hot import HotPath
 
@@ -28,16 +30,11 @@ class Waiting:
 
 
 async def call(hot: HotPath) -> int:
-    statuses: list[int] = []
-
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": BODY}
+        await asyncio.Event().wait()
+        raise AssertionError("nothing more is sent")
 
-    async def send(message: dict[str, Any]) -> None:
-        statuses.extend([message["status"]] if "status" in message else [])
-
-    await hot.infer({"path": "/v2/models/power/infer", "headers": []}, receive, send)
-    return statuses[0]
+    return (await hot.infer(RawRequest("/v2/models/power/infer", ANONYMOUS, {}, BODY, receive))).status
 
 
 def test_requests_refused_beyond_the_bound_leave_no_trace() -> None:

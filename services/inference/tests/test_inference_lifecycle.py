@@ -21,6 +21,7 @@ from modelyard_bundle.packaging import Packed
 from modelyard_common.errors import Invalid, NotFound, Unavailable
 from modelyard_common.testing import FakeClock, free_port
 from modelyard_inference.adapters.bundles import BundleCache
+from modelyard_inference.adapters.runtimes import InProcess
 from modelyard_inference.domain.routing import Candidate, Routing, Version
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.serving import ServedModels
@@ -65,7 +66,12 @@ class Works:
         self.cache = BundleCache(self.root / "bundles", self.source)
         self.served, self.reports, self.shelf, self.clock = ServedModels(), ListReports(), ListShelf(), FakeClock()
         self.lifecycle = Lifecycle(
-            served=self.served, bundles=self.cache, reports=self.reports, shelf=self.shelf, clock=self.clock
+            served=self.served,
+            bundles=self.cache,
+            runtimes=InProcess(),
+            reports=self.reports,
+            shelf=self.shelf,
+            clock=self.clock,
         )
         self.one, self.two = Version(1, str(self.first.digest)), Version(2, str(self.second.digest))
 
@@ -309,7 +315,7 @@ def test_a_version_whose_runtime_is_not_installed_is_refused_with_what_would_ser
     def missing(*_: object, **__: object) -> object:
         raise ModuleNotFoundError("No module named 'skops'", name="skops")
 
-    monkeypatch.setattr("modelyard_inference.usecases.lifecycle.load", missing)
+    monkeypatch.setattr("modelyard_inference.adapters.runtimes.load", missing)
     works.want(1, works.one)
 
     _, _, _, kind, reason = works.reports.told[-1]

@@ -206,6 +206,38 @@ def test_packed_bodies_are_read(shared: httpx.Client) -> None:
     assert scored.json() == {"predictions": [1]}
 
 
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip", "gzip"),
+        ("deflate", "deflate"),
+        ("br, deflate;q=0.5, gzip;q=0.4", "gzip"),
+        ("*", "gzip"),
+        ("gzip;q=0, deflate", "deflate"),
+        ("br", None),
+        ("gzip;q=0.0", None),
+        ("identity", None),
+    ],
+)
+@pytest.mark.parametrize("rows", [2_000, 10_000], ids=["on the loop", "in a thread"])
+def test_large_answers_are_packed_for_those_who_ask(
+    shared: httpx.Client, rows: int, accepted: str, encoding: str | None
+) -> None:
+    many = {"inputs": [{**one, "shape": [rows], "data": one["data"] * rows} for one in GOOD["inputs"]]}
+
+    response = shared.post(INFER, json=many, headers={"accept-encoding": accepted})
+
+    assert response.headers.get("content-encoding") == encoding
+    assert response.headers["vary"] == "accept-encoding"
+    assert outputs(response)["predict"]["data"] == [1] * rows
+
+
+def test_small_answers_are_never_packed(shared: httpx.Client) -> None:
+    response = shared.post(INFER, json=GOOD, headers={"accept-encoding": "gzip"})
+
+    assert "content-encoding" not in response.headers
+
+
 def test_a_packed_body_is_bounded_by_what_is_in_it(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
     with a_server(platform, bundles, max_body_bytes=100_000) as http:

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from modelyard_bundle.loading import load
-from modelyard_bundle.manifest import verify
-from modelyard_bundle.signature import columns_from_rows
 from modelyard_client import Modelyard
 from modelyard_contracts.registry_v1 import RolloutView
 
@@ -24,6 +21,11 @@ __all__ = ["frozen_answers", "summarise", "write_record"]
 
 def frozen_answers(platform: Modelyard, stream: Stream, story: Story) -> list[Any]:
     """Return what the first version, left alone, would have answered: its bundle, run here on all rows."""
+    # With the embedded platform alone: whoever talks to another one has no runtimes.
+    from modelyard_bundle.loading import load  # noqa: PLC0415
+    from modelyard_bundle.manifest import verify  # noqa: PLC0415
+    from modelyard_bundle.signature import columns_from_rows  # noqa: PLC0415
+
     first = min(story.versions, key=lambda version: version.number)
     with tempfile.TemporaryDirectory(prefix="modelyard-") as folder:
         path = platform.registry.download_bundle(stream.name, first.digest, Path(folder) / "bundle")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from modelyard_common.errors import Invalid, ModelyardError, Unavailable
+from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
 from modelyard_contracts.open_inference import IndexEntry, InferResponse, ModelMetadata
 from modelyard_contracts.problem import FieldError
 from pydantic import BaseModel, RootModel
@@ -18,9 +18,12 @@ from modelyard_client.base import ApiClient
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["InferenceClient", "Prediction", "tensors"]
+__all__ = ["InferenceClient", "LoadedVersion", "Prediction", "Scored", "tensors"]
 
 Row = Mapping[str, Any]
+_ARROW = "application/vnd.apache.arrow.stream"
+_SCORE_TIMEOUT_S = 60.0
+"""Longer than a server takes for any request, with the way there and back."""
 _PLAIN = (str, int, bool, float, type(None))
 
 
@@ -36,6 +39,18 @@ class Prediction:
     """One a row."""
     probabilities: list[list[float]] | None
     """One list a row, in the order of the model's classes; None unless it is a classifier."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The answer to one table."""
+
+    id: str
+    """Row i of the answer is ``<id>/<i>``."""
+    version: str
+    """The digest of the version that answered."""
+    table: bytes
+    """An Arrow stream: ``predictions``; ``probability_<class>`` of a classifier, ``score`` of an anomaly detector."""
 
 
 def tensors(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -72,9 +87,18 @@ class _Index(RootModel[list[IndexEntry]]):
     """What a server has loaded."""
 
 
+class LoadedVersion(BaseModel):
+    """A version that one server has loaded."""
+
+    number: int
+    digest: str
+    role: Literal["champion", "candidate", "kept"]
+
+
 class _Served(BaseModel):
     name: str
     revision: int
+    versions: tuple[LoadedVersion, ...]
 
 
 class _Server(BaseModel):
@@ -135,6 +159,38 @@ class InferenceClient(ApiClient):
             probabilities=probabilities,
         )
 
+    def score(
+        self,
+        model: str,
+        table: bytes,
+        media_type: str,
+        *,
+        version: str | None = None,
+        logged: bool = True,
+        timeout_s: float = _SCORE_TIMEOUT_S,
+    ) -> Scored:
+        """Predict the rows of a table, and return the answers as one.
+
+        Args:
+            table: a whole Arrow stream, Parquet or CSV file.
+            media_type: which of them, as MLflow's scoring protocol names it.
+            version: a number, digest or alias; the routing table decides when left out.
+            logged: whether it is part of what the model is asked in production; ``False`` is for admins and services.
+
+        Raises:
+            Invalid: names the row and the feature, as ``[row].feature: …``, or what is wrong with the table.
+        """
+        path = f"/models/{model}" + (f"/versions/{version}" if version is not None else "") + "/invocations"
+        headers = {"content-type": media_type, "accept": _ARROW, "modelyard-log": "true" if logged else "false"}
+        response = self._http.request("POST", path, content=table, headers=headers, timeout_s=timeout_s)
+        if response.headers.get("content-type") != _ARROW:
+            raise Unavailable(f"{self.service} at {self.base_url} answered something that is no Arrow stream")
+        return Scored(
+            id=response.headers["modelyard-prediction-id"],
+            version=response.headers["modelyard-version"],
+            table=response.content,
+        )
+
     def ready(self, model: str) -> bool:
         """Return whether the model can be asked now."""
         try:
@@ -153,9 +209,27 @@ class InferenceClient(ApiClient):
         server = self._read(_Server, self._http.request("GET", "/v1/models", timeout_s=3.0))
         return next((served.revision for served in server.models if served.name == model), None)
 
-    def metadata(self, model: str) -> ModelMetadata:
-        """Return what the model takes and gives."""
-        return self._get(ModelMetadata, f"/v2/models/{model}")
+    def version(self, model: str, reference: str) -> LoadedVersion:
+        """Return the version with this number, digest or alias (``@champion``) that one server has loaded.
+
+        Raises:
+            NotFound: it serves no such model, or has no such version loaded.
+        """
+        server = self._read(_Server, self._http.request("GET", "/v1/models", timeout_s=3.0))
+        served = next((one for one in server.models if one.name == model), None)
+        if served is None:
+            self._http.request("GET", f"/v2/models/{model}")  # says why: unknown, or not ready yet
+            raise NotFound(f"there is no model {model!r} here")
+        for one in served.versions:
+            if reference in (str(one.number), one.digest, f"@{one.role}") and reference != "@kept":
+                return one
+        numbers = ", ".join(str(one.number) for one in served.versions)
+        raise NotFound(f"model {model!r} has no version {reference!r} loaded; there is {numbers}")
+
+    def metadata(self, model: str, version: str | None = None) -> ModelMetadata:
+        """Return what the model, or one version of it, takes and gives."""
+        below = f"/versions/{version}" if version is not None else ""
+        return self._get(ModelMetadata, f"/v2/models/{model}{below}")
 
 
 def _records(rows: Any) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
@@ -27,11 +28,13 @@ from starlette.exceptions import HTTPException
 from modelyard_common import context, metrics
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import TokenFile
-from modelyard_common.edge import Edge, ErrorBody, RawRoute, problem_bytes
+from modelyard_common.connections import TICK_S, BoundedProtocol, ConnectionBounds, tick
+from modelyard_common.edge import Edge, ErrorBody, problem_bytes
 from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
 from modelyard_common.health import Health
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
+from modelyard_common.raw import RawRoute
 from modelyard_common.settings import ServiceSettings
 from modelyard_common.tasks import Task
 from modelyard_common.tracing import shutdown_tracing
@@ -86,7 +89,7 @@ def create_app(  # noqa: PLR0913  # what a service may have, each by name
         tasks: started with the application, stopped before the closers run.
         on_close: called in order at the end, each whether or not the one before failed.
         state: becomes ``app.state.<key>``.
-        raw_routes: plain ASGI applications that answer before FastAPI does.
+        raw_routes: what answers before FastAPI does.
         companions: servers of other protocols on the same event loop.
         error_body: how the edge writes errors on paths whose protocol has its own.
         team: the other processes of this server, when it has several.
@@ -110,7 +113,16 @@ def create_app(  # noqa: PLR0913  # what a service may have, each by name
         await run_in_threadpool(_close, tasks, on_close)
         _log.info("service.stopped", service=service)
 
-    app = FastAPI(title=f"Modelyard {service}", version="v1", lifespan=lifespan, redoc_url=None)
+    tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
+    edge = Edge(
+        service=service,
+        authenticator=Authenticator(tokens),
+        max_body_bytes=settings.max_body_bytes,
+        raw_routes=raw_routes,
+        error_body=error_body,
+    )
+    app = _Service(title=f"Modelyard {service}", version="v1", lifespan=lifespan, redoc_url=None)
+    app.edge = edge
     for key, value in (state or {}).items():
         setattr(app.state, key, value)
     app.state.health = health
@@ -120,16 +132,22 @@ def create_app(  # noqa: PLR0913  # what a service may have, each by name
     for router in routers:
         app.include_router(router)
     _answer_errors(app)
-    tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
-    app.add_middleware(
-        Edge,
-        service=service,
-        authenticator=Authenticator(tokens),
-        max_body_bytes=settings.max_body_bytes,
-        raw_routes=raw_routes,
-        error_body=error_body,
-    )
+    app.add_middleware(edge.around)
     return app
+
+
+class _Service(FastAPI):
+    """FastAPI, save for raw routes: not even its outer layers see those."""
+
+    edge: Edge
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        route = self.edge.raw_route(scope)
+        if route is not None:
+            await self.edge.answer_raw(route, scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, shared_port: bool = False) -> None:
@@ -166,6 +184,7 @@ class _DrainingServer(uvicorn.Server):
     """Turns the first signal into a drain: unready first, shut down after ``drain_s``."""
 
     def __init__(self, app: FastAPI, settings: ServiceSettings) -> None:
+        bounds = ConnectionBounds(settings.request_patience_s, settings.max_connections)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -174,6 +193,10 @@ class _DrainingServer(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, int(settings.grace_s)),
                 timeout_keep_alive=75,
                 server_header=False,
+                # A class is what uvicorn asks for; it calls it, and no more.
+                http=partial(BoundedProtocol, bounds=bounds),  # type: ignore[arg-type]
+                # It is a layer around every request, for an address and a scheme that nothing here reads.
+                proxy_headers=False,
                 lifespan="on",
             )
         )
@@ -181,6 +204,12 @@ class _DrainingServer(uvicorn.Server):
         self._drain_s = settings.drain_s
         self._companions: Sequence[Companion] = app.state.companions
         self._ending: list[asyncio.Task[None]] = []
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the connections; uvicorn calls this ten times a second."""
+        if counter % round(TICK_S * 10) == 0:
+            tick(self.server_state.connections)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:

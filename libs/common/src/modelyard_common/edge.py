@@ -1,27 +1,32 @@
 """The edge of every service, as one plain ASGI layer: ids, trace, who asks, body bound, metrics, last errors.
 
-It is not built on BaseHTTPMiddleware, because streams and the hot path of inference run through it.
+It is not built on BaseHTTPMiddleware, because streams run through it. Raw routes do not even enter FastAPI: the edge
+reads their requests and sends their answers itself.
 """
 
 from __future__ import annotations
 
+import random
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, Problem
+from prometheus_client import Counter
+from starlette.requests import ClientDisconnect
 
 from modelyard_common import context, metrics, tracing
 from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
+from modelyard_common.raw import RawAnswer, RawRequest, RawRoute, read_body
 
-__all__ = ["ASGIApp", "Edge", "ErrorBody", "RawRoute", "problem_bytes"]
+__all__ = ["ASGIApp", "Edge", "ErrorBody", "problem_bytes"]
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -41,22 +46,13 @@ _OTHER = "_OTHER"
 """What OpenTelemetry calls any other method."""
 _MOST_PATH, _MOST_METHOD, _MOST_STATE = 1024, 32, 512
 """Characters of what callers send that are written down or passed on."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-
-
-@dataclass(frozen=True, slots=True)
-class RawRoute:
-    """A plain ASGI application beside FastAPI, for what is hot.
-
-    Args:
-        matches: (method, path) → whether this route answers.
-        app: answers.
-        template: the route's name in metrics.
-    """
-
-    matches: Callable[[str, str], bool]
-    app: ASGIApp
-    template: str
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
+_GONE = 499
+"""What nginx calls it when the caller hangs up before the answer: it is in the metrics only, nobody reads it."""
+_chance = random.Random(secrets.randbits(256))
+"""Ids need not be secret, only different: a generator that is seeded once saves a system call a request."""
+Headers = Mapping[bytes, bytes]
+"""By name in lower case; of several with one name the last."""
 
 
 def problem_bytes(problem: Problem) -> bytes:
@@ -65,11 +61,10 @@ def problem_bytes(problem: Problem) -> bytes:
 
 
 class Edge:
-    """Wraps the application of a service."""
+    """What surrounds the application of a service."""
 
     def __init__(
         self,
-        app: ASGIApp,
         *,
         service: str,
         authenticator: Authenticator,
@@ -77,60 +72,134 @@ class Edge:
         raw_routes: Sequence[RawRoute] = (),
         error_body: ErrorBody = lambda path, error: None,
     ) -> None:
-        self._app = app
         self._service = service
         self._authenticator = authenticator
         self._max_body_bytes = max_body_bytes
         self._raw_routes = tuple(raw_routes)
         self._error_body = error_body
-        self._in_flight = metrics.IN_FLIGHT.labels(service=service)
+        self._in_flight = 0
+        metrics.IN_FLIGHT.labels(service=service).set_function(lambda: self._in_flight)
+        self._counters: dict[tuple[str, str, int], tuple[Counter, metrics.QuickHistogram]] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; anything but HTTP goes straight on."""
-        if scope["type"] == "websocket":  # no service has one, so that nobody may open one
-            await send({"type": "websocket.close", "code": 1008})
-            return
+    def around(self, app: ASGIApp) -> ASGIApp:
+        """Return the application within this edge; anything but HTTP goes straight on."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await self._answer(app, scope, receive, send)
+            elif scope["type"] == "websocket":  # no service has one, so that nobody may open one
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await app(scope, receive, send)
+
+        return answer
+
+    def raw_route(self, scope: Scope) -> RawRoute | None:
+        """Return the raw route of a request, if it has one."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        offered = headers.get("x-request-id", "")
-        request_id = offered if _REQUEST_ID.fullmatch(offered) else secrets.token_hex(8)
-        context.request_id.set(request_id)
+            return None
+        method, path = scope["method"], scope["path"]
+        for route in self._raw_routes:
+            if route.matches(method, path):
+                return route
+        return None
+
+    async def answer_raw(self, route: RawRoute, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of a raw route."""
+        headers: Headers = dict(scope["headers"])
+        request_id = _take_request_id(headers)
         span = self._trace(scope, headers)
-        bounded = _BoundedBody(receive, self._max_body_bytes)
-        answer = _Answer(send, request_id, bounded, partial(self._error_body, scope["path"]))
         started = time.perf_counter()
-        raw = next((route for route in self._raw_routes if route.matches(scope["method"], scope["path"])), None)
-        self._in_flight.inc()
+        self._in_flight += 1
+        status = _GONE
         try:
-            self._admit(scope, headers)
-            await (raw.app if raw else self._app)(scope, bounded, answer)
+            answer = await self._ask(route, scope, headers, receive)
+            if answer is None:
+                return
+            status = answer.status
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": status,
+                    "headers": [
+                        (b"content-type", answer.media_type),
+                        (b"content-length", b"%d" % len(answer.content)),
+                        *answer.headers,
+                        (b"x-request-id", request_id),
+                    ],
+                }
+            )
+            await send({"type": "http.response.body", "body": answer.content})
+        finally:
+            self._in_flight -= 1
+            self._count(scope, route.template, status, time.perf_counter() - started, span)
+
+    async def _ask(self, route: RawRoute, scope: Scope, headers: Headers, receive: Receive) -> RawAnswer | None:
+        """Return a raw route's answer, or its error; None when the caller has gone."""
+        try:
+            principal = self._admit(scope, headers)
+            body = await read_body(_BoundedBody(receive, self._max_body_bytes))
+            if body is None:
+                return None
+            return await route.answer(RawRequest(scope["path"], principal, headers, body, receive))
         except ModelyardError as exc:
-            await answer.problem(exc)
+            return self._error(scope["path"], exc)
         except Exception as exc:
             _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})
-            await answer.problem(ModelyardError("something went wrong here; the log has it under this request id"))
-        finally:
-            self._in_flight.dec()
-            self._count(scope, raw.template if raw else None, answer.status, time.perf_counter() - started, span)
+            return self._error(scope["path"], _our_fault())
 
-    def _admit(self, scope: Scope, headers: dict[str, str]) -> None:
+    def _error(self, path: str, error: ModelyardError) -> RawAnswer:
+        """Return an error as the path's protocol writes it."""
+        body, media_type = self._error_body(path, error) or (
+            problem_bytes(problem_from(error, request_id=context.request_id.get())),
+            PROBLEM_MEDIA_TYPE,
+        )
+        headers: list[tuple[bytes, bytes]] = []
+        if isinstance(error, Unavailable | Overloaded):
+            headers.append((b"retry-after", str(max(1, round(error.retry_after_s or 1))).encode()))
+        if status_of(error) == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        return RawAnswer(body, media_type.encode(), status_of(error), tuple(headers))
+
+    async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: Headers = dict(scope["headers"])
+        request_id = _take_request_id(headers)
+        span = self._trace(scope, headers)
+        bounded = _BoundedBody(receive, self._max_body_bytes)
+        answer = _Answer(send, request_id, bounded, partial(self._error, scope["path"]))
+        started = time.perf_counter()
+        self._in_flight += 1
+        try:
+            self._admit(scope, headers)
+            await app(scope, bounded, answer)
+        except ModelyardError as exc:
+            await answer.problem(exc)
+        except ClientDisconnect:
+            answer.status = _GONE
+        except Exception as exc:
+            _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})
+            await answer.problem(_our_fault())
+        finally:
+            self._in_flight -= 1
+            self._count(scope, _template(scope), answer.status, time.perf_counter() - started, span)
+
+    def _admit(self, scope: Scope, headers: Headers) -> Principal:
         path: str = scope["path"]
-        length = headers.get("content-length", "")
+        length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_body_bytes:
-            raise TooLarge(f"the body has {length} bytes; at most {self._max_body_bytes} are taken")
+            raise TooLarge(f"the body has {int(length)} bytes; at most {self._max_body_bytes} are taken")
         if _is_open(path):
-            return
-        principal = self._authenticator.authenticate(headers.get("authorization"))
+            return ANONYMOUS
+        principal = self._authenticator.authenticate(_text(headers, b"authorization"))
         scope["modelyard.principal"] = principal
         context.principal_name.set(principal.name)
+        return principal
 
     @staticmethod
-    def _trace(scope: Scope, headers: dict[str, str]) -> tracing.Span | None:
+    def _trace(scope: Scope, headers: Headers) -> tracing.Span | None:
         """Take the caller's trace up, or begin one; return the span, where one is recorded."""
-        parent = tracing.parse_traceparent(headers.get("traceparent"))
-        if parent is not None and len(state := headers.get("tracestate", "")) <= _MOST_STATE and state:
+        parent = tracing.parse_traceparent(_text(headers, b"traceparent"))
+        if parent is not None and (state := _text(headers, b"tracestate")) and len(state) <= _MOST_STATE:
             context.tracestate.set(state)
         if _is_open(scope["path"]):
             context.traceparent.set(parent or tracing.new_traceparent())
@@ -146,17 +215,22 @@ class Edge:
         span.set("url.path", scope["path"][:_MOST_PATH])
         span.set("server.address", host)
         span.set("server.port", port or 0)
-        if (agent := headers.get("user-agent")) is not None:
+        if (agent := _text(headers, b"user-agent")) is not None:
             span.set("user_agent.original", agent[:_MOST_PATH])
         return span
 
-    def _count(self, scope: Scope, template: str | None, status: int, took_s: float, span: tracing.Span | None) -> None:
-        if template is None:
-            route = scope.get("route")
-            template = getattr(route, "path", None) or "unmatched"
+    def _count(self, scope: Scope, template: str, status: int, took_s: float, span: tracing.Span | None) -> None:
         method = _method(scope)
-        metrics.REQUESTS.labels(service=self._service, method=method, route=template, status=str(status)).inc()
-        metrics.REQUEST_SECONDS.labels(service=self._service, method=method, route=template).observe(took_s)
+        counters = self._counters.get((method, template, status))
+        if counters is None:
+            # Kept, because finding them by their labels costs more than to count. There are few: see the labels.
+            counters = (
+                metrics.REQUESTS.labels(service=self._service, method=method, route=template, status=str(status)),
+                metrics.REQUEST_SECONDS.labels(service=self._service, method=method, route=template),
+            )
+            self._counters[method, template, status] = counters
+        counters[0].inc()
+        counters[1].observe(took_s)
         if span is not None:
             span.rename(f"{method} {template}")
             span.set("http.route", template)
@@ -176,6 +250,28 @@ class Edge:
         level("request.answered", ecs=ecs, route=template)
 
 
+def _take_request_id(headers: Headers) -> bytes:
+    """Return the caller's request id, or a new one; from here on it is in every line of the log."""
+    offered = headers.get(b"x-request-id")
+    if offered is None or not _REQUEST_ID.fullmatch(offered):
+        offered = b"%016x" % _chance.getrandbits(64)
+    context.request_id.set(offered.decode())
+    return offered
+
+
+def _text(headers: Headers, name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _our_fault() -> ModelyardError:
+    return ModelyardError("something went wrong here; the log has it under this request id")
+
+
+def _template(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", None) or "unmatched"
+
+
 def _method(scope: Scope) -> str:
     """Return the method, or ``other``: labels and names are of few values."""
     return scope["method"] if scope["method"] in _METHODS else "other"
@@ -191,11 +287,11 @@ class _Answer:
     def __init__(
         self,
         send: Send,
-        request_id: str,
+        request_id: bytes,
         body: _BoundedBody,
-        error_body: Callable[[ModelyardError], tuple[bytes, str] | None],
+        error: Callable[[ModelyardError], RawAnswer],
     ) -> None:
-        self._error_body = error_body
+        self._error = error
         self._send = send
         self._request_id = request_id
         self._body = body
@@ -215,7 +311,7 @@ class _Answer:
             self._begun = True
             self.status = message["status"]
             headers = list(message.get("headers", ()))
-            headers.append((b"x-request-id", self._request_id.encode()))
+            headers.append((b"x-request-id", self._request_id))
             message = message | {"headers": headers}
         await self._send(message)
 
@@ -223,17 +319,14 @@ class _Answer:
         """Answer with an error, unless the answer has begun: then the connection is cut by the server."""
         if self._begun:
             raise error
-        body, media_type = self._error_body(error) or (
-            problem_bytes(problem_from(error, request_id=self._request_id)),
-            PROBLEM_MEDIA_TYPE,
-        )
-        headers = [(b"content-type", media_type.encode()), (b"content-length", str(len(body)).encode())]
-        if isinstance(error, Unavailable | Overloaded):
-            headers.append((b"retry-after", str(max(1, round(error.retry_after_s or 1))).encode()))
-        if status_of(error) == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        await self({"type": "http.response.start", "status": status_of(error), "headers": headers})
-        await self({"type": "http.response.body", "body": body})
+        answer = self._error(error)
+        headers = [
+            (b"content-type", answer.media_type),
+            (b"content-length", b"%d" % len(answer.content)),
+            *answer.headers,
+        ]
+        await self({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self({"type": "http.response.body", "body": answer.content})
 
 
 class _BoundedBody:

@@ -6,6 +6,7 @@ httpx bounds each wait; that the pieces of an answer do not drip past the deadli
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -46,6 +47,11 @@ class CircuitBreaker:
         self._open_until = 0.0
         self._monotonic = monotonic
         self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the peer is left alone now."""
+        return self._failures >= self._limit
 
     def allows(self) -> bool:
         """Return whether a call may be made now; who asks an open breaker must make the call if it may."""
@@ -288,6 +294,17 @@ def _error(response: httpx.Response) -> ModelyardError:
     try:
         problem = Problem.model_validate_json(response.content).model_copy(update={"status": response.status_code})
     except ValueError:
-        problem = Problem(title=response.reason_phrase or "error", status=response.status_code)
+        title = response.reason_phrase or "error"
+        problem = Problem(title=title, status=response.status_code, detail=_told(response.content))
     retry_after = response.headers.get("retry-after", "")
     return error_from(problem, retry_after_s=float(retry_after) if retry_after.isdigit() else None)
+
+
+def _told(content: bytes) -> str:
+    """Return what an error of an inference protocol says, or nothing: MLflow calls it ``message``, V1 ``error``."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return ""
+    told = (body.get("message") or body.get("error")) if isinstance(body, dict) else None
+    return told if isinstance(told, str) else ""

@@ -6,8 +6,10 @@ has left the world leaves the scrape too, and no scrape sees half of a change.
 
 from __future__ import annotations
 
+import threading
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -25,18 +27,65 @@ __all__ = [
     "MEMORY_LIMIT",
     "REQUESTS",
     "REQUEST_SECONDS",
+    "QuickHistogram",
     "Snapshot",
     "render",
 ]
 
+_MOST_KEPT = 4096
+"""Observations that a histogram keeps before it counts them: a tenth of a millisecond's work at once, 100 KiB."""
+
+
+class QuickHistogram(Histogram):
+    """A histogram for what happens ten thousand times a second: it keeps what it is told, and counts it later.
+
+    The library walks through the buckets and takes two locks at each observation. Here an observation is an append;
+    buckets are counted when somebody looks, or when a few thousand have gathered. What is scraped is the same.
+    """
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._kept: list[float] = []
+        self._counting = threading.Lock()
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Observe an amount; one with an exemplar is counted at once."""
+        if exemplar is not None:
+            super().observe(amount, exemplar)
+            return
+        kept = self._kept
+        kept.append(amount)
+        if len(kept) >= _MOST_KEPT:
+            self._count()
+
+    def _count(self) -> None:
+        """Count what is kept. An append of another thread meanwhile stays for the next time."""
+        with self._counting:
+            kept = self._kept
+            amounts = kept[:]
+            del kept[: len(amounts)]
+            counts: dict[int, int] = {}
+            for amount in amounts:
+                place = bisect_left(self._upper_bounds, amount)
+                counts[place] = counts.get(place, 0) + 1
+            for place, count in counts.items():
+                self._buckets[place].inc(count)
+            if amounts:
+                self._sum.inc(sum(amounts))
+
+    def _child_samples(self) -> Iterable[Any]:
+        self._count()
+        return super()._child_samples()
+
+
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 REQUESTS = Counter("modelyard_http_requests_total", "HTTP requests answered", ["service", "method", "route", "status"])
-REQUEST_SECONDS = Histogram(
+REQUEST_SECONDS = QuickHistogram(
     "modelyard_http_request_seconds", "Time to answer", ["service", "method", "route"], buckets=LATENCY_BUCKETS_S
 )
 GRPC_REQUESTS = Counter("modelyard_grpc_requests_total", "gRPC calls answered", ["service", "method", "code"])
-GRPC_SECONDS = Histogram(
+GRPC_SECONDS = QuickHistogram(
     "modelyard_grpc_request_seconds", "Time to answer", ["service", "method"], buckets=LATENCY_BUCKETS_S
 )
 IN_FLIGHT = Gauge("modelyard_http_requests_in_flight", "Requests being answered", ["service"])

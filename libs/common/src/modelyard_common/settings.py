@@ -73,6 +73,10 @@ class ServiceSettings(BaseSettings):
     """Seconds that requests in flight may take to finish after that."""
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
     """The largest body of a request."""
+    request_patience_s: float = Field(10.0, gt=0)
+    """Seconds that a request may take to arrive, beside the time that its bytes are worth: who dribbles is cut off."""
+    max_connections: int = Field(800, ge=8)
+    """Connections at a time, well below the usual limit of 1,024 open files; who idles longest makes room."""
     registry_url: str = "http://127.0.0.1:8081"
     training_url: str = "http://127.0.0.1:8082"
     drift_url: str = "http://127.0.0.1:8083"

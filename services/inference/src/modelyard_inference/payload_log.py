@@ -9,6 +9,7 @@ from pathlib import Path
 from modelyard_client import DriftClient
 from modelyard_common.tasks import Task
 
+from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.former_spools import FormerSpools, spool_folder
 from modelyard_inference.adapters.payload_spool import PayloadSpool
@@ -27,6 +28,14 @@ class PayloadLog:
     spool: PayloadSpool
     tasks: Sequence[Task]
     checks: Mapping[str, Callable[[], str | None]]
+    limit_bytes: int
+
+    def show(self) -> None:
+        """Show how full it is."""
+        state = self.spool.state
+        metrics.SPOOL_BYTES.set(state.size_bytes)
+        metrics.SPOOL_PENDING.set(state.pending_bytes)
+        metrics.SPOOL_LIMIT.set(self.limit_bytes)
 
 
 def payload_log(settings: InferenceSettings, home: Path, *, slot: int, size: int, drift: DriftClient) -> PayloadLog:
@@ -55,4 +64,4 @@ def payload_log(settings: InferenceSettings, home: Path, *, slot: int, size: int
     if slot == 0:
         former = FormerSpools(home, size, open_spool, lambda spool: [sender_of(spool)])
         tasks.append(Task("former-spools", former.send, _FORMER_S))
-    return PayloadLog(spool, tasks, {"spool": spool.check, "drift": sender.check})
+    return PayloadLog(spool, tasks, {"spool": spool.check, "drift": sender.check}, settings.spool_max_bytes)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from modelyard_common.capacity import cpu_limit_cores
 from modelyard_common.settings import ServiceSettings
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-__all__ = ["InferenceSettings"]
+__all__ = ["InferenceSettings", "environment_beside"]
 
 
 class InferenceSettings(ServiceSettings):
@@ -22,7 +24,7 @@ class InferenceSettings(ServiceSettings):
     port: int = Field(8080, ge=0, le=65535)
     grpc_port: int = Field(8090, ge=0, le=65535)
     """Where the Open Inference Protocol is spoken over gRPC, on the same host. 0: any free port, printed in the log."""
-    processes: int | Literal["auto"] = Field(1, ge=1, le=64)
+    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     """Worker processes of this server, which share its ports. auto: as many as the cores that it may keep busy. Each
     holds the models, has its own part of the spool, and answers ``max_concurrent`` requests at once."""
     max_body_bytes: int = Field(16 * 1024**2, ge=1024)
@@ -39,6 +41,10 @@ class InferenceSettings(ServiceSettings):
     """Failures in a row after which a candidate gets no more requests here."""
     inline_rows: int = Field(32, ge=0)
     """Requests up to this many rows run on the event loop when the runtime is quick: a thread costs more."""
+    batch_rows: int = Field(1024, ge=1)
+    """Rows that run together at most, of requests that came in one turn or waited; 1: each request runs by itself."""
+    model_runs: int = Field(1, ge=1)
+    """Batches of one version that run at once when its runtime blocks: more share the interpreter, not the work."""
     workers: int = Field(4, ge=1)
     """Threads for champions whose runtime blocks, and for large requests."""
     candidate_workers: int = Field(2, ge=1)
@@ -67,6 +73,17 @@ class InferenceSettings(ServiceSettings):
     """Between two fsyncs of the spool: what a power failure may lose."""
     flush_s: float = Field(3.0, ge=0)
     """How long to send on after SIGTERM; the rest stays on disk."""
+    sklearn_in_process: bool = False
+    """Run scikit-learn in this process: quicker for small requests, and a model that crashes ends the server."""
+    runtime_socket: Path | None = None
+    """Where the inference runtime listens, in a folder shared with its container; none: it is a process that is started
+    here when the first version needs it."""
+    runtime_pyfunc: bool = False
+    """Let the process that is started here load models by MLflow's pyfunc: code of whoever registered them."""
+    runtime_memory_bytes: int = Field(0, ge=0)
+    """Memory that one version may take in the process that is started here. 0: no limit."""
+    remote_hosts: tuple[str, ...] = ()
+    """Servers of others that may run models, as ``["host:port"]``: what a bundle names beside these is not asked."""
     instance: str = Field(default_factory=socket.gethostname)
     """The name of this server in reports and event batches."""
 
@@ -87,3 +104,8 @@ class InferenceSettings(ServiceSettings):
     def home(self) -> Path:
         """Where this service keeps its spool, its bundles and its last routing."""
         return self.data_dir / "inference"
+
+
+def environment_beside() -> Mapping[str, str]:
+    """Return the environment of processes that are started here: without this service's own settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MODELYARD_")}

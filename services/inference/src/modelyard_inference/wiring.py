@@ -19,11 +19,14 @@ from modelyard_common.tasks import StopSignal, Task
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.bundles import BundleCache
 from modelyard_inference.adapters.columnar import ColumnarProcess
+from modelyard_inference.adapters.isolated import IsolatedRuntimes
+from modelyard_inference.adapters.isolated_process import SideContainer, SpawnedProcess
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
+from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess, RemoteServers
 from modelyard_inference.adapters.totals import COUNTED, totals_from, totals_of
 from modelyard_inference.adapters.workers.member import Member
 from modelyard_inference.adapters.workers.pod_metrics import WORKERS
@@ -34,10 +37,11 @@ from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.api.openapi import typed_openapi
 from modelyard_inference.api.services import InferenceServices, SpoolView
-from modelyard_inference.domain.ports import Reports
+from modelyard_inference.domain.ports import Reports, Runtimes
 from modelyard_inference.domain.records import Totals
 from modelyard_inference.payload_log import PayloadLog, payload_log
-from modelyard_inference.settings import InferenceSettings
+from modelyard_inference.settings import InferenceSettings, environment_beside
+from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.predict import Predict
@@ -50,6 +54,8 @@ _DRIFT_TIMEOUT_S = 5.0
 """Below the time that a task gets to end: a drift that hangs does not hold up a shutdown."""
 
 _PRESENCE_S = 0.05
+_SETTLE_S = 1.0
+"""What a killed worker may take with it of what it observed; what it answered is counted at once."""
 
 
 class _Bell:
@@ -88,9 +94,11 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
     observer = metrics.PrometheusObserver()
     served = ServedModels()
     shelf = RoutingFile(home / ("routing.json" if slot == 0 else f"routing-{slot}.json"))
+    isolated = _isolated(settings)
     lifecycle = Lifecycle(
         served=served,
         bundles=BundleCache(home / "bundles", registry, most=settings.cached_bundles),
+        runtimes=_runtimes(settings, isolated),
         reports=reports,
         shelf=shelf,
         clock=clock,
@@ -122,15 +130,15 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
     )
     predict = Predict(
         served=served,
-        sink=log.spool,
         shadow=shadow,
         judge=judge,
         observer=observer,
         clock=clock,
         new_id=_ids(),
-        lane=lane,
-        candidate_lane=candidate_lane,
-        inline_rows=settings.inline_rows,
+        champions=Batching(lane=lane, sink=log.spool, observer=observer, clock=clock, limits=_limits(settings)),
+        candidates=Batching(
+            lane=candidate_lane, sink=log.spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
+        ),
         candidate_share=settings.candidate_share,
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
@@ -139,13 +147,10 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
 
     def show(stop: StopSignal) -> None:
         del stop
-        state = log.spool.state
-        metrics.SPOOL_BYTES.set(state.size_bytes)
-        metrics.SPOOL_PENDING.set(state.pending_bytes)
+        log.show()
         metrics.SHADOW_WAITING.set(shadow.waiting_rows)
         age_s = watch.age_s
         metrics.ROUTING_AGE.set(-1 if age_s is None else age_s)
-        metrics.SPOOL_LIMIT.set(settings.spool_max_bytes)
         WORKERS.set(size)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
@@ -158,15 +163,16 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
     report_bell.task = Task("reports", runtime_reports.deliver, 2.0)
     tasks = [
         lifecycle_bell.task,
+        isolated.task(),
         Task("registry-watch", watch.follow),
         report_bell.task,
         Task("shadow", shadow.work),
         *log.tasks,
         Task("gauges", show, 1.0),
     ]
-    health = _health(settings, lifecycle, watch, log)
+    health = _health(settings, lifecycle, watch, isolated, log)
     if member is not None:
-        tasks.append(_joined(member, lifecycle, health, log.spool))
+        tasks += _joined(member, lifecycle, health, log.spool)
     totals = _totals_of_all(member) if member else totals_of
     services = InferenceServices(
         served=served,
@@ -188,6 +194,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
             table_lane.close,
             lane.close,
             candidate_lane.close,
+            isolated.close,
             log.spool.close,
             registry.close,
             follower.close,
@@ -216,17 +223,20 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
     return app
 
 
-def _health(settings: InferenceSettings, lifecycle: Lifecycle, watch: RegistryWatch, log: PayloadLog) -> Health:
+def _health(
+    settings: InferenceSettings, lifecycle: Lifecycle, watch: RegistryWatch, isolated: IsolatedRuntimes, log: PayloadLog
+) -> Health:
     health = Health()
     health.add("models", lambda: lifecycle.unsettled or None, critical=True)
     health.add("routing", lambda: _stale(watch, settings.stale_after_s), critical=False)
+    health.add("runtime", isolated.check, critical=False)
     for name, check in log.checks.items():
         health.add(name, check, critical=False)
     return health
 
 
-def _joined(member: Member, lifecycle: Lifecycle, health: Health, spool: PayloadSpool) -> Task:
-    """Make this process one of several; return the task that tells how it is."""
+def _joined(member: Member, lifecycle: Lifecycle, health: Health, spool: PayloadSpool) -> list[Task]:
+    """Make this process one of several; return the tasks for it."""
     member.begin(
         lifecycle,
         settled=lambda: not lifecycle.unsettled,
@@ -235,7 +245,31 @@ def _joined(member: Member, lifecycle: Lifecycle, health: Health, spool: Payload
     )
     health.add("workers", member.check, critical=True)
     health.add("other workers", member.check_others, critical=False)
-    return Task("presence", member.say, _PRESENCE_S)
+    return [Task("presence", member.say, _PRESENCE_S), Task("counts", member.settle, _SETTLE_S)]
+
+
+def _isolated(settings: InferenceSettings) -> IsolatedRuntimes:
+    if settings.runtime_socket is not None:
+        return IsolatedRuntimes(SideContainer(settings.runtime_socket), call_s=settings.timeout_s)
+    options = {
+        "pyfunc": str(settings.runtime_pyfunc),
+        "memory_bytes": str(settings.runtime_memory_bytes),
+        "log_level": settings.log_level,
+        "environment": settings.environment,
+    }
+    return IsolatedRuntimes(SpawnedProcess(options, environment_beside()), call_s=settings.timeout_s)
+
+
+def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtimes:
+    here = InProcess()
+    return ChosenRuntimes(
+        {
+            "onnx": here,
+            "sklearn": here if settings.sklearn_in_process else isolated,
+            "pyfunc": isolated,
+            "remote": RemoteServers(settings.remote_hosts, call_s=settings.timeout_s),
+        }
+    )
 
 
 def _bounds(settings: InferenceSettings) -> Bounds:
@@ -244,6 +278,15 @@ def _bounds(settings: InferenceSettings) -> Bounds:
 
 def _accepted(settings: InferenceSettings) -> TokenFile | None:
     return TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
+
+
+def _limits(settings: InferenceSettings) -> Limits:
+    return Limits(
+        rows=settings.batch_rows,
+        waiting=settings.max_concurrent,
+        runs=settings.model_runs,
+        inline_rows=settings.inline_rows,
+    )
 
 
 def _ids() -> Callable[[], str]:

@@ -31,9 +31,13 @@ class Predicted:
 class Runtime(Protocol):
     """Runs one model. Thread safe."""
 
-    name: str
-    blocking: bool
-    """Whether a prediction may take long enough to keep an event loop from its other work."""
+    @property
+    def name(self) -> str:
+        """What it is called in a bundle's manifest."""
+
+    @property
+    def blocking(self) -> bool:
+        """Whether a prediction may take long enough to keep an event loop from its other work."""
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""

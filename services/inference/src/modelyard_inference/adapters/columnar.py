@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 from modelyard_common.errors import ModelyardError, TooLarge, Unavailable
+from modelyard_common.frames import BadFrame, packed, read_frame
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.adapters import columnar_frames as frames
@@ -110,13 +111,13 @@ class ColumnarProcess:
 
     def _exchange(self, process: subprocess.Popen[bytes], what: int, body: bytes) -> tuple[int, bytes]:
         source, sink = cast(BinaryIO, process.stdout), cast(BinaryIO, process.stdin)
-        sink.write(frames.FRAME.pack(what, len(body)) + body)
+        sink.write(packed(what, body))
         sink.flush()
-        status, length = frames.FRAME.unpack(_exactly(source, frames.FRAME.size))
-        if length > _MOST_ANSWER_BYTES:
+        try:
+            return read_frame(source.read, _MOST_ANSWER_BYTES)
+        except BadFrame as exc:
             process.kill()
-            raise EOFError
-        return status, _exactly(source, length)
+            raise EOFError from exc
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -130,13 +131,6 @@ class ColumnarProcess:
             except OSError as exc:
                 raise Unavailable("no process can be started to read it; try again", retry_after_s=1) from exc
         return self._process
-
-
-def _exactly(source: BinaryIO, length: int) -> bytes:
-    content = source.read(length)
-    if len(content) != length:
-        raise EOFError
-    return content
 
 
 def _error(status: int, message: str) -> ModelyardError:

@@ -17,9 +17,9 @@ from typing import Any, BinaryIO, cast
 import msgspec
 from arro3.core import Array, DataType, RecordBatch
 from arro3.io import read_ipc, read_ipc_stream, read_parquet, write_ipc_stream
+from modelyard_common.frames import packed, read_frame
 
 from modelyard_inference.adapters.columnar_frames import (
-    FRAME,
     OK,
     READ_PARQUET,
     READ_STREAM,
@@ -32,6 +32,8 @@ __all__ = ["main"]
 
 _MEMORY_BYTES = 1024**3
 """Address space: what the process itself takes, and several times the largest body."""
+_MOST_BODY_BYTES = _MEMORY_BYTES
+"""The server has bounded the body; this one only names what never is one."""
 _BATCH_ROWS = 64
 """Rows that are unpacked at a time: a dictionary may make each of them as long as the whole body."""
 _INDEX = re.compile(r"__index_level_\d+__")
@@ -49,9 +51,11 @@ class _TooLarge(Exception):
 
 def main(source: BinaryIO, sink: BinaryIO, most_rows: int, most_bytes: int) -> None:
     """Answer frames until there are no more."""
-    while head := source.read(FRAME.size):
-        what, length = FRAME.unpack(head)
-        body = source.read(length)
+    while True:
+        try:
+            what, body = read_frame(source.read, _MOST_BODY_BYTES)
+        except EOFError:
+            return
         try:
             answer = OK, _written(body) if what == WRITE_STREAM else _read(what, body, most_rows, most_bytes)
         except _TooLarge as exc:
@@ -60,7 +64,7 @@ def main(source: BinaryIO, sink: BinaryIO, most_rows: int, most_bytes: int) -> N
             answer = REFUSED, str(exc).encode()
         except Exception:
             answer = REFUSED, b"cannot be read"
-        sink.write(FRAME.pack(answer[0], len(answer[1])) + answer[1])
+        sink.write(packed(*answer))
         sink.flush()
 
 

@@ -23,6 +23,8 @@ class LoadedView(View):
     digest: DigestText
     runtime: str
     role: Literal["champion", "candidate", "kept"]
+    problem: str = ""
+    """Why it cannot be asked now, where its runtime is a process or a server that may be away."""
 
 
 class ServedModelView(View):
@@ -81,6 +83,7 @@ def _view(serving: Serving) -> ServedModelView:
                 digest=loaded.version.digest,
                 runtime=loaded.runtime.name,
                 role=role(index),
+                problem=loaded.problem,
             )
             for index, loaded in enumerate(serving.loaded)
         ),

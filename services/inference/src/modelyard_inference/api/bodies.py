@@ -1,31 +1,26 @@
-"""The body of an HTTP request: read whole, and unpacked within the same bound as a plain one."""
+"""Packed bodies over HTTP: requests within the same bound as plain ones, answers where it is asked for and pays."""
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from typing import Any
 
 from modelyard_common.errors import TooLarge
 
 from modelyard_inference.api.errors import UnsupportedMedia
 from modelyard_inference.domain.requests import invalid
 
-__all__ = ["read_body", "unpacked"]
+__all__ = ["WORTH_PACKING_BYTES", "packed", "unpacked"]
+
+WORTH_PACKING_BYTES = 16 * 1024
+"""Below this, packing takes longer than a network of our days takes for the bytes; most clients ask for it always."""
+_LEVEL = 1
+"""Numbers as text halve at once; higher levels take several times as long for a few percent."""
+_ON_THE_LOOP_BYTES = 64 * 1024
+"""Above this, packing takes long enough to keep the event loop from its other work: about a millisecond."""
 
 _GZIP, _ZLIB = 31, 15
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
-
-
-async def read_body(receive: Any) -> bytes | None:
-    """Return the whole body; None when the caller has gone."""
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
@@ -51,3 +46,28 @@ def unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
     if not unpack.eof or unpack.unused_data:
         raise invalid("body", f"is not one whole {encoding} stream")
     return content
+
+
+async def packed(content: bytes, accepted: str) -> tuple[bytes, str]:
+    """Return an answer packed as the caller's ``accept-encoding`` wants it, and how; as it is, and "", where not."""
+    encoding = _best(accepted)
+    if not encoding:
+        return content, ""
+    if len(content) <= _ON_THE_LOOP_BYTES:
+        return _packed(content, encoding), encoding
+    return await asyncio.to_thread(_packed, content, encoding), encoding
+
+
+def _packed(content: bytes, encoding: str) -> bytes:
+    pack = zlib.compressobj(_LEVEL, wbits=_WINDOWS[encoding])
+    return pack.compress(content) + pack.flush()
+
+
+def _best(accepted: str) -> str:
+    """Return gzip or deflate, whichever is accepted first of the two in this order (RFC 9110, section 12.5.3)."""
+    taken: dict[str, bool] = {}
+    for part in accepted.lower().split(","):
+        name, _, weight = part.partition(";")
+        quality = weight.strip().removeprefix("q=").strip()
+        taken[name.strip()] = not quality or quality.strip("0.") != ""
+    return next((name for name in ("gzip", "deflate") if taken.get(name, taken.get("*", False))), "")

@@ -1,19 +1,19 @@
-"""The hot path: plain ASGI applications for what predicts, beside FastAPI.
+"""The hot path: raw routes for what predicts, beside FastAPI.
 
 FastAPI's own work for a request is several times that of a small model for one row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from modelyard_common.edge import RawRoute
 from modelyard_common.errors import ModelyardError
 from modelyard_common.logs import get_logger
+from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
 
-from modelyard_inference.api.bodies import read_body, unpacked
+from modelyard_inference.api.bodies import WORTH_PACKING_BYTES, packed, unpacked
 from modelyard_inference.api.codecs import scoring, v2
 from modelyard_inference.api.codecs.scoring import ScoringCall
 from modelyard_inference.api.errors import (
@@ -32,8 +32,8 @@ from modelyard_inference.domain.requests import Answer, invalid
 __all__ = ["HotPath"]
 
 _log = get_logger(__name__)
-_JSON = "application/json"
-_BINARY = "application/octet-stream"
+_JSON = b"application/json"
+_BINARY = b"application/octet-stream"
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ class _Heads(Labels):
 
     content_type: str = ""
     accept: str = ""
+    accept_encoding: str = ""
     encoding: str = ""
     json_length: str | None = None
 
@@ -49,6 +50,7 @@ class _Heads(Labels):
 _HEADERS = {
     b"content-type": "content_type",
     b"accept": "accept",
+    b"accept-encoding": "accept_encoding",
     b"modelyard-event-time": "event_time",
     b"modelyard-routing-key": "routing_key",
     b"modelyard-log": "log",
@@ -63,7 +65,7 @@ class _Reply(NamedTuple):
 
     content: bytes
     answer: Answer
-    media_type: str = _JSON
+    media_type: bytes = _JSON
     json_length: int | None = None
 
 
@@ -91,17 +93,17 @@ class HotPath:
             ),
         )
 
-    async def infer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def infer(self, request: RawRequest) -> RawAnswer:
         """Answer ``POST /v2/models/{model}[/versions/{version}]/infer``."""
-        await self._serve(scope, receive, send, infer_target, self._infer, v2_error)
+        return await self._answer(request, infer_target, self._infer, v2_error)
 
-    async def invocations(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def invocations(self, request: RawRequest) -> RawAnswer:
         """Answer ``POST [/models/{model}[/versions/{version}]]/invocations``."""
-        await self._serve(scope, receive, send, invocations_target, self._invoke, scoring_error)
+        return await self._answer(request, invocations_target, self._invoke, scoring_error)
 
-    async def predict(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def predict(self, request: RawRequest) -> RawAnswer:
         """Answer ``POST /v1/models/{model}[/versions/{version}]:predict``."""
-        await self._serve(scope, receive, send, predict_target, self._predict, v1_error)
+        return await self._answer(request, predict_target, self._predict, v1_error)
 
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         if heads.json_length is None:
@@ -124,7 +126,7 @@ class HotPath:
         call = await self._scoring_call(scoring.media_type_of(heads.content_type), heads, body)
         found = await self._front.ask(model, target.version, call.rows, call.parameters, heads)
         if scoring.ARROW_STREAM in heads.accept:
-            return _Reply(await self._tables.write(scoring.columns_of(found)), found, scoring.ARROW_STREAM)
+            return _Reply(await self._tables.write(scoring.columns_of(found)), found, scoring.ARROW_STREAM.encode())
         return _Reply(scoring.encode(found, call), found)
 
     async def _scoring_call(self, kind: str, heads: _Heads, body: bytes) -> ScoringCall:
@@ -140,63 +142,62 @@ class HotPath:
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         return _Reply(scoring.encode(found, call), found)
 
-    async def _serve(
+    async def _answer(
         self,
-        scope: dict[str, Any],
-        receive: Any,
-        send: Any,
+        request: RawRequest,
         target_of: Callable[[str], Target | None],
         answer: _Answering,
         error_body: Callable[[ModelyardError], ErrorBody],
-    ) -> None:
-        heads = _heads(scope["headers"])
-        heads.principal = scope["modelyard.principal"]
-        status, extra = 200, []
+    ) -> RawAnswer:
         try:
-            body = await read_body(receive)
-            if body is None:
-                return
-            target = target_of(scope["path"])
+            heads = _heads(request.headers)
+            heads.principal = request.principal
+            target = target_of(request.path)
             assert target is not None  # noqa: S101  # the route has matched
             with self._front.places:
+                body = request.body
                 if heads.encoding:
                     body = unpacked(body, heads.encoding, self._front.bounds.max_body_bytes)
-                content, found, media_type, json_length = await answer(target, heads, body)
-            extra = [
-                (b"modelyard-prediction-id", found.prediction_id.encode()),
-                (b"modelyard-version", found.digest.encode()),
-            ]
-            if json_length is not None:
-                extra.append((b"inference-header-content-length", str(json_length).encode()))
+                reply = await answer(target, heads, body)
+            return await _written(reply, heads)
         except ModelyardError as exc:
-            status, (content, media_type), extra = _failure(exc, error_body)
+            return _failure(exc, error_body)
         except Exception as exc:
             # Not the exception itself: its message may hold what somebody sent.
             _log.error("request.broken", kind=type(exc).__name__)
-            status, (content, media_type), extra = _failure(ModelyardError("something went wrong here"), error_body)
-        headers = [
-            (b"content-type", media_type.encode()),
-            (b"content-length", str(len(content)).encode()),
-            *extra,
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+            return _failure(ModelyardError("something went wrong here"), error_body)
+
+
+async def _written(reply: _Reply, heads: _Heads) -> RawAnswer:
+    content, found, media_type, json_length = reply
+    headers: tuple[tuple[bytes, bytes], ...] = (
+        (b"modelyard-prediction-id", found.prediction_id.encode()),
+        (b"modelyard-version", found.digest.encode()),
+    )
+    if json_length is not None:
+        headers += ((b"inference-header-content-length", b"%d" % json_length),)
+    if heads.accept_encoding and len(content) >= WORTH_PACKING_BYTES:
+        content, encoding = await packed(content, heads.accept_encoding)
+        headers += ((b"vary", b"accept-encoding"),)
+        if encoding:
+            headers += ((b"content-encoding", encoding.encode()),)
+    return RawAnswer(content, media_type, 200, headers)
 
 
 def _posted(target_of: Callable[[str], Target | None], method: str, path: str) -> bool:
     return method == "POST" and target_of(path) is not None
 
 
-def _failure(
-    error: ModelyardError, error_body: Callable[[ModelyardError], ErrorBody]
-) -> tuple[int, ErrorBody, list[tuple[bytes, bytes]]]:
+def _failure(error: ModelyardError, error_body: Callable[[ModelyardError], ErrorBody]) -> RawAnswer:
     wait = retry_after(error)
-    return protocol_status(error), error_body(error), [(b"retry-after", wait.encode())] if wait else []
+    content, media_type = error_body(error)
+    headers = ((b"retry-after", wait.encode()),) if wait else ()
+    return RawAnswer(content, media_type.encode(), protocol_status(error), headers)
 
 
-def _heads(headers: Sequence[tuple[bytes, bytes]]) -> _Heads:
+def _heads(headers: Mapping[bytes, bytes]) -> _Heads:
     heads = _Heads()
-    for name, value in headers:
+    for name, value in headers.items():
         if (field := _HEADERS.get(name)) is not None:
             setattr(heads, field, value.decode("latin-1"))
     return heads

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from modelyard_bundle.runtimes.base import Runtime
 from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_inference.domain.records import PredictionRecord
@@ -19,7 +20,9 @@ __all__ = [
     "Observer",
     "PayloadSink",
     "Reports",
+    "Runtimes",
     "Shelf",
+    "Stage",
     "TableFormat",
     "Tables",
     "VersionOutcome",
@@ -27,6 +30,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+Stage = Literal["parse", "queue", "predict", "encode"]
+"""Of a request: its bytes become rows; it waits for its turn; the model runs; the answer becomes bytes."""
 VersionOutcome = Literal["serving", "refused", "tripped"]
 
 
@@ -72,6 +77,20 @@ class Bundles(Protocol):
         """
 
 
+class Runtimes(Protocol):
+    """Where a version's runtime comes from: this process, a process beside it, or a server elsewhere."""
+
+    def load(self, folder: Path, manifest: BundleManifest, digest: str, name: str) -> Runtime:
+        """Return what runs a verified bundle by the runtime of that name.
+
+        Whoever drops the last reference to it has unloaded it.
+
+        Raises:
+            Invalid: the bundle is damaged, or this server does not have or allow that runtime; says what to do.
+            Unavailable: it cannot be had now.
+        """
+
+
 class Reports(Protocol):
     """Tells the registry what became of versions here. Returns at once; delivers when it can."""
 
@@ -102,8 +121,14 @@ class Observer(Protocol):
     def answered(self, model: str, version: int, role: Role, rows: int, took_s: float) -> None:
         """Count an answer."""
 
+    def batch(self, model: str, requests: int, rows: int) -> None:
+        """Count what ran together."""
+
+    def stage(self, model: str, stage: Stage, took_s: float) -> None:
+        """Count how long one request spent in a stage."""
+
     def failed(self, model: str, version: int, role: Role, reason: str) -> None:
-        """Count a version's failure; reason: ``late``, ``refused``, ``failed`` or ``overloaded``."""
+        """Count a version's failure; reason: ``late``, ``refused``, ``failed``, ``overloaded`` or ``away``."""
 
     def shadow_dropped(self, model: str, rows: int) -> None:
         """Count shadow copies that found no room."""

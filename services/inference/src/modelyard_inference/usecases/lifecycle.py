@@ -11,16 +11,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from modelyard_bundle.loading import load
 from modelyard_bundle.probe import replay
 from modelyard_common import context
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Invalid, ModelyardError, NotFound
+from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.tracing import span
 
 from modelyard_inference.domain.binding import Binder
-from modelyard_inference.domain.ports import Bundles, Reports, Shelf
+from modelyard_inference.domain.ports import Bundles, Reports, Runtimes, Shelf
 from modelyard_inference.domain.routing import Routing, Version
 from modelyard_inference.usecases.serving import Guard, LoadedVersion, ServedModels, Serving
 
@@ -62,6 +61,7 @@ class Lifecycle:
         *,
         served: ServedModels,
         bundles: Bundles,
+        runtimes: Runtimes,
         reports: Reports,
         shelf: Shelf,
         clock: Clock,
@@ -71,6 +71,7 @@ class Lifecycle:
     ) -> None:
         self._served = served
         self._bundles = bundles
+        self._runtimes = runtimes
         self._reports = reports
         self._shelf = shelf
         self._clock = clock
@@ -274,7 +275,7 @@ class Lifecycle:
 
         Raises:
             Invalid: the bundle is not what its digest says, or no runtime answers as recorded.
-            Unavailable: the bundle cannot be had now.
+            Unavailable: the bundle or its runtime cannot be had now.
         """
         with span("load version", attributes={"modelyard.model": model, "modelyard.version": version.number}):
             return self._run_first(model, version)
@@ -284,15 +285,12 @@ class Lifecycle:
         problem = Invalid("the bundle names no runtime")
         for name in manifest.runtimes:
             try:
-                runtime = load(folder, manifest, prefer=name)
+                runtime = self._runtimes.load(folder, manifest, version.digest, name)
                 replay(runtime, manifest.signature, folder)
             except Invalid as exc:
                 problem = exc
-            except ModuleNotFoundError as exc:
-                problem = Invalid(
-                    f"this server has no {name} runtime ({exc.name} is not installed), and the version has none that "
-                    "is here: an estimator with an ONNX twin is served everywhere"
-                )
+            except Unavailable:
+                raise
             except Exception as exc:  # whatever a damaged model raises
                 problem = Invalid(f"the {name} runtime does not run it ({type(exc).__name__})")
             else:

@@ -142,13 +142,15 @@ def media_type_of(content_type: str) -> str:
 
 
 def columns_of(answer: Answer) -> dict[str, list[Any]]:
-    """Return the response as columns, for a table: the predictions, then a classifier's probability of each class."""
+    """Return the response as columns, for a table: the predictions, then the probability of each class or the score."""
     answers = answer.answers
     columns: dict[str, list[Any]] = {"predictions": answers.labels}
     if answers.probabilities is not None:
         for place, label in enumerate(answer.signature.classes):
             named = str(label).lower() if isinstance(label, bool) else str(label)
             columns[f"probability_{named}"] = answers.probabilities[place :: answers.width]
+    elif answers.scores is not None and answer.signature.task == "anomaly":
+        columns["score"] = answers.scores
     return columns
 
 

@@ -1,0 +1,85 @@
+"""What is to be scored and how, and what became of it: apart, so that a command line is read without its libraries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from modelyard_cli.offline.formats import TableFormat
+from modelyard_cli.offline.shards import Shard
+
+__all__ = ["OnError", "Order", "Outcome"]
+
+
+class OnError(StrEnum):
+    """What becomes of a row that the model refuses."""
+
+    fail = "fail"
+    skip = "skip"
+    reject_file = "reject-file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be scored, and how.
+
+    Attributes:
+        version: a digest; None leaves it to the routing table.
+        most_rows: only the first ones of the file.
+    """
+
+    model: str
+    source: Path
+    source_format: TableFormat
+    target: Path
+    target_format: TableFormat
+    keep: tuple[str, ...]
+    version: str | None
+    logged: bool
+    shard: Shard | None
+    most_rows: int | None
+    batch_rows: int
+    concurrency: int
+    patience_s: float
+    on_error: OnError
+    force: bool
+
+    @property
+    def output(self) -> Path:
+        """Where the output goes: that of a shard has a name of its own."""
+        return self.shard.name(self.target) if self.shard else self.target
+
+    @property
+    def rejects(self) -> Path:
+        """Where the rows go that the model refuses."""
+        return self.output.with_name(f"{self.output.name}.rejected.jsonl")
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the output is made from; an output of another origin is not this one's."""
+        return {
+            "model": self.model,
+            "version": self.version,
+            "input": self.source.name,
+            "shard": f"{self.shard.index}/{self.shard.total}" if self.shard else None,
+            "rows": self.most_rows,
+            "keep": list(self.keep),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+        done_before: the shard's output was there already, and nothing was asked.
+    """
+
+    output: Path
+    rows: int = 0
+    refused: int = 0
+    rejects: Path | None = None
+    seconds: float = 0.0
+    done_before: bool = False

@@ -1,0 +1,309 @@
+"""What an inference server and the process that runs models for it say to each other, over Unix sockets.
+
+Frames of MessagePack; numbers travel as the bytes of their arrays. Nothing that is sent can hold code, everything is
+checked against a type, and every frame and every wait is bounded, in both directions: a process that was taken over by
+a model can answer nonsense, and nothing else.
+
+The supervisor's socket takes ``LOAD``, ``UNLOAD``, ``REPLACE`` and ``STATUS``. What is loaded belongs to the connection
+that asked for it, and is let go when that ends. Each version has a process and a socket of its own, which takes
+``ASK``: an operation, the columns of some rows, and options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from modelyard_common.errors import Invalid, ModelyardError, Unavailable
+from modelyard_common.frames import BadFrame, packed, read_frame
+from modelyard_contracts.bundle_v1 import Signature
+
+from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.signature import Columns
+
+__all__ = [
+    "ASK",
+    "AWAY",
+    "FAILED",
+    "INVALID",
+    "LOAD",
+    "OK",
+    "PREDICT",
+    "REPLACE",
+    "STATUS",
+    "UNLOAD",
+    "Ask",
+    "Load",
+    "Loaded",
+    "ModelFailed",
+    "Peer",
+    "Replace",
+    "Status",
+    "Unload",
+    "VersionStatus",
+    "columns_of",
+    "decoded",
+    "encoded",
+    "predicted_of",
+    "received",
+    "wire_columns",
+    "wire_predicted",
+]
+
+LOAD, UNLOAD, REPLACE, STATUS, ASK = range(1, 6)
+OK, INVALID, AWAY, FAILED = range(64, 68)
+
+PREDICT = "predict"
+"""The operation that every runtime has."""
+
+T = TypeVar("T")
+_DTYPES: Mapping[str, npt.DTypeLike] = {"i8": np.int64, "f8": np.float64, "b1": np.bool_}
+
+
+class ModelFailed(Exception):
+    """The model raised; only the kind of what it raised is told, since its words may hold what somebody sent."""
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A message: fields in their order."""
+
+
+class Load(_Message, frozen=True):
+    """Have a version loaded, by that runtime, from a folder whose every byte the digest stands for."""
+
+    folder: str
+    digest: str
+    runtime: str
+
+
+class Loaded(_Message, frozen=True):
+    """Where the version is asked, and which process answers there now."""
+
+    address: str
+    process: int
+
+
+class Unload(_Message, frozen=True):
+    """This connection needs the version no more."""
+
+    digest: str
+
+
+class Replace(_Message, frozen=True):
+    """End a process that hangs, if it is still the one, and start another."""
+
+    digest: str
+    process: int
+    reason: str
+
+
+class VersionStatus(_Message, frozen=True):
+    """How a version is doing."""
+
+    digest: str
+    runtime: str
+    state: Literal["starting", "ready", "resting", "quarantined", "refused"]
+    reason: str = ""
+    process: int = 0
+    restarts: int = 0
+    memory_bytes: int = 0
+    """Resident memory of its process."""
+
+
+class Status(_Message, frozen=True):
+    """How the process is doing."""
+
+    process: int
+    versions: tuple[VersionStatus, ...]
+
+
+class Ask(_Message, frozen=True):
+    """Rows for an operation.
+
+    Attributes:
+        columns: feature name to the bytes of float32 numbers, or to texts.
+        options: what else the operation takes.
+    """
+
+    operation: str
+    columns: dict[str, bytes | list[str]]
+    options: dict[str, Any] = {}
+
+
+class _Answers(_Message, frozen=True):
+    """``Predicted``: labels as the bytes of an array of a named type, or one by one."""
+
+    labels: bytes | list[str | int | float | bool]
+    dtype: Literal["i8", "f8", "b1", "list"]
+    probabilities: bytes | None
+    width: int
+
+
+def encoded(message: Any) -> bytes:
+    """Return a message's bytes; arrays and numbers of numpy are written as Python's."""
+    return msgspec.msgpack.encode(message, enc_hook=_plain)
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """Return the message of a body. Raise Invalid when it is none of this kind."""
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise Invalid("the message is not what this operation takes") from exc
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"cannot send a {type(value).__name__}")
+
+
+def wire_columns(columns: Columns) -> dict[str, bytes | list[str]]:
+    """Return columns as they are sent. Law: ``columns_of`` gives them back."""
+    return {
+        name: values.tolist() if values.dtype == object else np.ascontiguousarray(values, dtype="<f4").tobytes()
+        for name, values in columns.items()
+    }
+
+
+def columns_of(signature: Signature, sent: Mapping[str, bytes | list[str]]) -> Columns:
+    """Return the columns that were sent.
+
+    Raises:
+        Invalid: they are not those of the signature, or not of one length.
+    """
+    if sent.keys() != {column.name for column in signature.features}:
+        raise Invalid("the columns are not those of the signature")
+    columns: Columns = {}
+    for column in signature.features:
+        raw = sent[column.name]
+        if isinstance(raw, bytes) == (column.type == "category") or (isinstance(raw, bytes) and len(raw) % 4):
+            raise Invalid(f"{column.name}: is not written as its type is")
+        if isinstance(raw, bytes):
+            columns[column.name] = np.frombuffer(raw, dtype="<f4")
+        else:
+            columns[column.name] = np.empty(len(raw), dtype=object)
+            columns[column.name][:] = raw
+    if len({len(values) for values in columns.values()}) != 1:
+        raise Invalid("the columns have different numbers of rows")
+    return columns
+
+
+def wire_predicted(predicted: Predicted) -> bytes:
+    """Return answers as they are sent. Law: ``predicted_of`` gives them back."""
+    labels, dtype = predicted.labels, "list"
+    for name, kind in _DTYPES.items():
+        if np.can_cast(labels.dtype, kind, casting="safe") and labels.dtype.kind == name[0]:
+            dtype = name
+    sent: bytes | list[Any]
+    sent = labels.tolist() if dtype == "list" else np.ascontiguousarray(labels, dtype=_DTYPES[dtype]).tobytes()
+    chances = predicted.probabilities
+    if chances is None:
+        return encoded((sent, dtype, None, 0))
+    return encoded((sent, dtype, np.ascontiguousarray(chances, dtype="<f4").tobytes(), chances.shape[1]))
+
+
+def predicted_of(body: bytes) -> Predicted:
+    """Return the answers that were sent. Raise Invalid when they are none."""
+    found = decoded(body, _Answers)
+    try:
+        if isinstance(found.labels, bytes):
+            labels: npt.NDArray[Any] = np.frombuffer(found.labels, dtype=_DTYPES[found.dtype])
+        else:
+            labels = np.empty(len(found.labels), dtype=object)
+            labels[:] = found.labels
+        if found.probabilities is None:
+            return Predicted(labels, None)
+        return Predicted(labels, np.frombuffer(found.probabilities, dtype="<f4").reshape(-1, found.width))
+    except (KeyError, ValueError) as exc:
+        raise Invalid("the answers are not written as answers are") from exc
+
+
+def received(sock: socket.socket, deadline: float) -> Callable[[int], bytes]:
+    """Return what reads that many bytes of a socket, or fewer where it ends, until a deadline (monotonic)."""
+
+    def read(length: int) -> bytes:
+        content = bytearray(length)
+        view, done = memoryview(content), 0
+        while done < length:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            sock.settimeout(left_s)
+            got = sock.recv_into(view[done:])
+            if not got:
+                break
+            done += got
+        return bytes(view[:done])
+
+    return read
+
+
+class Peer:
+    """A connection to one of the sockets; one call at a time.
+
+    Raises:
+        OSError: nobody listens there.
+    """
+
+    def __init__(self, address: Path | str, *, connect_s: float = 2.0, most_bytes: int = 256 * 1024**2) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._most_bytes = most_bytes
+        try:
+            self._socket.settimeout(connect_s)
+            self._socket.connect(str(address))
+        except OSError:
+            self._socket.close()
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the other side still listens, as far as is known without asking; what it says unasked is a fault."""
+        try:
+            self._socket.settimeout(0)
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def call(self, kind: int, message: object, timeout_s: float) -> bytes:
+        """Return the body of an answer.
+
+        Raises:
+            Invalid, Unavailable: as the other side says.
+            ModelFailed: the model raised.
+            TimeoutError: no answer in time. The connection is of no use any more.
+            OSError, EOFError: the other side has ended, or has lost its way. The same.
+        """
+        deadline = time.monotonic() + timeout_s
+        self._socket.settimeout(max(timeout_s, 0.001))
+        self._socket.sendall(packed(kind, encoded(message)))
+        try:
+            status, body = read_frame(received(self._socket, deadline), self._most_bytes)
+        except BadFrame as exc:
+            raise EOFError from exc
+        if status == OK:
+            return body
+        raise _error(status, body)
+
+    def close(self) -> None:
+        """End the connection."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+
+def _error(status: int, body: bytes) -> Exception:
+    words = body[:2000].decode(errors="replace")
+    kinds: Mapping[int, type[ModelyardError]] = {INVALID: Invalid, AWAY: Unavailable}
+    if status in kinds:
+        return kinds[status](words)
+    return ModelFailed(words) if status == FAILED else EOFError()

@@ -1,0 +1,74 @@
+"""Raw routes: a whole request in, a whole answer out, for what is hot. The edge does the rest, once for all protocols.
+
+A plain ASGI application would do; but what it is handed and what it sends has to be wrapped to be bounded and counted,
+and each layer costs as much as a small model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from modelyard_common.auth.principals import Principal
+
+__all__ = ["RawAnswer", "RawRequest", "RawRoute", "read_body"]
+
+_Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class RawRequest(NamedTuple):
+    """A request that was read whole, within the bound of a body.
+
+    Attributes:
+        principal: who asks.
+        headers: by their names in lower case; of several with one name the last.
+        receive: what may still be heard of the caller.
+    """
+
+    path: str
+    principal: Principal
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    receive: _Receive
+
+    async def gone(self) -> None:
+        """Return when the caller has hung up."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+
+class RawAnswer(NamedTuple):
+    """An answer, without what the edge adds: its length and the request id."""
+
+    content: bytes
+    media_type: bytes = b"application/json"
+    status: int = 200
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RawRoute:
+    """What answers before FastAPI does.
+
+    Args:
+        matches: (method, path) → whether this route answers.
+        answer: answers.
+        template: the route's name in metrics.
+    """
+
+    matches: Callable[[str, str], bool]
+    answer: Callable[[RawRequest], Awaitable[RawAnswer]]
+    template: str
+
+
+async def read_body(receive: _Receive) -> bytes | None:
+    """Return the whole body; None when the caller has gone."""
+    parts: list[bytes] = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)

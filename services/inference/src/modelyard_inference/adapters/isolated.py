@@ -1,0 +1,300 @@
+"""Runtimes in processes beside: scikit-learn and pyfunc, where a crash or a leak costs that model and nothing else.
+
+While a version's process is away, its requests are refused at once, with a time to come back: whoever waited would
+hold a thread that other models need. A round in the background has it loaded again. A call that takes longer than any
+request may wait is a hang: the caller hears so, and the process is replaced.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import msgspec
+from modelyard_bundle.isolated import (
+    ASK,
+    LOAD,
+    PREDICT,
+    REPLACE,
+    STATUS,
+    UNLOAD,
+    Ask,
+    Load,
+    Loaded,
+    Peer,
+    Replace,
+    Status,
+    Unload,
+    VersionStatus,
+    decoded,
+    predicted_of,
+    wire_columns,
+)
+from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.signature import Columns
+from modelyard_common.errors import Invalid, ModelyardError, Unavailable
+from modelyard_common.logs import get_logger
+from modelyard_common.tasks import Task
+from modelyard_contracts.bundle_v1 import BundleManifest
+
+from modelyard_inference.adapters.isolated_process import RuntimeHost
+from modelyard_inference.domain.requests import Late
+
+__all__ = ["IsolatedRuntime", "IsolatedRuntimes"]
+
+_log = get_logger(__name__)
+_LOAD_S = 90.0
+"""More than the runtime itself allows a version to take, so that it is the one to say why."""
+_CONTROL_S = 5.0
+_ROUND_S = 1.0
+_IDLE = 8
+"""Connections to a version that are kept; each is a thread on the other side."""
+
+
+class IsolatedRuntime:
+    """One version in its process.
+
+    Attributes:
+        problem: why it cannot be asked now; empty when it can, as far as is known.
+        idle: connections that wait for the next call.
+    """
+
+    blocking = True
+
+    def __init__(self, owner: IsolatedRuntimes, load: Load, loaded: Loaded, call_s: float) -> None:
+        self.name = load.runtime
+        self.load = load
+        self.loaded = loaded
+        self.problem = ""
+        self._owner = owner
+        self._call_s = call_s
+        self.idle: list[Peer] = []
+
+    def predict(self, columns: Columns) -> Predicted:
+        """Return answers for columns that the signature has checked.
+
+        Raises:
+            Late: it hangs, and is replaced.
+            Unavailable: its process is away.
+            ModelFailed: the model raised.
+        """
+        return predicted_of(self._asked(PREDICT, columns, {}, self._call_s))
+
+    def ask(self, operation: str, columns: Columns, options: Mapping[str, Any], timeout_s: float | None = None) -> Any:
+        """Return what another operation gives, as plain values. Raise as ``predict`` does; Invalid: there is none."""
+        body = self._asked(operation, columns, options, self._call_s if timeout_s is None else timeout_s)
+        return msgspec.msgpack.decode(body)
+
+    def close(self) -> None:
+        """End the connections."""
+        while self.idle:
+            self.idle.pop().close()
+
+    def _asked(self, operation: str, columns: Columns, options: Mapping[str, Any], timeout_s: float) -> bytes:
+        asked = Ask(operation, wire_columns(columns), dict(options))
+        loaded = self.loaded
+        peer = self._peer(loaded)
+        try:
+            body = peer.call(ASK, asked, timeout_s)
+        except TimeoutError as exc:
+            peer.close()
+            self._owner.hangs(self, loaded, f"it did not answer within {timeout_s:.0f} s")
+            raise Late("the model did not answer within the deadline") from exc
+        except (OSError, EOFError) as exc:
+            peer.close()
+            self._owner.lost(self)
+            raise self._away() from exc
+        except BaseException:
+            self._keep(peer)
+            raise
+        self._keep(peer)
+        return body
+
+    def _peer(self, loaded: Loaded) -> Peer:
+        while self.idle:
+            try:
+                peer = self.idle.pop()
+            except IndexError:
+                break
+            if peer.is_open:
+                return peer
+            peer.close()
+        try:
+            return Peer(loaded.address)
+        except OSError as exc:
+            self._owner.lost(self)
+            raise self._away() from exc
+
+    def _keep(self, peer: Peer) -> None:
+        if len(self.idle) < _IDLE:
+            self.idle.append(peer)
+        else:
+            peer.close()
+
+    def _away(self) -> Unavailable:
+        return Unavailable(f"the {self.name} runtime of this version is away: {self._reason()}", retry_after_s=1)
+
+    def _reason(self) -> str:
+        return self.problem or "its process is started again"
+
+
+class IsolatedRuntimes:
+    """All versions that run beside, and the connection that holds them there.
+
+    Args:
+        call_s: the longest that one call may take, in seconds.
+    """
+
+    def __init__(self, host: RuntimeHost, *, call_s: float) -> None:
+        self._host = host
+        self._call_s = call_s
+        self._control: Peer | None = None
+        self._turn = threading.Lock()
+        self._live: weakref.WeakSet[IsolatedRuntime] = weakref.WeakSet()
+        self._dropped: SimpleQueue[str] = SimpleQueue()
+        self._held: dict[str, int] = {}
+        self._wake: Callable[[], None] = lambda: None
+        self.status: tuple[VersionStatus, ...] = ()
+        """How each version was doing at the last look."""
+
+    def load(self, folder: Path, manifest: BundleManifest, digest: str, name: str) -> IsolatedRuntime:
+        """Return a runtime of its own process; it is unloaded there when the last reference to it is gone."""
+        with self._turn:
+            self._unload_dropped()
+            wanted = Load(str(self._host.offer(folder, digest)), digest, name)
+            try:
+                loaded = self._loaded(wanted)
+            except BaseException:
+                if not self._held.get(digest):
+                    self._host.withdraw(digest)
+                raise
+            self._held[digest] = self._held.get(digest, 0) + 1
+        runtime = IsolatedRuntime(self, wanted, loaded, self._call_s)
+        self._live.add(runtime)
+        weakref.finalize(runtime, _dropped, runtime.idle, self._dropped, digest).atexit = False
+        return runtime
+
+    def task(self) -> Task:
+        """Return the task that does the rounds; whoever serves starts and stops it."""
+        task = Task("isolated-runtime", lambda _: self.keep(), _ROUND_S)
+        self._wake = task.wake
+        return task
+
+    def lost(self, runtime: IsolatedRuntime) -> None:
+        """Take note that a version's process does not answer."""
+        runtime.close()
+        self._wake()
+
+    def hangs(self, runtime: IsolatedRuntime, loaded: Loaded, reason: str) -> None:
+        """Have a process that hangs replaced; at once, beside whatever else the control connection does."""
+        _log.warning("runtime.hangs", digest=runtime.load.digest, reason=reason)
+        runtime.close()
+        try:
+            peer = self._host.connect()
+        except ModelyardError:
+            return
+        try:
+            peer.call(REPLACE, Replace(runtime.load.digest, loaded.process, reason), _CONTROL_S)
+        except (OSError, EOFError, ModelyardError) as exc:
+            _log.warning("runtime.not_replaced", kind=type(exc).__name__)
+        finally:
+            peer.close()
+        self._wake()
+
+    def keep(self) -> None:
+        """Do one round: unload what nobody needs, load again what a restart has lost, look how each is doing."""
+        with self._turn:
+            self._unload_dropped()
+            live = list(self._live)
+            if not live and self._control is None:
+                self.status = ()
+                return
+            try:
+                found = self._looked()
+            except (Unavailable, Invalid) as exc:
+                for runtime in live:
+                    runtime.problem = exc.message
+                return
+            known = {version.digest: version for version in found.versions}
+            for runtime in live:
+                version = known.get(runtime.load.digest)
+                if version is None:
+                    self._load_again(runtime)
+                elif version.state == "ready":
+                    runtime.loaded, runtime.problem = Loaded(runtime.loaded.address, version.process), ""
+                else:
+                    runtime.problem = version.reason or "its process is started again"
+            self.status = found.versions
+
+    def check(self) -> str | None:
+        """Return which version is away and why, for the health page."""
+        for runtime in list(self._live):
+            if runtime.problem:
+                return f"{runtime.load.digest[:19]} ({runtime.name}): {runtime.problem}"
+        return None
+
+    def close(self) -> None:
+        """Let go of everything."""
+        with self._turn:
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+            for runtime in list(self._live):
+                runtime.close()
+            self._host.close()
+
+    def _load_again(self, runtime: IsolatedRuntime) -> None:
+        try:
+            runtime.loaded, runtime.problem = self._loaded(runtime.load), ""
+        except (Invalid, Unavailable) as exc:
+            runtime.problem = exc.message
+        else:
+            _log.info("runtime.loaded_again", digest=runtime.load.digest, runtime=runtime.name)
+
+    def _loaded(self, wanted: Load) -> Loaded:
+        return decoded(self._said(LOAD, wanted, _LOAD_S), Loaded)
+
+    def _looked(self) -> Status:
+        return decoded(self._said(STATUS, (), _CONTROL_S), Status)
+
+    def _unload_dropped(self) -> None:
+        while True:
+            try:
+                digest = self._dropped.get_nowait()
+            except Empty:
+                return
+            self._held[digest] -= 1
+            if self._held[digest]:
+                continue
+            del self._held[digest]
+            if self._control is not None:
+                try:
+                    self._said(UNLOAD, Unload(digest), _CONTROL_S)
+                except ModelyardError as exc:
+                    _log.warning("runtime.not_unloaded", digest=digest, reason=exc.message)
+            self._host.withdraw(digest)
+
+    def _said(self, kind: int, message: object, timeout_s: float) -> bytes:
+        """Return the supervisor's answer over the control connection. One that was lost is opened again first."""
+        if self._control is None or not self._control.is_open:
+            if self._control is not None:
+                self._control.close()
+                self._control = None
+            self._control = self._host.connect()
+        try:
+            return self._control.call(kind, message, timeout_s)
+        except (OSError, EOFError) as exc:
+            self._control.close()
+            self._control = None
+            raise Unavailable("the inference runtime has ended, and is started again", retry_after_s=1) from exc
+
+
+def _dropped(idle: list[Peer], dropped: SimpleQueue[str], digest: str) -> None:
+    """Take a note that nobody needs a version any more. It runs where the last request ends: on the event loop too."""
+    while idle:
+        idle.pop().close()
+    dropped.put(digest)
