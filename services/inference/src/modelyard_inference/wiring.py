@@ -27,7 +27,7 @@ from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
-from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess
+from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess, RemoteServers
 from modelyard_inference.adapters.totals import totals_of
 from modelyard_inference.api import admin, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
@@ -229,7 +229,12 @@ def _isolated(settings: InferenceSettings) -> IsolatedRuntimes:
 def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtimes:
     here = InProcess()
     return ChosenRuntimes(
-        {"onnx": here, "sklearn": here if settings.sklearn_in_process else isolated, "pyfunc": isolated}
+        {
+            "onnx": here,
+            "sklearn": here if settings.sklearn_in_process else isolated,
+            "pyfunc": isolated,
+            "remote": RemoteServers(settings.remote_hosts, call_s=settings.timeout_s),
+        }
     )
 
 
