@@ -41,6 +41,7 @@ from modelyard_inference.settings import InferenceSettings, environment_beside
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.predict import Predict
+from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import ServedModels
 from modelyard_inference.usecases.shadow import Shadow
 
@@ -91,10 +92,12 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     served = ServedModels()
     shelf = RoutingFile(home / "routing.json")
     isolated = _isolated(settings)
+    residents = Residents(settings.memory_budget_bytes, settings.pinned_models, metrics.ResidentCounts(), clock)
     lifecycle = Lifecycle(
         served=served,
         bundles=BundleCache(home / "bundles", registry, most=settings.cached_bundles),
         runtimes=_runtimes(settings, isolated),
+        residents=residents,
         reports=reports,
         shelf=shelf,
         clock=clock,
@@ -144,15 +147,14 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     def show(stop: StopSignal) -> None:
         del stop
         state = spool.state
-        metrics.SPOOL_BYTES.set(state.size_bytes)
-        metrics.SPOOL_PENDING.set(state.pending_bytes)
+        metrics.show_spool(state.size_bytes, state.pending_bytes, settings.spool_max_bytes)
         metrics.SHADOW_WAITING.set(shadow.waiting_rows)
         age_s = watch.age_s
         metrics.ROUTING_AGE.set(-1 if age_s is None else age_s)
-        metrics.SPOOL_LIMIT.set(settings.spool_max_bytes)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
         metrics.show_lanes(lane, candidate_lane)
+        metrics.show_residents(residents, settings.memory_budget_bytes)
         loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
         observer.forget_unloaded(loaded, clock.monotonic())
 
