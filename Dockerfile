@@ -1,11 +1,11 @@
-# All images of Modelyard: one per service, each with that member's dependencies from the one lock and nothing else.
+# All images of Modelyard: one per service and one of the command, each with that member's dependencies from the one lock and nothing else.
 #
 #   docker build --build-arg PACKAGE=registry --tag modelyard/registry .
 #
 # `make images` builds them all and prints what each adds to the base image. Only instructions that every builder knows
 # are used (Docker's classic one, BuildKit, Buildah).
 ARG PYTHON_IMAGE=python:3.11-slim
-# registry | training | trainer | inference | drift | operator
+# registry | training | trainer | inference | drift | operator | cli
 ARG PACKAGE=registry
 
 # The lock and the members' declarations alone, so that a change of code does not fetch the dependencies again.
@@ -128,5 +128,10 @@ ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_operator.main"]
 FROM runtime AS trainer
 HEALTHCHECK NONE
 ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_trainer.main"]
+
+# The command, for what runs beside the services: scoring files in Jobs. The arguments are its own.
+FROM runtime AS cli
+HEALTHCHECK NONE
+ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_cli.main"]
 
 FROM ${PACKAGE}

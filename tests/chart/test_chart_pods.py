@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import kubernetes_validate
+import pytest
+from modelyard_cli.offline.job import JobOrder, job_manifest
 from modelyard_inference.settings import InferenceSettings
 
 from tests.chart.jobs import trainer_job
@@ -98,6 +101,49 @@ def test_the_jobs_that_training_makes_keep_to_it_too_and_find_what_they_name(
     if combination[1] == "pinned":
         assert pod.spec["containers"][0]["image"].startswith("mirror.example.org/x/modelyard/trainer:")
         assert pod.spec["imagePullSecrets"] == [{"name": "pull"}]
+
+
+def scoring_job(**changes: object) -> Document:
+    """Return the Job that ``modelyard predict --job-manifest`` prints."""
+    order = {
+        "model": "electricity",
+        "arguments": ["predict", "electricity", "--shards=8"],
+        "shards": 8,
+        "parallelism": 3,
+        "image": "modelyard/cli:0.1.0",
+        "claim": "files",
+        "mount": "/data",
+        "inference_url": "http://modelyard-inference:8080",
+        "token_secret": ("modelyard-auth", "admin"),
+    }
+    return job_manifest(JobOrder(**{**order, **changes}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("token", [("modelyard-auth", "admin"), None], ids=["token", "no token"])
+def test_the_jobs_that_score_files_are_objects_of_kubernetes_and_keep_to_it_too(token: tuple[str, str] | None) -> None:
+    job = scoring_job(token_secret=token)
+
+    kubernetes_validate.validate(job, "1.35", strict=True)
+    [pod] = pods([job])
+
+    assert _restricted(pod) == []
+    assert pod.spec["automountServiceAccountToken"] is False
+    assert pod.containers[0]["resources"]["limits"].keys() == {"cpu", "memory"}
+    assert (job["spec"]["completionMode"], job["spec"]["completions"], job["spec"]["parallelism"]) == ("Indexed", 8, 3)
+    assert ("MODELYARD_TOKEN_FILE" in environment(pod.containers[0])) == (token is not None)
+    mounted = {mount["name"] for mount in pod.containers[0]["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in pod.spec["volumes"]}
+
+
+def test_another_order_is_another_job_and_the_same_is_the_same() -> None:
+    names = [
+        scoring_job(**changes)["metadata"]["name"]
+        for changes in ({}, {}, {"claim": "others"}, {"arguments": ["predict", "electricity", "--shards=9"]})
+    ]
+
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    assert len(scoring_job(model="m" * 63)["metadata"]["name"]) <= 63
 
 
 def test_every_object_has_the_recommended_labels(helm: Helm, combination: tuple[str, str]) -> None:

@@ -122,7 +122,7 @@ def release_of(origin: Path, environment: str, branch: str = "main") -> str:
 
 
 def test_a_bump_pins_what_was_pushed_on_the_default_branch_and_nothing_else(settings: Settings, origin: Path) -> None:
-    assert bump(settings, "dev", pushed(registry=1, trainer=2), COMMIT)
+    assert bump(settings, "dev", pushed(registry=1, trainer=2, cli=9), COMMIT)
 
     changed = git(origin, "diff", "--name-only", "main~", "main").split()
     text = release_of(origin, "dev")
@@ -131,6 +131,7 @@ def test_a_bump_pins_what_was_pushed_on_the_default_branch_and_nothing_else(sett
     message = git(origin, "show", "--no-patch", "--format=%B", "main")
     assert message.splitlines()[0] == "Run c0ffee000000 in dev"
     assert f"registry {digest(1)}" in message
+    assert digest(9) not in text + message, "no chart runs the command"
 
 
 def test_a_bump_of_what_runs_already_makes_no_commit(settings: Settings, origin: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_members_tests_run_for_all_that_they_are_made_of(name: str) -> None:
 
 
 def test_the_sources_of_images_are_those_that_the_build_is_stamped_with() -> None:
-    of_members = {"libs", "services"}
+    of_members = {"libs", "services", "cli"}
     globs = {path.removesuffix("/**/*") for path in EVERYWHERE | IMAGE_SOURCES}
 
     assert {
@@ -94,7 +94,7 @@ def test_a_stale_file_is_found_and_written_again(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("path", "tests", "images"),
     [
-        ("libs/stats/x.py", {"stats", "client", "drift", "trainer", "cli"}, {"drift", "trainer"}),
+        ("libs/stats/x.py", {"stats", "client", "drift", "trainer", "cli"}, {"drift", "trainer", "cli"}),
         ("libs/contracts/x.py", set(members()) - {"stats"}, set(IMAGES)),
         ("services/operator/src/x.py", {"operator"}, {"operator"}),
         ("uv.lock", set(members()), set(IMAGES)),

@@ -44,6 +44,15 @@ def installed(image: str) -> set[tuple[str, str]]:
     return {(line.name, str(line.specifier).removeprefix("==")) for line in kept}
 
 
+def installed_members(image: str) -> set[str]:
+    """Return the members that go into an image: as the Dockerfile asks for them, without what extras would add."""
+    command = [uv(), "export", "--quiet", "--frozen", "--no-dev", "--no-header", "--no-annotate", "--no-editable"]
+    command += ["--package", f"modelyard-{image}", "--only-emit-workspace"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    folders = {member.folder: member.name for member in members().values()}
+    return {folders[line.removeprefix("./")] for line in lines}
+
+
 def uv() -> str:
     here = ROOT / ".tools/bin/uv"
     return str(here) if here.exists() else "uv"
@@ -64,7 +73,7 @@ def test_a_bill_names_everything_that_the_lock_gives_the_image(folder: Path, ima
     others = {(one["name"], one["version"]) for one in components if not one["name"].startswith("modelyard-")}
 
     assert others == installed(image)
-    assert ours == {member.name for member in closure([image], members())}
+    assert ours == installed_members(image) <= {member.name for member in closure([image], members())}
     assert found["metadata"]["component"]["name"] == f"modelyard-{image}"
 
 

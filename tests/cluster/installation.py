@@ -136,7 +136,12 @@ def image_values(image: Callable[[str], str]) -> dict[str, Any]:
     values: dict[str, Any] = {name: {"image": named(name)} for name in services}
     values["training"]["jobs"] = {"image": named("trainer")}
     # Whoever asks models from inside the namespace, where network policies are enforced.
-    values["inference"]["networkPolicy"] = {"clients": [{"podSelector": {"matchLabels": {"app": "load"}}}]}
+    values["inference"]["networkPolicy"] = {
+        "clients": [
+            {"podSelector": {"matchLabels": {"app": "load"}}},
+            {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "modelyard-predict"}}},
+        ]
+    }
     return values
 
 

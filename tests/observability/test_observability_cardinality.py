@@ -27,29 +27,9 @@ from modelyard_training.settings import TrainingSettings
 from modelyard_training.wiring import build as build_training
 from prometheus_client.parser import text_string_to_metric_families
 
+from tools.observability.labels import LABELS, bound
 from tools.observability.metrics_table import SERVICES, metrics_of
 
-BOUNDED = {
-    "service",
-    "method",
-    "route",
-    "status",
-    "code",
-    "task",
-    "lane",
-    "role",
-    "outcome",
-    "reason",
-    "decision",
-    "state",
-    "kind",
-    "severity",
-    "action",
-    "metric",
-}
-"""Closed sets of words: of the code, of the API, of HTTP."""
-GROWING = {"model", "version", "feature"}
-"""As many as there are: models that were applied, their versions that are loaded, features of their schemas."""
 ODD = 40
 
 Strange = Callable[[httpx.Client, int], None]
@@ -192,7 +172,28 @@ def test_strangers_add_no_series(serve: Callable[[str], httpx.Client], service: 
 @pytest.mark.parametrize("service", ["common", *SERVICES])
 def test_every_label_is_bounded_by_words_or_by_what_there_is(service: str) -> None:
     for metric in metrics_of(service):
-        assert set(metric.labels) <= BOUNDED | GROWING, metric.name
+        assert set(metric.labels) <= LABELS.keys(), metric.name
+
+
+@pytest.mark.parametrize(
+    ("labels", "series"),
+    [
+        ((), "1"),
+        (("service", "method"), "12"),
+        (("model",), "1 for each model"),
+        (("model", "decision"), "8 for each model"),
+        (("model", "version", "role"), "3 for each version"),
+        (("model", "feature"), "1 for each feature"),
+    ],
+)
+def test_the_bound_of_a_metric_follows_from_its_labels(labels: tuple[str, ...], series: str) -> None:
+    assert bound(labels) == series
+
+
+def test_every_label_of_the_table_is_one_of_a_metric() -> None:
+    used = {label for service in ("common", *SERVICES) for metric in metrics_of(service) for label in metric.labels}
+
+    assert used == LABELS.keys()
 
 
 def test_labels_that_grow_with_features_are_only_on_what_is_shown_as_a_whole() -> None:

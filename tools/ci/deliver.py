@@ -27,6 +27,7 @@ from tools.charts.build import BuildError
 from tools.ci.git import Clone, GitError, clone
 from tools.ci.rendered import RenderError, rendered
 from tools.ci.supply import BUILD, REFERENCE, SupplyError, digests
+from tools.images.catalog import IMAGES
 
 __all__ = ["Settings", "bump", "main", "promote"]
 
@@ -64,6 +65,7 @@ def bump(settings: Settings, environment: str, pushed: Mapping[str, str], commit
 
     Somebody may merge at the same moment: what was refused is done anew on what is there then.
     """
+    pushed = {image: told for image, told in pushed.items() if image not in IMAGES or IMAGES[image].deployed}
     wanted = {image: reference.partition("@")[2] for image, reference in pushed.items()}
     for last in (*[False] * (PUSH_TRIES - 1), True):
         with clone(settings.remote, settings.branch) as copy:

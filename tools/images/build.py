@@ -16,7 +16,16 @@ from tools.images.engine import Engine, EngineError
 __all__ = ["ROOT", "Built", "build"]
 
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = ("Dockerfile", ".dockerignore", "pyproject.toml", "uv.lock", "libs", "services", "tools/images/healthcheck.py")
+INPUTS = (
+    "Dockerfile",
+    ".dockerignore",
+    "pyproject.toml",
+    "uv.lock",
+    "libs",
+    "services",
+    "cli",
+    "tools/images/healthcheck.py",
+)
 FIND = "import importlib.util as u, sys; print(*(name for name in sys.argv[1:] if u.find_spec(name) is None))"
 
 

@@ -18,12 +18,14 @@ class Image:
 
     Attributes:
         beside: a second member in the same environment.
+        deployed: whether a chart runs it; else people name it where they use it.
     """
 
     package: str
     port: int | None
     budget_mb: int
     beside: str | None = None
+    deployed: bool = True
 
     @property
     def module(self) -> str:
@@ -55,6 +57,7 @@ IMAGES = {
         Image("drift", 8083, budget_mb=500),
         Image("operator", 8084, budget_mb=200),
         Image("trainer", None, budget_mb=900),
+        Image("cli", None, budget_mb=400, deployed=False),
     )
 }
 

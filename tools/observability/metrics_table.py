@@ -12,6 +12,8 @@ from modelyard_common.metrics import Snapshot
 from prometheus_client import PROCESS_COLLECTOR, Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from tools.observability.labels import LABELS, bound
+
 __all__ = ["SERVICES", "Metric", "metrics_of", "page"]
 
 SERVICES = ("inference", "registry", "training", "drift", "operator")
@@ -104,9 +106,15 @@ def page() -> str:
         "# Metrics\n",
         "Written by `python -m tools.observability.write` from the services' own registries.\n",
         "Every service answers `GET /metrics`, without a token. A histogram is scraped as `_bucket`, `_sum` and"
-        " `_count`. Labels are bounded by the models, their versions and features, and by closed sets of words;"
-        " `tests/observability` holds them to it. Prometheus adds `namespace`, `job` (`modelyard-` and the service)"
+        " `_count`. Prometheus adds `namespace`, `job` (`modelyard-` and the service)"
         " and `instance`.\n",
+        "What callers send adds no series: labels are bounded by what was applied and by closed sets of words, and with"
+        " them the series of a metric in one process; those of a histogram once more for each of its buckets."
+        " `tests/observability` sends strangers to a live platform and holds every label to this table.\n",
+        "| label | values | at most |",
+        "|---|---|---|",
+        *(f"| `{name}` | {one.what} | {one.most or 'as many'} |" for name, one in LABELS.items()),
+        "",
         _section("Every service", metrics_of("common")),
         *(_section(service.capitalize(), metrics_of(service)) for service in SERVICES),
         _section("Every process", process_metrics()),
@@ -115,8 +123,8 @@ def page() -> str:
 
 
 def _section(title: str, metrics: Iterable[Metric]) -> str:
-    lines = [f"## {title}\n", "| metric | type | labels | unit | meaning |", "|---|---|---|---|---|"]
+    lines = [f"## {title}\n", "| metric | type | labels | series | unit | meaning |", "|---|---|---|---|---|---|"]
     for one in metrics:
         labels = ", ".join(f"`{label}`" for label in one.labels)
-        lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.unit} | {one.meaning} |")
+        lines.append(f"| `{one.name}` | {one.kind} | {labels} | {bound(one.labels)} | {one.unit} | {one.meaning} |")
     return "\n".join(lines) + "\n"

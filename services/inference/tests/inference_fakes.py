@@ -126,6 +126,8 @@ class CountingObserver:
     def __init__(self) -> None:
         self.answers: list[tuple[int, str, int]] = []
         self.failures: list[tuple[int, str, str]] = []
+        self.batches: list[tuple[int, int]] = []
+        self.stages: list[str] = []
         self.dropped_rows = 0
 
     def answered(self, model: str, version: int, role: str, rows: int, took_s: float) -> None:
@@ -133,6 +135,12 @@ class CountingObserver:
 
     def failed(self, model: str, version: int, role: str, reason: str) -> None:
         self.failures.append((version, role, reason))
+
+    def batch(self, model: str, requests: int, rows: int) -> None:
+        self.batches.append((requests, rows))
+
+    def stage(self, model: str, stage: str, took_s: float) -> None:
+        self.stages.append(stage)
 
     def shadow_dropped(self, model: str, rows: int) -> None:
         self.dropped_rows += rows

@@ -29,6 +29,7 @@ from modelyard_contracts.events_v1 import PredictionEvent
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.domain.requests import Answer, Late, Query, Rows
 from modelyard_inference.domain.routing import Candidate, Routing, Version
+from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.predict import Failed, Predict
 from modelyard_inference.usecases.serving import Guard, ServedModels, Serving
@@ -65,16 +66,16 @@ class Yard:
             timeout_s=5,
         )
         numbers = itertools.count(1)
+        around = {"sink": self.sink, "observer": self.observer, "clock": self.clock, "limits": Limits(waiting=4)}
         self.predict = Predict(
             served=self.served,
-            sink=self.sink,
             shadow=self.shadow,
             judge=self.judge,
             observer=self.observer,
             clock=self.clock,
             new_id=lambda: f"p{next(numbers)}",
-            lane=self.lane,
-            candidate_lane=self.candidate_lane,
+            champions=Batching(lane=self.lane, **around),
+            candidates=Batching(lane=self.candidate_lane, inline=False, **around),
         )
         self.served.known()
         self.served.serve(

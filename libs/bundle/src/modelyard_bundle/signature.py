@@ -15,12 +15,30 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.problem import FieldError
 
-__all__ = ["Columns", "columns_from_rows", "columns_from_values", "numeric_features", "text_features"]
+__all__ = ["Columns", "Table", "columns_from_rows", "columns_from_values", "numeric_features", "text_features"]
 
 _FINITE = "a finite number of 32 bits"
 
 Columns = dict[str, npt.NDArray[Any]]
 """Feature name to values, shape (rows,): float32 for numbers and booleans (NaN is missing), object for categories."""
+
+
+class Table(Columns):
+    """Columns of which the numeric ones are those of one matrix, which a runtime that wants it finds put together.
+
+    Args:
+        names: of the numeric features, in the signature's order.
+        numbers: float32, shape (rows, numeric features).
+        texts: the other columns.
+    """
+
+    __slots__ = ("numbers",)
+
+    def __init__(self, names: Sequence[str], numbers: npt.NDArray[np.float32], texts: Columns) -> None:
+        super().__init__(zip(names, numbers.T, strict=True))
+        self.update(texts)
+        self.numbers = numbers
+
 
 _MOST_ERRORS = 20
 _LARGEST = float(np.finfo(np.float32).max)

@@ -37,6 +37,10 @@ class InferenceSettings(ServiceSettings):
     """Failures in a row after which a candidate gets no more requests here."""
     inline_rows: int = Field(32, ge=0)
     """Requests up to this many rows run on the event loop when the runtime is quick: a thread costs more."""
+    batch_rows: int = Field(1024, ge=1)
+    """Rows that run together at most, of requests that came in one turn or waited; 1: each request runs by itself."""
+    model_runs: int = Field(1, ge=1)
+    """Batches of one version that run at once when its runtime blocks: more share the interpreter, not the work."""
     workers: int = Field(4, ge=1)
     """Threads for champions whose runtime blocks, and for large requests."""
     candidate_workers: int = Field(2, ge=1)
@@ -79,6 +83,8 @@ class InferenceSettings(ServiceSettings):
     """Let the process that is started here load models by MLflow's pyfunc: code of whoever registered them."""
     runtime_memory_bytes: int = Field(0, ge=0)
     """Memory that one version may take in the process that is started here. 0: no limit."""
+    remote_hosts: tuple[str, ...] = ()
+    """Servers of others that may run models, as ``["host:port"]``: what a bundle names beside these is not asked."""
     instance: str = Field(default_factory=socket.gethostname)
     """The name of this server in reports and event batches."""
 

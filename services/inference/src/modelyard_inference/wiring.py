@@ -27,7 +27,7 @@ from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
-from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess
+from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess, RemoteServers
 from modelyard_inference.adapters.totals import totals_of
 from modelyard_inference.api import admin, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
@@ -38,6 +38,7 @@ from modelyard_inference.api.openapi import typed_openapi
 from modelyard_inference.api.services import InferenceServices, SpoolView
 from modelyard_inference.domain.ports import Runtimes
 from modelyard_inference.settings import InferenceSettings, environment_beside
+from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.predict import Predict
@@ -129,15 +130,15 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     )
     predict = Predict(
         served=served,
-        sink=spool,
         shadow=shadow,
         judge=judge,
         observer=observer,
         clock=clock,
         new_id=_ids(),
-        lane=lane,
-        candidate_lane=candidate_lane,
-        inline_rows=settings.inline_rows,
+        champions=Batching(lane=lane, sink=spool, observer=observer, clock=clock, limits=_limits(settings)),
+        candidates=Batching(
+            lane=candidate_lane, sink=spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
+        ),
         candidate_share=settings.candidate_share,
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
@@ -230,12 +231,26 @@ def _isolated(settings: InferenceSettings) -> IsolatedRuntimes:
 def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtimes:
     here = InProcess()
     return ChosenRuntimes(
-        {"onnx": here, "sklearn": here if settings.sklearn_in_process else isolated, "pyfunc": isolated}
+        {
+            "onnx": here,
+            "sklearn": here if settings.sklearn_in_process else isolated,
+            "pyfunc": isolated,
+            "remote": RemoteServers(settings.remote_hosts, call_s=settings.timeout_s),
+        }
     )
 
 
 def _bounds(settings: InferenceSettings) -> Bounds:
     return Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
+
+
+def _limits(settings: InferenceSettings) -> Limits:
+    return Limits(
+        rows=settings.batch_rows,
+        waiting=settings.max_concurrent,
+        runs=settings.model_runs,
+        inline_rows=settings.inline_rows,
+    )
 
 
 def _grpc_server(

@@ -15,7 +15,7 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.runtimes.base import Predicted
-from modelyard_bundle.signature import Columns, numeric_features, text_features
+from modelyard_bundle.signature import Columns, Table, numeric_features, text_features
 
 # Read while it is imported, once for the process; its own call for this comes too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -46,6 +46,7 @@ class OnnxRuntime:
             )
         except Exception as exc:  # onnxruntime has no common base of its errors
             raise Invalid(f"{ONNX_FILE}: ONNX Runtime does not load it ({type(exc).__name__})") from exc
+        self._outputs = [entry.name for entry in self._session.get_outputs()]
         self._signature = signature
         self._numbers = numeric_features(signature)
         self._texts = text_features(signature)
@@ -59,10 +60,14 @@ class OnnxRuntime:
         """Return answers for columns that the signature has checked."""
         feed: dict[str, Any] = {}
         if self._numbers:
-            feed[NUMBERS_INPUT] = np.stack([columns[name] for name in self._numbers], axis=1)
+            feed[NUMBERS_INPUT] = (
+                columns.numbers
+                if isinstance(columns, Table)
+                else np.stack([columns[name] for name in self._numbers], axis=1)
+            )
         for position, name in enumerate(self._texts):
             feed[_text_input(position)] = columns[name].reshape(-1, 1)
-        outputs = self._session.run(None, feed)
+        outputs = self._session.run(self._outputs, feed)
         task = self._signature.task
         if task == "classification":
             return Predicted(np.asarray(outputs[0]), np.asarray(outputs[1], dtype=np.float32))

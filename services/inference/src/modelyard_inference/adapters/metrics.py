@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelyard_common.metrics import Snapshot
-from prometheus_client import Counter, Gauge, Histogram
+from modelyard_common.metrics import QuickHistogram, Snapshot
+from prometheus_client import Counter, Gauge
 
 from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.domain.ports import Stage
 from modelyard_inference.domain.requests import Role
 from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import Serving
@@ -35,11 +36,29 @@ REQUESTS = Counter(
     "modelyard_inference_requests_total", "Requests, by who answered and how", ["model", "version", "role", "outcome"]
 )
 ROWS = Counter("modelyard_inference_rows_total", "Rows answered", ["model", "version", "role"])
-SECONDS = Histogram(
+SECONDS = QuickHistogram(
     "modelyard_inference_predict_seconds",
-    "Time to check the rows and to run the model",
+    "Time to check the rows, to wait for a turn and to run the model",
     ["model", "version", "role"],
     buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+STAGE_SECONDS = QuickHistogram(
+    "modelyard_inference_stage_seconds",
+    "Time of a request by stage: parse its bytes, queue for a turn, predict in the model, encode the answer",
+    ["model", "stage"],
+    buckets=(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+BATCH_REQUESTS = QuickHistogram(
+    "modelyard_inference_batch_requests",
+    "Requests that ran together as one batch",
+    ["model"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+BATCH_ROWS = QuickHistogram(
+    "modelyard_inference_batch_rows",
+    "Rows that ran together as one batch",
+    ["model"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384),
 )
 FALLBACKS = Counter(
     "modelyard_inference_candidate_fallbacks_total",
@@ -95,7 +114,9 @@ class PrometheusObserver:
     """Counts in Prometheus. Children are kept, because finding them by labels costs as much as a small model."""
 
     def __init__(self) -> None:
-        self._children: dict[tuple[str, int, Role], tuple[Counter, Counter, Histogram]] = {}
+        self._children: dict[tuple[str, int, Role], tuple[Counter, Counter, QuickHistogram]] = {}
+        self._stages: dict[tuple[str, Stage], QuickHistogram] = {}
+        self._batches: dict[str, tuple[QuickHistogram, QuickHistogram]] = {}
         self._counted: set[tuple[str, int]] = set()
         self._gone_since: dict[tuple[str, int], float] = {}
 
@@ -114,6 +135,21 @@ class PrometheusObserver:
         children[0].inc()
         children[1].inc(rows)
         children[2].observe(took_s)
+
+    def batch(self, model: str, requests: int, rows: int) -> None:
+        """Count what ran together."""
+        children = self._batches.get(model)
+        if children is None:
+            children = self._batches[model] = (BATCH_REQUESTS.labels(model), BATCH_ROWS.labels(model))
+        children[0].observe(requests)
+        children[1].observe(rows)
+
+    def stage(self, model: str, stage: Stage, took_s: float) -> None:
+        """Count how long one request spent in a stage."""
+        child = self._stages.get((model, stage))
+        if child is None:
+            child = self._stages[model, stage] = STAGE_SECONDS.labels(model, stage)
+        child.observe(took_s)
 
     def failed(self, model: str, version: int, role: Role, reason: str) -> None:
         """Count a version's failure."""

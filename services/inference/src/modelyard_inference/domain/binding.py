@@ -7,18 +7,20 @@ of ``modelyard_bundle.signature``, which names each wrong field. Both give the s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import numpy as np
-from modelyard_bundle.signature import Columns, columns_from_values, numeric_features, text_features
+import numpy.typing as npt
+from modelyard_bundle.signature import Table, columns_from_values, numeric_features, text_features
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 from modelyard_contracts.problem import FieldError
 
-from modelyard_inference.domain.requests import Rows, invalid
+from modelyard_inference.domain.requests import Rows, invalid, plain
 
-__all__ = ["Binder", "Values"]
+__all__ = ["Binder", "Bound"]
 
 Values = Mapping[str, Sequence[Any]]
 """Feature to the values as they were sent, one a row."""
@@ -26,6 +28,30 @@ Values = Mapping[str, Sequence[Any]]
 _LARGEST = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({float, int})
 _TEXTS = frozenset({str})
+_MANY = 128
+"""From here on numpy checks numbers quicker than Python does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Rows that one version takes.
+
+    Attributes:
+        sent: the values as they were sent, by name; None where they are the request's matrix.
+        numbers: float32, shape (rows, numeric features).
+        texts: of each category, shape (rows,).
+    """
+
+    binder: Binder
+    rows: Rows
+    sent: Values | None
+    numbers: npt.NDArray[np.float32]
+    texts: tuple[npt.NDArray[Any], ...]
+
+    @property
+    def columns(self) -> Table:
+        """What a runtime takes."""
+        return self.binder.table(self.numbers, self.texts)
 
 
 class Binder:
@@ -40,10 +66,53 @@ class Binder:
         self._names = tuple(column.name for column in signature.features)
         self._numeric = tuple(numeric_features(signature))
         self._texts = tuple(text_features(signature))
+        self._only_numbers = all(column.type in ("number", "integer") for column in signature.features)
         self._only_plain = all(column.type != "boolean" for column in signature.features)
         self._types = {column.name: column.type for column in signature.features}
 
-    def values(self, rows: Rows) -> Values:
+    def bind(self, rows: Rows) -> Bound:
+        """Return the rows as this version takes them.
+
+        Raises:
+            Invalid: unknown or missing features, wrong types, numbers too large; names each, never a value.
+        """
+        matrix = rows.matrix
+        if matrix is not None and not rows.named and self._only_numbers and matrix.width == len(self._numeric):
+            numbers = _numbers_of(matrix.values, known=True)
+            if numbers is not None:
+                return Bound(self, rows, None, numbers.reshape(rows.count, -1), ())
+        values = self._values(rows)
+        quick = self._quick(values, rows.count) if len(values) == len(self._names) else None
+        if quick is not None:
+            return Bound(self, rows, values, *quick)
+        self._refuse_huge(values)
+        columns = columns_from_values(self._signature, values)
+        numbers = _side_by_side([columns[name] for name in self._numeric], rows.count)
+        return Bound(self, rows, values, numbers, tuple(columns[name] for name in self._texts))
+
+    def table(self, numbers: npt.NDArray[np.float32], texts: Sequence[npt.NDArray[Any]]) -> Table:
+        """Return what a runtime takes."""
+        return Table(self._numeric, numbers, dict(zip(self._texts, texts, strict=True)))
+
+    def features(self, bound: Bound, *, redact: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+        """Return rows as they are logged: by feature, in the signature's order, each feature of one type.
+
+        Args:
+            redact: features that are left out.
+        """
+        rows, matrix = bound.rows, bound.rows.matrix
+        if bound.sent is None and matrix is not None and not redact:
+            flat, every, width = plain(matrix.values), self._names, matrix.width
+            return [dict(zip(every, flat[start : start + width], strict=True)) for start in range(0, len(flat), width)]
+        names = tuple(name for name in self._names if name not in redact)
+        if not names:
+            return [{}] * rows.count
+        values = bound.sent if bound.sent is not None else self._values(rows)
+        missing = (None,) * rows.count
+        columns = [self._logged(name, values.get(name, missing)) for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def _values(self, rows: Rows) -> Values:
         """Return the values by name: what came by position is named after the signature.
 
         Raises:
@@ -51,40 +120,17 @@ class Binder:
         """
         if rows.untyped:
             return {name: self._typed(name, column) for name, column in rows.named.items()}
-        if not rows.positional:
+        if rows.matrix is not None:
+            names, kind, columns = self._numeric, "numeric features", rows.matrix.columns()
+        elif rows.positional:
+            names, kind, columns = self._names, "features", rows.positional
+        else:
             return rows.named
-        names = self._numeric if rows.scope == "numeric" else self._names
-        if len(rows.positional) != len(names):
-            kind = "numeric features" if rows.scope == "numeric" else "features"
-            raise invalid(rows.source, f"has {len(rows.positional)} columns; this model has {len(names)} {kind}")
+        if len(columns) != len(names):
+            raise invalid(rows.source, f"has {len(columns)} columns; this model has {len(names)} {kind}")
         if twice := rows.named.keys() & set(names):
             raise invalid(min(twice), f"is given by name and in {rows.source}")
-        return dict(rows.named) | dict(zip(names, rows.positional, strict=True))
-
-    def columns(self, values: Values) -> Columns:
-        """Return the columns that a runtime takes.
-
-        Raises:
-            Invalid: unknown or missing features, wrong types, numbers too large; names each, never a value.
-        """
-        quick = self._quick(values) if self._only_plain and len(values) == len(self._names) else None
-        if quick is not None:
-            return quick
-        self._refuse_huge(values)
-        return columns_from_values(self._signature, values)
-
-    def features(self, values: Values, count: int, *, redact: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
-        """Return the rows as they are logged: by feature, in the signature's order, each feature of one type.
-
-        Args:
-            redact: features that are left out.
-        """
-        names = [name for name in self._names if name not in redact] if redact else self._names
-        if not names:
-            return [{}] * count
-        missing = (None,) * count
-        columns = [self._logged(name, values.get(name, missing)) for name in names]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return dict(rows.named) | dict(zip(names, columns, strict=True))
 
     def _logged(self, name: str, column: Sequence[Any]) -> Sequence[Any]:
         kind = self._types[name]
@@ -99,28 +145,22 @@ class Binder:
         kind = self._types.get(name, "category")
         return [_read(kind, text) for text in column]
 
-    def _quick(self, values: Values) -> Columns | None:
+    def _quick(self, values: Values, count: int) -> tuple[npt.NDArray[np.float32], tuple[npt.NDArray[Any], ...]] | None:
+        """Return numbers and texts when all are there and plain; None leaves it to the slow way."""
+        if not self._only_plain:
+            return None
         try:
             flat = [number for name in self._numeric for number in values[name]]
             texts = [values[name] for name in self._texts]
         except KeyError:
             return None
-        if not _NUMBERS.issuperset(map(type, flat)):
-            return None
         if not all(_TEXTS.issuperset(map(type, column)) for column in texts):
             return None
-        # The sum is for NaN, which min and max may pass over. Python's own are quicker than numpy's for a row.
-        if flat and not (min(flat) >= -_LARGEST and max(flat) <= _LARGEST and isfinite(sum(flat))):
+        numbers = _numbers_of(flat)
+        if numbers is None:
             return None
-        columns: Columns = {}
-        if self._numeric:
-            matrix = np.array(flat, dtype=np.float32).reshape(len(self._numeric), -1)
-            columns = dict(zip(self._numeric, matrix, strict=True))
-        for name, column in zip(self._texts, texts, strict=True):
-            texts_array = np.empty(len(column), dtype=object)
-            texts_array[:] = column
-            columns[name] = texts_array
-        return columns
+        rows = numbers.reshape(len(self._numeric), -1).T if self._numeric else numbers.reshape(count, 0)
+        return np.ascontiguousarray(rows), tuple(_objects(column) for column in texts)
 
     def _refuse_huge(self, values: Values) -> None:
         """Refuse numbers that models, which compute in 32 bits, would see as infinite."""
@@ -133,6 +173,44 @@ class Binder:
         ]
         if errors:
             raise Invalid(f"{errors[0].path}: {errors[0].message}", errors=tuple(errors[:20]))
+
+
+def _numbers_of(values: Sequence[Any] | npt.NDArray[Any], *, known: bool = False) -> npt.NDArray[np.float32] | None:
+    """Return values as numbers of 32 bits when all are finite ones of these; None where something needs a look.
+
+    Args:
+        known: they are numbers or None; that was checked.
+    """
+    if isinstance(values, np.ndarray):
+        wide: npt.NDArray[Any] = values
+    elif len(values) < _MANY:
+        if not _NUMBERS.issuperset(map(type, values)):
+            return None
+        # The sum is for NaN, which min and max may pass over.
+        if values and not (min(values) >= -_LARGEST and max(values) <= _LARGEST and isfinite(sum(values))):
+            return None
+        return np.array(values, dtype=np.float32)
+    elif not known and not _NUMBERS.issuperset(map(type, values)):
+        return None
+    else:
+        try:
+            # None becomes NaN here.
+            wide = np.array(values, dtype=np.float64)
+        except OverflowError:  # an integer past all bounds
+            return None
+    if not (np.abs(wide) <= _LARGEST).all():  # false for NaN
+        return None
+    return wide.astype(np.float32)
+
+
+def _objects(column: Sequence[Any]) -> npt.NDArray[Any]:
+    objects = np.empty(len(column), dtype=object)
+    objects[:] = column
+    return objects
+
+
+def _side_by_side(columns: Sequence[npt.NDArray[np.float32]], count: int) -> npt.NDArray[np.float32]:
+    return np.stack(columns, axis=1) if columns else np.empty((count, 0), dtype=np.float32)
 
 
 def _read(kind: str, text: str) -> Any:

@@ -21,6 +21,7 @@ __all__ = [
     "Reports",
     "Runtimes",
     "Shelf",
+    "Stage",
     "TableFormat",
     "Tables",
     "VersionOutcome",
@@ -28,6 +29,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+Stage = Literal["parse", "queue", "predict", "encode"]
+"""Of a request: its bytes become rows; it waits for its turn; the model runs; the answer becomes bytes."""
 VersionOutcome = Literal["serving", "refused", "tripped"]
 
 
@@ -106,6 +109,12 @@ class Observer(Protocol):
 
     def answered(self, model: str, version: int, role: Role, rows: int, took_s: float) -> None:
         """Count an answer."""
+
+    def batch(self, model: str, requests: int, rows: int) -> None:
+        """Count what ran together."""
+
+    def stage(self, model: str, stage: Stage, took_s: float) -> None:
+        """Count how long one request spent in a stage."""
 
     def failed(self, model: str, version: int, role: Role, reason: str) -> None:
         """Count a version's failure; reason: ``late``, ``refused``, ``failed``, ``overloaded`` or ``away``."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from modelyard_common.errors import Invalid, Unavailable
 from modelyard_contracts.bundle_v1 import Signature
 from modelyard_contracts.problem import FieldError
 
 from modelyard_inference.domain.answers import Answers
 
-__all__ = ["Answer", "Late", "Query", "Role", "Rows", "invalid"]
+__all__ = ["Answer", "Late", "Matrix", "Query", "Role", "Rows", "invalid", "plain"]
 
 Role = Literal["champion", "candidate", "shadow"]
 
@@ -27,6 +29,34 @@ def invalid(path: str, message: str) -> Invalid:
     return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))
 
 
+class Matrix(NamedTuple):
+    """All numeric features in the signature's order, row by row.
+
+    Attributes:
+        values: rows x width of them, end to end; in an array NaN is a missing value, in a list None.
+        width: how many a row has.
+    """
+
+    values: list[Any] | npt.NDArray[Any]
+    width: int
+
+    def columns(self) -> tuple[Sequence[Any], ...]:
+        """Return the values of each position, as plain values."""
+        values = plain(self.values)
+        return tuple(values[start :: self.width] for start in range(self.width))
+
+
+def plain(values: list[Any] | npt.NDArray[Any]) -> list[Any]:
+    """Return values as plain ones, a missing one as None."""
+    if isinstance(values, list):
+        return values
+    plainly: list[Any] = values.tolist()
+    if values.dtype.kind == "f":
+        for place in np.flatnonzero(np.isnan(values)).tolist():
+            plainly[place] = None
+    return plainly
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Values that somebody sent, before a signature has checked them.
@@ -34,8 +64,8 @@ class Rows:
     Attributes:
         count: number of rows.
         named: feature to its values, each of length count.
-        positional: values by position, each of length count; their names come from the signature.
-        scope: what the positions mean: all ``numeric`` features in the signature's order, or ``all`` features.
+        positional: values of all features by position, each of length count; their names come from the signature.
+        matrix: the same of the numeric features, in one piece.
         source: what the positional values are called in the request, for messages.
         untyped: every value came as text (CSV); the signature says what it means.
     """
@@ -43,7 +73,7 @@ class Rows:
     count: int
     named: Mapping[str, Sequence[Any]]
     positional: tuple[Sequence[Any], ...] = ()
-    scope: Literal["numeric", "all"] = "all"
+    matrix: Matrix | None = None
     source: str = ""
     untyped: bool = False
 
@@ -77,8 +107,7 @@ class Query:
             raise invalid("event_time", f"has {len(self.event_times)} times for {self.rows.count} rows")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What one version said, and who it was."""
 
     prediction_id: str
@@ -87,4 +116,4 @@ class Answer:
     digest: str
     role: Role
     signature: Signature
-    answers: Answers = field(repr=False)
+    answers: Answers

@@ -1,7 +1,7 @@
 """Predict: choose who answers, check the rows against that version's signature, answer in time, write it down.
 
 It is a coroutine because most requests are answered right on the event loop: for one row a thread would cost more
-than the model. Whatever may take long, and every candidate, runs in a lane of threads with a deadline.
+than the model. How a version runs is ``Batching``'s: what may take long, and every candidate, in threads.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavail
 from modelyard_common.logs import get_logger
 from modelyard_common.tracing import Value, recorded, span
 
-from modelyard_inference.domain.answers import Answers
-from modelyard_inference.domain.binding import Values
-from modelyard_inference.domain.ports import Lane, Observer, PayloadSink
+from modelyard_inference.domain.ports import Observer
 from modelyard_inference.domain.requests import Answer, Late, Query, Role, invalid
 from modelyard_inference.domain.routing import MAX_AHEAD, is_too_far_ahead
+from modelyard_inference.usecases.batching import Batching, Turn
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
-from modelyard_inference.usecases.record import Ask, answer_records
+from modelyard_inference.usecases.record import Ask
 from modelyard_inference.usecases.serving import LoadedVersion, ServedModels, Serving
 from modelyard_inference.usecases.shadow import Shadow
 
@@ -38,22 +37,19 @@ class Predict:
     """Answers requests.
 
     Attributes:
-        lane: threads for champions.
-        candidate_lane: threads for candidates.
-        inline_rows: how many rows a quick runtime answers without a thread.
+        champions: what is asked for by name, or answers for all.
+        candidates: what answers its share, apart, so that one that hangs leaves the champion its own threads.
         candidate_share: part of the time left that a candidate may take.
     """
 
     served: ServedModels
-    sink: PayloadSink
     shadow: Shadow
     judge: JudgeCandidate
     observer: Observer
     clock: Clock
     new_id: Callable[[], str]
-    lane: Lane
-    candidate_lane: Lane
-    inline_rows: int = 32
+    champions: Batching
+    candidates: Batching
     candidate_share: float = 0.5
 
     async def __call__(self, query: Query) -> Answer:
@@ -101,13 +97,13 @@ class Predict:
         started = self.clock.monotonic()
         allowed_s = (ask.query.deadline - started) * self.candidate_share
         try:
-            values, answers = await self.candidate_lane.run(lambda: candidate.answer(ask.query.rows), allowed_s)
+            answer = await self.candidates.answer(Turn(ask, candidate, "candidate", started + allowed_s))
         except Exception as exc:  # a runtime may raise anything; the champion answers for it
             took_s = self.clock.monotonic() - started
             return await self._instead(ask, candidate, exc, took_s)
         if ask.serving.guard is not None:
             ask.serving.guard.succeeded()
-        return self._written(ask, candidate, "candidate", values, answers, started)
+        return answer
 
     async def _instead(self, ask: Ask, candidate: LoadedVersion, error: Exception, took_s: float) -> Answer:
         """Return the champion's answer and count the candidate's failure.
@@ -132,15 +128,8 @@ class Predict:
 
     async def _answer(self, ask: Ask, loaded: LoadedVersion, role: Role, *, logged: bool = True) -> Answer:
         query = ask.query
-        started = self.clock.monotonic()
         try:
-            left_s = query.deadline - started
-            if left_s <= 0:
-                raise Late("the deadline of this request has passed")
-            if query.rows.count <= self.inline_rows and not loaded.runtime.blocking:
-                values, answers = loaded.answer(query.rows)
-            else:
-                values, answers = await self.lane.run(lambda: loaded.answer(query.rows), left_s)
+            return await self.champions.answer(Turn(ask, loaded, role, query.deadline, logged))
         except Invalid:
             raise
         except (Late, Overloaded) as exc:
@@ -154,36 +143,9 @@ class Predict:
             _log.error("predict.failed", model=query.model, version=loaded.version.number, kind=type(exc).__name__)
             self._failed(ask, loaded, role, "failed")
             raise Failed from exc
-        return self._written(ask, loaded, role, values, answers, started, logged=logged)
 
     def _failed(self, ask: Ask, loaded: LoadedVersion, role: Role, reason: str) -> None:
         self.observer.failed(ask.query.model, loaded.version.number, role, reason)
-
-    def _written(
-        self,
-        ask: Ask,
-        loaded: LoadedVersion,
-        role: Role,
-        values: Values,
-        answers: Answers,
-        started: float,
-        *,
-        logged: bool = True,
-    ) -> Answer:
-        took_s = self.clock.monotonic() - started
-        if logged and ask.query.logged:
-            self.sink.append(answer_records(ask, loaded, role, values, answers, took_s))
-        version = loaded.version
-        self.observer.answered(ask.query.model, version.number, role, ask.query.rows.count, took_s)
-        return Answer(
-            prediction_id=ask.prediction_id,
-            model=ask.query.model,
-            number=version.number,
-            digest=version.digest,
-            role=role,
-            signature=loaded.signature,
-            answers=answers,
-        )
 
 
 def _refuse_the_future(query: Query, serving: Serving) -> None:

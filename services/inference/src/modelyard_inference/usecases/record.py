@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from modelyard_inference.domain.answers import Answers
-from modelyard_inference.domain.binding import Values
+from modelyard_inference.domain.binding import Bound
 from modelyard_inference.domain.records import PredictionRecord, TracedRecord
 from modelyard_inference.domain.requests import Query, Role
 from modelyard_inference.domain.routing import samples
@@ -30,14 +30,14 @@ class Ask:
 
 
 def answer_records(
-    ask: Ask, loaded: LoadedVersion, role: Role, values: Values, answers: Answers, latency_s: float
+    ask: Ask, loaded: LoadedVersion, role: Role, bound: Bound, answers: Answers, latency_s: float
 ) -> list[PredictionRecord]:
     """Return the records of an answer."""
     count = ask.query.rows.count
     routing = ask.serving.routing
     sampled = samples(ask.prediction_id, routing.log_payloads)
     features: Sequence[dict[str, Any]] = (
-        loaded.binder.features(values, count, redact=routing.redact) if sampled else [{}] * count
+        loaded.binder.features(bound, redact=routing.redact) if sampled else [{}] * count
     )
     scores: Sequence[float | None] = answers.scores if answers.scores is not None else (None,) * count
     return _records(ask, loaded, role, latency_s, features, sampled, answers.labels, scores, None)

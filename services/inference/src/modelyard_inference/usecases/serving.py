@@ -8,13 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelyard_bundle.runtimes.base import Runtime
 from modelyard_common.errors import NotFound, Unavailable
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_inference.domain.answers import Answers, answers_of
-from modelyard_inference.domain.binding import Binder, Values
+from modelyard_inference.domain.binding import Binder, Bound
 from modelyard_inference.domain.breaker import Breaker
 from modelyard_inference.domain.requests import Rows
 from modelyard_inference.domain.routing import Routing, Version
@@ -30,6 +31,8 @@ class LoadedVersion:
     signature: Signature
     runtime: Runtime
     binder: Binder = field(repr=False)
+    queues: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What waits for it, by whoever keeps the queue: they go when the version goes."""
 
     @property
     def platform(self) -> str:
@@ -41,16 +44,16 @@ class LoadedVersion:
         """Why its runtime cannot be asked now, where that is a process or a server that may be away."""
         return str(getattr(self.runtime, "problem", ""))
 
-    def answer(self, rows: Rows) -> tuple[Values, Answers]:
-        """Return the values as this signature names them, and the answers.
+    def answer(self, rows: Rows) -> tuple[Bound, Answers]:
+        """Return the rows as this version takes them, and the answers.
 
         Raises:
             Invalid: the rows do not fit the signature.
             Exception: whatever the runtime raises.
         """
-        values = self.binder.values(rows)
-        predicted = self.runtime.predict(self.binder.columns(values))
-        return values, answers_of(self.signature, rows.count, predicted)
+        bound = self.binder.bind(rows)
+        predicted = self.runtime.predict(bound.columns)
+        return bound, answers_of(self.signature, rows.count, predicted)
 
 
 class Guard:

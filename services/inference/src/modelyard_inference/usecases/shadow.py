@@ -95,14 +95,14 @@ class Shadow:
             return
         started = self._clock.monotonic()
         try:
-            values, answers = self._lane.call(lambda: candidate.answer(ask.query.rows), self._timeout_s)
+            bound, answers = self._lane.call(lambda: candidate.answer(ask.query.rows), self._timeout_s)
         except Exception as exc:  # a runtime may raise anything; the candidate is counted out, not the worker
             self._judge.failed(ask, candidate, "shadow", exc, self._clock.monotonic() - started)
             return
         took_s = self._clock.monotonic() - started
         guard.succeeded()
         self._count(ask, candidate, took_s)
-        self._sink.append(answer_records(ask, candidate, "shadow", values, answers, took_s))
+        self._sink.append(answer_records(ask, candidate, "shadow", bound, answers, took_s))
 
     def _count(self, ask: Ask, candidate: LoadedVersion, took_s: float) -> None:
         self._observer.answered(ask.query.model, candidate.version.number, "shadow", ask.query.rows.count, took_s)

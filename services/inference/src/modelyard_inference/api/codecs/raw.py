@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from modelyard_inference.api.codecs.tensors import INTEGER_BITS
-from modelyard_inference.domain.requests import invalid
+from modelyard_inference.domain.requests import invalid, plain
 
-__all__ = ["pack", "unpack", "width_of"]
+__all__ = ["pack", "unpack", "unpack_numbers", "width_of"]
 
 _FLOATS = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 _DTYPES: dict[str, str] = (
@@ -34,6 +35,11 @@ def width_of(datatype: str) -> int | None:
 
 def unpack(datatype: str, size: int, content: bytes | memoryview, path: str) -> list[Any]:
     """Return the values of a tensor. Raise Invalid unless there are exactly that many."""
+    return plain(unpack_numbers(datatype, size, content, path))
+
+
+def unpack_numbers(datatype: str, size: int, content: bytes | memoryview, path: str) -> list[Any] | npt.NDArray[Any]:
+    """Return the same, numbers as an array in which NaN is a missing value."""
     if datatype == "BYTES":
         return _texts(size, content, path)
     dtype = np.dtype(_DTYPES[datatype])
@@ -47,11 +53,7 @@ def unpack(datatype: str, size: int, content: bytes | memoryview, path: str) -> 
         return truths
     if datatype == "BF16":  # the upper half of a float of 32 bits
         numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
-    values: list[Any] = numbers.tolist()
-    if numbers.dtype.kind == "f" and (missing := np.isnan(numbers)).any():
-        for place in np.flatnonzero(missing).tolist():
-            values[place] = None
-    return values
+    return numbers
 
 
 def pack(datatype: str, values: Sequence[Any]) -> bytes:

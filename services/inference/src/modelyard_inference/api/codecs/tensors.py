@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy.typing as npt
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.open_inference import Datatype, MetadataTensor
 
-from modelyard_inference.domain.requests import Answer, Rows, invalid
+from modelyard_inference.domain.requests import Answer, Matrix, Rows, invalid, plain
 
 __all__ = [
     "INTEGER_BITS",
@@ -52,12 +53,12 @@ _DATATYPES: dict[str, Datatype] = {"number": "FP64", "integer": "INT64", "boolea
 
 
 class Tensor(NamedTuple):
-    """An input whose values fit its datatype and its shape; None is a missing value."""
+    """An input whose values fit its datatype and its shape; a missing one is None, in an array NaN."""
 
     name: str
     datatype: str
     shape: Sequence[int]
-    values: Sequence[Any]
+    values: list[Any] | npt.NDArray[Any]
 
 
 class Output(NamedTuple):
@@ -81,9 +82,15 @@ class Wanted(NamedTuple):
 
 
 def is_usual(datatype: str, shape: Sequence[int], values: Sequence[Any]) -> bool:
-    """Return whether this is a column of values that need no closer look: most are, and one look costs little."""
+    """Return whether these values need no closer look: most do not, and one look costs little."""
     allowed = _UNBOUNDED.get(datatype)
-    return allowed is not None and len(shape) == 1 and len(values) == shape[0] and allowed.issuperset(map(type, values))
+    if allowed is None:
+        return False
+    if len(shape) == 1:
+        fits = len(values) == shape[0]
+    else:
+        fits = len(shape) == 2 and shape[0] > 0 and len(values) == shape[0] * shape[1]
+    return fits and allowed.issuperset(map(type, values))
 
 
 def size_of(datatype: str, shape: Sequence[int], path: str) -> int:
@@ -113,7 +120,7 @@ def rows_of(tensors: Sequence[Tensor]) -> Rows:
     if not tensors:
         raise invalid("inputs", "must not be empty")
     named: dict[str, Sequence[Any]] = {}
-    matrix: tuple[Sequence[Any], ...] = ()
+    matrix: Matrix | None = None
     source, count = "", -1
     for position, (name, datatype, shape, values) in enumerate(tensors):
         rows = shape[0]
@@ -122,17 +129,16 @@ def rows_of(tensors: Sequence[Tensor]) -> Rows:
         count = rows
         if len(shape) == 2 and shape[1] != 1:
             source = f"inputs[{position}]"
-            if matrix or datatype in ("BYTES", "BOOL"):
+            if matrix is not None or datatype in ("BYTES", "BOOL"):
                 raise invalid(source, "only one input may be a matrix, and it holds numbers")
-            width = shape[1]
-            matrix = tuple(values[start::width] for start in range(width))
+            matrix = Matrix(values, shape[1])
         elif name in named:
             raise invalid(f"inputs[{position}]", "is given twice")
         else:
-            named[name] = values
+            named[name] = plain(values)
     if count == 0:
         raise invalid("inputs", "have no rows")
-    return Rows(count=count, named=named, positional=matrix, scope="numeric", source=source)
+    return Rows(count=count, named=named, matrix=matrix, source=source)
 
 
 def outputs_of(answer: Answer) -> list[Output]:

@@ -12,7 +12,7 @@ import msgspec
 from modelyard_contracts.bundle_v1 import Signature
 from msgspec import UNSET, UnsetType
 
-from modelyard_inference.api.codecs.raw import pack, unpack, width_of
+from modelyard_inference.api.codecs.raw import pack, unpack_numbers, width_of
 from modelyard_inference.api.codecs.tensors import (
     Output,
     Tensor,
@@ -112,13 +112,14 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
         path = f"inputs[{position}]"
         size = size_of(tensor.datatype, tensor.shape, path)
         if tensor.data is not None:
-            values = _laid_out(tensor.data, tensor.shape, path)
-            check_values(tensor.datatype, size, values, f"{path}.data")
-        else:
-            length = _binary_size(tensor, binary, place, path)
-            assert binary is not None  # noqa: S101  # or there would be no length
-            values = unpack(tensor.datatype, size, binary[place : place + length], path)
-            place += length
+            laid = _laid_out(tensor.data, tensor.shape, path)
+            check_values(tensor.datatype, size, laid, f"{path}.data")
+            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, laid))
+            continue
+        length = _binary_size(tensor, binary, place, path)
+        assert binary is not None  # noqa: S101  # or there would be no length
+        values = unpack_numbers(tensor.datatype, size, binary[place : place + length], path)
+        place += length
         tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, values))
     if binary is not None and place != len(binary):
         raise invalid("body", f"has {len(binary) - place} bytes after the last tensor")
@@ -136,7 +137,7 @@ def decode_raw(body: bytes, signature: Signature) -> V2Call:
     width = width_of(datatype)
     # One text, or as many numbers as there are.
     size = 1 if width is None else len(body) // width
-    values = unpack(datatype, size, body, "body")
+    values = unpack_numbers(datatype, size, body, "body")
     return V2Call(rows_of([Tensor(feature.name, datatype, (size,), values)]), None, {}, (), True)
 
 

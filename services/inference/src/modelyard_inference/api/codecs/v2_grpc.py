@@ -9,7 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelyard_inference.api.codecs.raw import pack, unpack
+import numpy.typing as npt
+
+from modelyard_inference.api.codecs.raw import pack, unpack_numbers
 from modelyard_inference.api.codecs.tensors import (
     INTEGER_BITS,
     Output,
@@ -56,11 +58,11 @@ def decode(request: ModelInferRequest) -> V2Call:
     for position, tensor in enumerate(request.inputs):
         path = f"inputs[{position}]"
         size = size_of(tensor.datatype, tensor.shape, path)
-        values: Sequence[Any]
+        values: list[Any] | npt.NDArray[Any]
         if raw:
             if tensor.contents.ListFields():  # MLServer's client sends an empty one
                 raise invalid(f"{path}.contents", "and raw_input_contents are given; send one of them")
-            values = unpack(tensor.datatype, size, raw[position], f"raw_input_contents[{position}]")
+            values = unpack_numbers(tensor.datatype, size, raw[position], f"raw_input_contents[{position}]")
         else:
             values = _typed(tensor.datatype, tensor.contents, path)
             check_values(tensor.datatype, size, values, f"{path}.contents")

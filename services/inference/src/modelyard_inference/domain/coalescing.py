@@ -1,0 +1,94 @@
+"""Several requests as one batch: rows laid end to end, answers given back to their owners.
+
+Laws: each request gets the answers that it would have got alone; one that fails, fails alone. A batch that fails is
+halved until those that fail are found, so that n requests of which one is bad cost about 2·log n runs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.signature import Table
+from modelyard_common.errors import Invalid, ModelyardError
+from modelyard_contracts.bundle_v1 import Signature
+
+from modelyard_inference.domain.answers import Answers, split_answers
+from modelyard_inference.domain.binding import Bound
+
+__all__ = ["Outcome", "answer_all", "take"]
+
+Outcome = Answers | Exception
+"""What became of one request of a batch."""
+
+
+class Sized(Protocol):
+    """Waits in a queue.
+
+    Attributes:
+        rows: how many it has.
+        alone: it is not laid together with others.
+    """
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def alone(self) -> bool: ...
+
+
+W = TypeVar("W", bound=Sized)
+
+
+def take(queue: deque[W], most_rows: int) -> list[W]:
+    """Take from the front of a queue what runs as one batch: never less than one, else no more rows than most_rows."""
+    batch: list[W] = []
+    rows = 0
+    while queue:
+        first = queue[0]
+        if batch and (first.alone or rows + first.rows > most_rows):
+            break
+        batch.append(queue.popleft())
+        rows += first.rows
+        if first.alone:
+            break
+    return batch
+
+
+def answer_all(
+    predict: Callable[[Table], Predicted],
+    signature: Signature,
+    bounds: Sequence[Bound],
+    wanted: Callable[[], bool] = lambda: True,
+) -> list[Outcome]:
+    """Return what became of each request. Whatever the runtime raises belongs to the request that it fails on.
+
+    Args:
+        wanted: whether anybody still waits; asked before a failed batch is halved.
+    """
+    try:
+        return list(split_answers(signature, [bound.rows.count for bound in bounds], predict(_merged(bounds))))
+    except Exception as exc:
+        if len(bounds) == 1 or _is_nobodys(exc) or not wanted():
+            return [exc] * len(bounds)
+    half = len(bounds) // 2
+    first = answer_all(predict, signature, bounds[:half], wanted)
+    return first + answer_all(predict, signature, bounds[half:], wanted)
+
+
+def _is_nobodys(error: Exception) -> bool:
+    """Return whether a failure has nothing to do with what was asked: the runtime is away, or has no time."""
+    return isinstance(error, ModelyardError) and not isinstance(error, Invalid)
+
+
+def _merged(bounds: Sequence[Bound]) -> Table:
+    first = bounds[0]
+    if len(bounds) == 1:
+        return first.columns
+    texts = zip(*(bound.texts for bound in bounds), strict=True)
+    return first.binder.table(
+        np.concatenate([bound.numbers for bound in bounds]), [np.concatenate(columns) for columns in texts]
+    )
