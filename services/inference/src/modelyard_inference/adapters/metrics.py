@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelyard_common.metrics import QuickHistogram, Snapshot
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.domain.ports import Stage
