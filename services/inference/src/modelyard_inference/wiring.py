@@ -143,7 +143,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
     tables = ColumnarProcess(table_lane, most_rows=settings.max_rows, most_bytes=settings.max_body_bytes)
-    front = Front(predict, served, clock, _bounds(settings))
+    front = Front(predict, served, clock, _bounds(settings), observer)
 
     def show(stop: StopSignal) -> None:
         del stop
