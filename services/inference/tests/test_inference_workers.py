@@ -16,7 +16,10 @@ import pytest
 from inference_fakes import GOOD_ROW, Platform, eventually
 from inference_process import InferenceProcess
 from modelyard_bundle.packaging import Packed
+from modelyard_common.merged_metrics import OVER_PROCESSES
+from modelyard_inference.adapters.workers.pod_metrics import GAUGE_RULES
 from modelyard_inference.domain.routing import Candidate, Routing, Version
+from prometheus_client import REGISTRY
 
 INFER = "/v2/models/power/infer"
 WORKER = "modelyard_inference.worker"
@@ -179,6 +182,15 @@ def test_a_killed_supervisor_leaves_no_worker_behind(serving: Callable[..., Infe
     assert (len(gone), alive) == (len(everything), [])
     server.start()
     server.wait_ready()
+
+
+def test_every_gauge_says_how_it_is_seen_over_several_processes() -> None:
+    ruled = {*GAUGE_RULES, *OVER_PROCESSES}
+    shown = {
+        one.name for one in REGISTRY.collect() if one.type in ("gauge", "unknown") and one.name.startswith("model")
+    }
+
+    assert shown <= ruled, "name it in workers/pod_metrics.py"
 
 
 def test_the_server_is_ready_when_all_of_its_workers_are(serving: Callable[..., InferenceProcess]) -> None:

@@ -33,9 +33,7 @@ class PayloadLog:
     def show(self) -> None:
         """Show how full it is."""
         state = self.spool.state
-        metrics.SPOOL_BYTES.set(state.size_bytes)
-        metrics.SPOOL_PENDING.set(state.pending_bytes)
-        metrics.SPOOL_LIMIT.set(self.limit_bytes)
+        metrics.show_spool(state.size_bytes, state.pending_bytes, self.limit_bytes)
 
 
 def payload_log(settings: InferenceSettings, home: Path, *, slot: int, size: int, drift: DriftClient) -> PayloadLog:

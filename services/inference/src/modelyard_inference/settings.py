@@ -61,6 +61,11 @@ class InferenceSettings(ServiceSettings):
     """How long a new server stays unready for a champion whose bundle cannot be had; its elders answer meanwhile."""
     cached_bundles: int = Field(8, ge=1)
     """Bundles kept on disk beside those in use."""
+    memory_budget_bytes: int = Field(0, ge=0)
+    """What all loaded models together may take, as estimated; those used longest ago make room and are loaded again
+    when somebody asks. 0: no limit. With a budget, ``cached_bundles`` should be as many as there are models."""
+    pinned_models: frozenset[str] = frozenset()
+    """Models that never make room, as a JSON list."""
     shadow_rows: int = Field(2_000, ge=1)
     """Rows that wait for a shadow candidate; more are dropped and counted."""
     spool_max_bytes: int = Field(512 * 1024**2, ge=2048)

@@ -45,6 +45,7 @@ from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.predict import Predict
+from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import ServedModels
 from modelyard_inference.usecases.shadow import Shadow
 
@@ -95,10 +96,12 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
     served = ServedModels()
     shelf = RoutingFile(home / ("routing.json" if slot == 0 else f"routing-{slot}.json"))
     isolated = _isolated(settings)
+    residents = Residents(settings.memory_budget_bytes, settings.pinned_models, metrics.ResidentCounts(), clock)
     lifecycle = Lifecycle(
         served=served,
         bundles=BundleCache(home / "bundles", registry, most=settings.cached_bundles),
         runtimes=_runtimes(settings, isolated),
+        residents=residents,
         reports=reports,
         shelf=shelf,
         clock=clock,
@@ -155,6 +158,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
         metrics.show_lanes(lane, candidate_lane)
+        metrics.show_residents(residents, settings.memory_budget_bytes)
         loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
         observer.forget_unloaded(loaded, clock.monotonic())
 

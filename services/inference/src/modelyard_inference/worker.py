@@ -34,6 +34,7 @@ def main() -> None:
             "port": post.port,
             "grpc_port": post.grpc_port,
             "spool_max_bytes": given.spool_max_bytes // post.of,
+            "memory_budget_bytes": given.memory_budget_bytes // post.of,
         }
     )
     serve(build(settings, member=Member(post)), settings, shared_port=True)
