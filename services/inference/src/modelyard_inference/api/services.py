@@ -10,8 +10,8 @@ from fastapi import Depends, Request
 from modelyard_common.health import Health
 from modelyard_contracts.base import View
 
+from modelyard_inference.domain.ports import Loading
 from modelyard_inference.domain.records import Totals
-from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["InferenceServices", "Services", "SpoolView"]
@@ -35,7 +35,7 @@ class InferenceServices:
     """
 
     served: ServedModels
-    lifecycle: Lifecycle
+    loading: Loading
     health: Health
     spool: Callable[[], SpoolView]
     routing_age_s: Callable[[], float | None]

@@ -9,13 +9,14 @@ from typing import Any, Literal, Protocol, TypeVar
 from modelyard_bundle.runtimes.base import Runtime
 from modelyard_contracts.bundle_v1 import BundleManifest
 
-from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.requests import Role, Rows
 from modelyard_inference.domain.routing import Routing
 
 __all__ = [
     "Bundles",
     "Lane",
+    "Loading",
     "Observer",
     "PayloadSink",
     "Reports",
@@ -37,8 +38,8 @@ VersionOutcome = Literal["serving", "refused", "tripped"]
 class PayloadSink(Protocol):
     """Keeps records until drift has them. Never raises: a prediction does not fail because its record is lost."""
 
-    def append(self, records: Sequence[PredictionRecord]) -> None:
-        """Write records so that they survive this process; drop and count what finds no room."""
+    def append(self, blocks: Sequence[Block]) -> None:
+        """Write the records of answers so that they survive this process; drop and count what finds no room."""
 
 
 class Lane(Protocol):
@@ -95,6 +96,16 @@ class Reports(Protocol):
 
     def tell(self, model: str, digest: str, revision: int, outcome: VersionOutcome, reason: str = "") -> None:
         """Tell one outcome; telling the same again does nothing."""
+
+
+class Loading(Protocol):
+    """Serves models and stops to, by request: in this process, or in all that are this server."""
+
+    def load(self, model: str) -> None:
+        """Serve a model as its routing says, now. Raise NotFound or Unavailable."""
+
+    def unload(self, model: str) -> None:
+        """Stop serving a model until it is loaded again. Raise NotFound."""
 
 
 class Shelf(Protocol):
