@@ -25,6 +25,8 @@ class PredictionRecord:
     event_time: datetime
     arrival: datetime
     latency_ms: float
+    queue_ms: float = 0.0
+    """The part of it before the model ran. Stays here: drift does not ask for it."""
     routing_key: str = ""
     features: Mapping[str, Any] = field(default_factory=dict)
     sampled: bool = True

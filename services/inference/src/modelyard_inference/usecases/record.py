@@ -30,9 +30,16 @@ class Ask:
 
 
 def answer_records(
-    ask: Ask, loaded: LoadedVersion, role: Role, bound: Bound, answers: Answers, latency_s: float
+    ask: Ask,
+    loaded: LoadedVersion,
+    role: Role,
+    bound: Bound,
+    answers: Answers,
+    latency_s: float,
+    *,
+    queue_s: float = 0.0,
 ) -> list[PredictionRecord]:
-    """Return the records of an answer."""
+    """Return the records of an answer; ``queue_s`` of ``latency_s`` went by before the model ran."""
     count = ask.query.rows.count
     routing = ask.serving.routing
     sampled = samples(ask.prediction_id, routing.log_payloads)
@@ -40,7 +47,7 @@ def answer_records(
         loaded.binder.features(bound, redact=routing.redact) if sampled else [{}] * count
     )
     scores: Sequence[float | None] = answers.scores if answers.scores is not None else (None,) * count
-    return _records(ask, loaded, role, latency_s, features, sampled, answers.labels, scores, None)
+    return _records(ask, loaded, role, latency_s, features, sampled, answers.labels, scores, None, queue_s)
 
 
 def error_records(ask: Ask, loaded: LoadedVersion, role: Role, error: str, latency_s: float) -> list[PredictionRecord]:
@@ -60,9 +67,10 @@ def _records(  # private, and on the hot path
     predictions: Sequence[Any],
     scores: Sequence[float | None],
     error: str | None,
+    queue_s: float = 0.0,
 ) -> list[PredictionRecord]:
     query, serving = ask.query, ask.serving
-    latency_ms = round(latency_s * 1e3, 4)
+    latency_ms, queue_ms = round(latency_s * 1e3, 4), round(queue_s * 1e3, 4)
     make = PredictionRecord if ask.traceparent is None else partial(TracedRecord, traceparent=ask.traceparent)
     return [
         make(
@@ -75,6 +83,7 @@ def _records(  # private, and on the hot path
             event_time=_event_time(query, row),
             arrival=query.arrival,
             latency_ms=latency_ms,
+            queue_ms=queue_ms,
             routing_key=query.routing_key or "",
             features=features[row],
             sampled=sampled,
