@@ -37,7 +37,7 @@ LABELS: Mapping[str, Label] = {
     "task": Label("background tasks of the process", 10),
     "reader": Label("drift, sink", 2),
     "lane": Label("pools of threads", 4),
-    "stage": Label("stages of a request", 4),
+    "stage": Label("parse, queue, predict, encode", 4),
     "role": Label("champion, candidate, shadow", 3),
     "outcome": Label("what became of it", 10),
     "reason": Label("why it was not done", 10),

@@ -20,6 +20,8 @@ from modelyard_bundle.packaging import Packed
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import REQUEST, RESPONSE
 from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
+from modelyard_inference.adapters.spool_blocks import pack
+from modelyard_inference.adapters.spool_records import frame
 from modelyard_inference.settings import InferenceSettings
 from pydantic import ValidationError
 from test_inference_spool import a_record
@@ -142,6 +144,17 @@ def test_redacted_features_reach_neither_disk_nor_drift_nor_sink(
     assert [one["features"] for one in platform.drift.role("champion")] == [{"load": 0.7, "price": None}]
     (question,) = [event for event in sink.events if event["type"] == REQUEST]
     assert [tensor["name"] for tensor in question.data["inputs"]] == ["load", "price"]
+
+
+def test_a_request_that_was_written_in_several_blocks_is_two_events(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer
+) -> None:
+    with a_server(platform, bundles, sink_url=sink.url) as http:
+        ids = [*ask(http, 3), *ask(http, rows=1001), *ask(http, 3)]
+        eventually(lambda: sink.ids(RESPONSE) == set(ids))
+
+    sizes = [event.data["outputs"][0]["shape"] for event in sink.events if event["type"] == RESPONSE]
+    assert sorted(sizes) == [[1]] * 6 + [[1001]]
 
 
 def test_what_is_not_sampled_is_in_no_event(
@@ -282,7 +295,7 @@ def test_the_reader_that_is_behind_loses_its_oldest_and_the_other_gets_all(
 
     assert [json.loads(payload)["id"] for payload in got] == [f"p{number}/0" for number in range(200)]
     assert left == got[-len(left) :] and 0 < len(left) < 200
-    assert lost.get() - before == sum(len(payload) + 8 for payload in got[: -len(left)])
+    assert lost.get() - before == sum(len(frame([pack(a_record(number))])) for number in range(200 - len(left)))
     assert (state.dropped, state.problem) == (0, None)
 
 
@@ -296,7 +309,9 @@ def test_with_both_away_what_is_new_is_dropped_and_each_place_survives_a_restart
     dropped = spool.state.dropped
     batch = spool.read(2, SINK)
     assert batch is not None
-    spool.sent(batch.after_first(1), SINK)
+    place = batch.after_first(1)
+    assert place is not None
+    spool.sent(place, SINK)
     spool.close()
 
     again = opened()

@@ -15,6 +15,7 @@ from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.former_spools import FormerSpools, spool_folder
 from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
 from modelyard_inference.adapters.sink_sender import HttpSink, SinkSender
+from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS
 from modelyard_inference.settings import InferenceSettings
 
 __all__ = ["PayloadLog", "payload_log"]
@@ -96,7 +97,7 @@ def _sink_sender(settings: InferenceSettings, url: str, spool: PayloadSpool) -> 
         sink,
         DeadLetters(spool.root / "refused-sink.jsonl", refused=metrics.SINK_REFUSED),
         Place(f"/modelyard/inference/{settings.instance}", settings.sink_namespace),
-        most_rows=settings.max_rows + 1,
+        most_rows=settings.max_rows + BLOCK_ROWS + 1,
         connections=settings.sink_connections,
         flush_s=settings.flush_s,
     )

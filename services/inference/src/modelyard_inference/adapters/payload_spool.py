@@ -23,8 +23,9 @@ from modelyard_common.errors import Conflict
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.adapters import metrics
+from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, unpack
 from modelyard_inference.adapters.spool_records import HEADER_BYTES, frame, read_records, sound_bytes
-from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.domain.records import Block
 
 __all__ = ["DRIFT", "SINK", "Batch", "PayloadSpool", "Position", "SpoolState"]
 
@@ -44,15 +45,20 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records to send, and the place after them."""
+    """Records to send, and the place after them.
+
+    Attributes:
+        ends: of each block that they were written in: how many records lie before its end, and where that is.
+    """
 
     payloads: list[bytes]
     after: Position
+    ends: list[tuple[int, int]]
 
-    def after_first(self, count: int) -> Position:
-        """Return the place after so many of them."""
-        left = sum(HEADER_BYTES + len(payload) for payload in self.payloads[count:])
-        return Position(self.after.segment, self.after.offset - left)
+    def after_first(self, count: int) -> Position | None:
+        """Return the place after so many of them, or after as many whole blocks as they hold; None when none is."""
+        offset = max((offset for records, offset in self.ends if records <= count), default=None)
+        return None if offset is None else Position(self.after.segment, offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,6 @@ class PayloadSpool:
         self._segment_bytes = segment_bytes
         self.appended = appended
         self._write = write
-        self._encode = msgspec.json.Encoder().encode
         self._lock = threading.Lock()
         self._problem: str | None = None
         self._dropped = 0
@@ -120,21 +125,21 @@ class PayloadSpool:
         """Return what is wrong: a health check."""
         return self._problem
 
-    def append(self, records: Sequence[PredictionRecord]) -> None:
-        """Write records, or drop and count them."""
-        block = frame([self._encode(record) for record in records])
+    def append(self, blocks: Sequence[Block]) -> None:
+        """Write the records of answers, or drop and count them."""
+        block = frame([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
         with self._lock:
             gone = self._make_room(len(block))
             if gone is None:
                 self._drop(
-                    len(records), "full", f"the spool is full: events are dropped until {self._slowest} takes some"
+                    _rows(blocks), "full", f"the spool is full: events are dropped until {self._slowest} takes some"
                 )
                 return
             try:
                 self._put(block)
             except OSError as exc:
                 reason = exc.strerror or type(exc).__name__
-                self._drop(len(records), "disk", f"the spool cannot be written: {reason}")
+                self._drop(_rows(blocks), "disk", f"the spool cannot be written: {reason}")
                 return
             if self._problem is not None:
                 _log.info("spool.recovered", dropped=self._dropped)
@@ -151,9 +156,9 @@ class PayloadSpool:
             later = [number for number in sizes if number > position.segment]
             size = sizes.get(position.segment, 0)
             if position.offset < size:
-                payloads, offset = self._read_from(position, size, most)
-                if payloads:
-                    return Batch(payloads, Position(position.segment, offset))
+                payloads, ends = self._read_from(position, size, most)
+                if ends:
+                    return Batch(payloads, Position(position.segment, ends[-1][1]), ends)
                 if self._sent[reader] != position:
                     continue  # the file had to make room
                 metrics.SPOOL_DAMAGED.inc(size - position.offset)
@@ -226,15 +231,26 @@ class PayloadSpool:
         self._sizes.setdefault(number, 0)
         return fd
 
-    def _read_from(self, position: Position, size: int, most: int) -> tuple[list[bytes], int]:
+    def _read_from(self, position: Position, size: int, most: int) -> tuple[list[bytes], list[tuple[int, int]]]:
         try:
             fd = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return [], position.offset
+            return [], []
         try:
-            return read_records(fd, position.offset, size, most=most)
+            blocks, _ = read_records(fd, position.offset, size, most=most)
         finally:
             os.close(fd)
+        payloads: list[bytes] = []
+        ends: list[tuple[int, int]] = []
+        offset = position.offset
+        for block in blocks:
+            rows = unpack(block)
+            if payloads and len(payloads) + len(rows) > most:
+                break
+            payloads += rows
+            offset += HEADER_BYTES + len(block)
+            ends.append((len(payloads), offset))
+        return payloads, ends
 
     def _mend(self) -> dict[int, int]:
         """Return the sizes of the files that are there, the newest cut at its last whole record."""
@@ -304,6 +320,10 @@ class PayloadSpool:
 
     def _path(self, number: int) -> Path:
         return self._root / f"{number:012d}{_SUFFIX}"
+
+
+def _rows(blocks: Sequence[Block]) -> int:
+    return sum(block.rows for block in blocks)
 
 
 def _own(root: Path) -> int:

@@ -22,6 +22,7 @@ from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import CloudEvent, Place, Row, events_of, requests_in
 from modelyard_inference.adapters.event_sender import DeadLetters
 from modelyard_inference.adapters.payload_spool import SINK, PayloadSpool
+from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS
 
 __all__ = ["HttpSink", "Sink", "SinkSender"]
 
@@ -155,7 +156,7 @@ class SinkSender:
         if batch is None:
             return False
         requests = list(requests_in(batch.payloads))
-        if len(requests) > 1 and len(batch.payloads) == self._most_rows:
+        if len(requests) > 1 and len(batch.payloads) + BLOCK_ROWS > self._most_rows:
             requests.pop()  # the last one may go on in what was not read
         done = 0
         try:
@@ -163,8 +164,11 @@ class SinkSender:
             for part in _parts(requests, 1 if self._problem else _REQUESTS):
                 self._post_all([event for rows in part for event in events_of(rows, self._place)])
                 done += sum(map(len, part))
-                self._spool.sent(batch.after_first(done), SINK)
+                if (place := batch.after_first(done)) is not None:
+                    self._spool.sent(place, SINK)
                 self._back()
+            if not requests:
+                self._spool.sent(batch.after, SINK)  # blocks that nobody can read
         except Unavailable as exc:
             self._away(exc)
             raise
