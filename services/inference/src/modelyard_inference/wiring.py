@@ -20,6 +20,7 @@ from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.bundles import BundleCache
 from modelyard_inference.adapters.columnar import ColumnarProcess
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
+from modelyard_inference.adapters.explain_metrics import PrometheusExplainObserver
 from modelyard_inference.adapters.isolated import IsolatedRuntimes
 from modelyard_inference.adapters.isolated_process import SideContainer, SpawnedProcess
 from modelyard_inference.adapters.lanes import ThreadLane
@@ -29,7 +30,7 @@ from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
 from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess
 from modelyard_inference.adapters.totals import totals_of
-from modelyard_inference.api import admin, repository, scoring, triton, v1, v2
+from modelyard_inference.api import admin, explain, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.grpc.server import GrpcServer
@@ -39,6 +40,7 @@ from modelyard_inference.api.services import InferenceServices, SpoolView
 from modelyard_inference.domain.ports import Runtimes
 from modelyard_inference.settings import InferenceSettings, environment_beside
 from modelyard_inference.usecases.batching import Batching, Limits
+from modelyard_inference.usecases.explain import Explain, ExplainLimits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.predict import Predict
@@ -47,6 +49,10 @@ from modelyard_inference.usecases.shadow import Shadow
 
 __all__ = ["build"]
 
+_EXPLANATIONS_WAITING = 8
+"""Requests for explanations that may wait for their thread; each may take a second."""
+_NICENESS = 10
+"""Of the thread that explains: where there is no core to spare, predictions go first."""
 _DRIFT_TIMEOUT_S = 5.0
 """Below the time that a task gets to end: a drift that hangs does not hold up a shutdown."""
 
@@ -92,9 +98,10 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     served = ServedModels()
     shelf = RoutingFile(home / "routing.json")
     isolated = _isolated(settings)
+    bundles = BundleCache(home / "bundles", registry, most=settings.cached_bundles)
     lifecycle = Lifecycle(
         served=served,
-        bundles=BundleCache(home / "bundles", registry, most=settings.cached_bundles),
+        bundles=bundles,
         runtimes=_runtimes(settings, isolated),
         reports=reports,
         shelf=shelf,
@@ -113,8 +120,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         resync_s=settings.resync_s,
     )
 
-    lane = ThreadLane("champions", threads=settings.workers, depth=settings.max_concurrent)
-    candidate_lane = ThreadLane("candidates", threads=settings.candidate_workers, depth=settings.max_concurrent)
+    lane, candidate_lane, explain_lane = _lanes(settings)
     judge = JudgeCandidate(spool, observer, reports)
     shadow = Shadow(
         lane=candidate_lane,
@@ -153,7 +159,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         metrics.SPOOL_LIMIT.set(settings.spool_max_bytes)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
-        metrics.show_lanes(lane, candidate_lane)
+        metrics.show_lanes(lane, candidate_lane, explain_lane)
         loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
         observer.forget_unloaded(loaded, clock.monotonic())
 
@@ -187,11 +193,20 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         routing_age_s=lambda: watch.age_s,
         shadow_rows=lambda: shadow.waiting_rows,
         totals=totals_of,
+        front=front,
+        explain=Explain(
+            served=served,
+            bundles=bundles,
+            lane=explain_lane,
+            observer=PrometheusExplainObserver(),
+            clock=clock,
+            limits=ExplainLimits(settings.explain_rows, settings.explain_evaluations),
+        ),
     )
     app = create_app(
         service="inference",
         settings=settings,
-        routers=[repository.router, triton.router, v2.router, scoring.router, admin.router, v1.router],
+        routers=[repository.router, triton.router, v2.router, scoring.router, admin.router, explain.router, v1.router],
         health=health,
         tasks=tasks,
         on_close=[
@@ -199,6 +214,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
             table_lane.close,
             lane.close,
             candidate_lane.close,
+            explain_lane.close,
             isolated.close,
             spool.close,
             registry.close,
@@ -230,6 +246,15 @@ def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtim
     here = InProcess()
     return ChosenRuntimes(
         {"onnx": here, "sklearn": here if settings.sklearn_in_process else isolated, "pyfunc": isolated}
+    )
+
+
+def _lanes(settings: InferenceSettings) -> tuple[ThreadLane, ThreadLane, ThreadLane]:
+    """Return threads for champions, for candidates and for explanations, so that none takes those of another."""
+    return (
+        ThreadLane("champions", threads=settings.workers, depth=settings.max_concurrent),
+        ThreadLane("candidates", threads=settings.candidate_workers, depth=settings.max_concurrent),
+        ThreadLane("explanations", threads=1, depth=_EXPLANATIONS_WAITING, niceness=_NICENESS),
     )
 
 

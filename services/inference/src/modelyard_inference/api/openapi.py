@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from modelyard_contracts.bundle_v1 import Column, Signature
+from modelyard_contracts.explanations_v1 import Background, ExplainResponse
 
 from modelyard_inference.api.codecs.tensors import metadata_datatype, output_tensors
 from modelyard_inference.usecases.serving import ServedModels, Serving
@@ -20,6 +21,7 @@ Schema = dict[str, Any]
 
 _TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
 _LABELS: dict[str, str] = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string", "FP32": "number"}
+_TIMEOUT: Schema = {"type": "integer", "minimum": 0, "description": "Microseconds that the answer may take."}
 _PARAMETERS: Schema = {
     "type": "object",
     "additionalProperties": False,
@@ -27,7 +29,7 @@ _PARAMETERS: Schema = {
         "event_time": {"description": "When it happened: RFC 3339, or seconds since 1970; one, or one a row."},
         "log": {"type": "boolean", "default": True, "description": "Whether it is logged; false is for services."},
         "routing_key": {"type": "string", "description": "Requests with one key go to one version during a rollout."},
-        "timeout": {"type": "integer", "minimum": 0, "description": "Microseconds that the answer may take."},
+        "timeout": _TIMEOUT,
     },
 }
 
@@ -56,6 +58,7 @@ def _paths(model: str) -> Schema:
             model, "invocations", "ScoringRequest", "ScoringResponse", "mlflow scoring"
         ),
         f"/v1/models/{model}:predict": _operation(model, "predict", "PredictRequest", "ScoringResponse", "v1"),
+        f"/v1/models/{model}:explain": _operation(model, "explain", "ExplainRequest", "ExplainResponse", "v1"),
     }
 
 
@@ -108,7 +111,31 @@ def _schemas(serving: Serving) -> Schema:
             "examples": [{"instances": [_example(signature)]}],
         },
     }
+    named |= {"ExplainRequest": _explain_request(signature, rows), "ExplainResponse": _explain_response(signature)}
     return {f"{model}.{name}": schema for name, schema in named.items()}
+
+
+def _explain_request(signature: Signature, rows: Schema) -> Schema:
+    timeout = {"type": "object", "additionalProperties": False, "properties": {"timeout": _TIMEOUT}}
+    return {
+        **_object(instances=rows),
+        "properties": {"instances": rows, "parameters": timeout},
+        "examples": [{"instances": [_example(signature)]}],
+    }
+
+
+def _explain_response(signature: Signature) -> Schema:
+    """Return the schema of the answer, with this model's features where the general one has any."""
+    schema = ExplainResponse.model_json_schema(ref_template="{model}")
+    row: Schema = schema.pop("$defs")["RowExplanation"]
+    features = _object(**{column.name: {"type": "number"} for column in signature.features})
+    row["properties"] |= {
+        "contributions": {**features, "description": "Feature to its Shapley value."},
+        "standard_errors": {"anyOf": [features, {"type": "null"}]},
+    }
+    schema["properties"]["explanations"] = {"type": "array", "items": row}
+    schema["properties"]["background"] = Background.model_json_schema()
+    return schema
 
 
 def _row(signature: Signature) -> Schema:
