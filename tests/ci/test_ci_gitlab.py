@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tests.ci.checkout import MERGE_REQUEST, SCHEDULE, TAG, Checkout
+from tests.ci.test_ci_scan import osv
 
 pytestmark = pytest.mark.timeout(300, func_only=True)
 """Whichever test comes first waits for npm, which may take longer than a test may."""
@@ -108,6 +109,34 @@ def test_a_job_runs_as_the_runner_would_run_it(checkout: Checkout, job: str, tar
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{job} $ make {target}" in " ".join(done.stdout.split())
+
+
+@needs_rsync
+@pytest.mark.parametrize(
+    ("known", "variables", "fails"),
+    [
+        ({}, {}, False),
+        ({"starlette": "99.0.0"}, {}, True),
+        # What was found out today is not the fault of this change.
+        ({"starlette": "99.0.0"}, MERGE_REQUEST, False),
+    ],
+    ids=["nothing-known", "stops-what-is-merged", "is-shown-on-a-merge-request"],
+)
+def test_the_scan_runs_as_the_runner_would_run_it(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, known: dict[str, str], variables: dict[str, str], fails: bool
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    checkout.change("docs/x.md") if variables else checkout.on_main()
+
+    with osv(known) as database:
+        told = variables | {"OSV_URL": database.url}
+        done = checkout.ci("scan", "--force-shell-executor", "--no-color", variables=told)
+
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    assert "scan $ make scan" in " ".join(done.stdout.split())
+    assert len(database.asked) > 100
+    assert ("PYSEC-2026-1" in done.stdout) == bool(known)
 
 
 @needs_rsync

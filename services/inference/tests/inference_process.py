@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 from inference_fakes import GOOD_ROW, Platform, eventually
 from modelyard_bundle.packaging import Packed
 from modelyard_common.testing import free_port
@@ -182,6 +185,20 @@ def good_requests(row: dict[str, Any] = GOOD_ROW) -> list[Asked]:
         Asked("/v1/models/power:predict", json.dumps({"instances": [row]}).encode(), as_json),
         Asked("/invocations", json.dumps({"dataframe_records": [row]}).encode(), as_json),
         Asked("/invocations", f"{names}\n{','.join(map(str, row.values()))}\n".encode(), {"content-type": "text/csv"}),
+    ]
+
+
+def tables(row: dict[str, Any] = GOOD_ROW) -> list[Asked]:
+    """Return a row as Parquet, and as an Arrow stream."""
+    table = pa.table({name: [value] for name, value in row.items()})
+    parquet, stream = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet)
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    kinds = {"parquet": parquet, "arrow.stream": stream}
+    return [
+        Asked("/invocations", content.getvalue(), {"content-type": f"application/vnd.apache.{kind}"})
+        for kind, content in kinds.items()
     ]
 
 

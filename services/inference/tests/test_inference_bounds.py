@@ -6,12 +6,14 @@ import asyncio
 import json
 from typing import Any, cast
 
+from inference_fakes import CountingObserver
 from modelyard_common.auth.principals import ANONYMOUS
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import NotFound
 from modelyard_common.raw import RawRequest
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.hot import HotPath
+from modelyard_inference.usecases.serving import ServedModels
 
 BODY = json.dumps({"inputs": [{"name": "load", "shape": [1], "datatype": "FP64", "data": [0.7]}]}).encode()
 
@@ -34,14 +36,18 @@ async def call(hot: HotPath) -> int:
         await asyncio.Event().wait()
         raise AssertionError("nothing more is sent")
 
-    return (await hot.infer(RawRequest("/v2/models/power/infer", ANONYMOUS, {}, BODY, receive))).status
+    answer = await hot.infer(RawRequest("/v2/models/power/infer", ANONYMOUS, {}, BODY, receive))
+    assert answer is not None
+    return answer.status
 
 
 def test_requests_refused_beyond_the_bound_leave_no_trace() -> None:
     async def play() -> tuple[list[int], int, int]:
         predict = Waiting()
         bounds = Bounds(timeout_s=5, max_rows=10, max_concurrent=1)
-        hot = HotPath(Front(cast(Any, predict), cast(Any, None), SystemClock(), bounds), cast(Any, None))
+        hot = HotPath(
+            Front(cast(Any, predict), ServedModels(), SystemClock(), bounds, CountingObserver()), cast(Any, None)
+        )
         first = asyncio.create_task(call(hot))
         await predict.asked.wait()
         refused = [await call(hot) for _ in range(3)]

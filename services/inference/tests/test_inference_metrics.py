@@ -117,3 +117,18 @@ def test_waiting_requests_and_hanging_threads_are_shown() -> None:
     assert lost == 1
     assert REGISTRY.get_sample_value("modelyard_inference_lane_waiting_requests", {"lane": "narrow"}) == 0
     lane.close()
+
+
+def test_a_model_that_is_gone_leaves_no_stages_and_no_batches() -> None:
+    observer = PrometheusObserver()
+    observer.answered("left", 1, "champion", 2, 0.01)
+    observer.batch("left", 1, 2)
+    observer.stage("left", "queue", 0.0)
+    labels = {"model": "left"}
+    before = REGISTRY.get_sample_value("modelyard_inference_batch_rows_sum", labels)
+
+    observer.forget_unloaded([], now_s=0.0)
+    observer.forget_unloaded([], now_s=HOUR_S)
+
+    assert before == 2
+    assert series_of("left") == 0

@@ -36,6 +36,10 @@ from tools.observability.panels import Query, Unjudged, number, trend
 __all__ = ["document"]
 
 _PREDICT = "modelyard_inference_predict_seconds"
+_STAGES = "modelyard_inference_stage_seconds"
+_ONCE = f'{NAMESPACE}, stage="predict"'
+"""Each request is predicted once."""
+_BATCH = "modelyard_inference_batch_requests"
 _REQUESTS = "modelyard_inference_requests_total"
 
 
@@ -203,20 +207,30 @@ def _red() -> list[Any]:
 
 def _stages() -> list[Any]:
     # The edge counts requests of all models: what it is compared with may not be narrowed to one.
-    answered = f'{NAMESPACE}, role!="shadow"'
-    total, count = (per_second(f"{_PREDICT}_{part}{{{answered}}}") for part in ("sum", "count"))
-    model = f"sum({total}) / sum({count})"
+    total, count = (per_second(f"{_STAGES}_{part}{{{NAMESPACE}}}") for part in ("sum", "count"))
+    stages = f"sum by (stage) ({total}) / on () group_left sum({count.replace(NAMESPACE, _ONCE)})"
     edge = f"sum({asked('request_seconds_sum')}) / sum({asked('request_seconds_count')})"
     return [
         trend(
             "Mean time by stage",
-            "Of all models of the namespace, whichever is chosen. Model: checking the rows and running the model. "
-            "Around it: reading, routing, logging, writing, waiting.",
-            Query(model, "model"),
-            Query(f"clamp_min({edge} - {model}, 0)", "around it"),
+            "Of all models of the namespace, whichever is chosen. Parse: bytes become rows. Queue: waiting for the "
+            "model, or for others of the same moment. Predict: the model runs, for all of a batch. Encode: the answer "
+            "becomes bytes. Around it: routing, logging, sending.",
+            Query(stages, "{{stage}}"),
+            Query(f"clamp_min({edge} - sum({stages}), 0)", "around it"),
             unit="s",
             bad=SLOW,
             style="stack",
+            width=12,
+        ),
+        trend(
+            "Requests by batch",
+            "How many requests ran together, on average and in the largest of a hundred batches: more when the model "
+            "is the narrow place, 1 where callers come one by one.",
+            Query(f"{by_model(f'{_BATCH}_sum')} / {by_model(f'{_BATCH}_count')}", "{{model}}"),
+            Query(quantile(0.99, _BATCH, MODEL, "model"), "{{model}} p99"),
+            unit="none",
+            bad=CALLERS,
             width=12,
         ),
         trend(

@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from modelyard_common.errors import Invalid
-from modelyard_contracts.bundle_v1 import BundleManifest, Column, Lineage, Signature, SliceMetrics
+from modelyard_contracts.bundle_v1 import BundleManifest, Column, Lineage, RemoteServer, Signature, SliceMetrics
 from modelyard_contracts.refs import Digest
 
 from modelyard_bundle.manifest import list_files, write_manifest
 from modelyard_bundle.probe import PROBE_ROWS, write_probe
+from modelyard_bundle.runtimes.base import Runtime
 from modelyard_bundle.runtimes.sklearn import SKOPS_FILE, SklearnRuntime
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 from modelyard_bundle.twin import make_twin
 
-__all__ = ["BASELINE_FILE", "Packed", "environment", "pack"]
+__all__ = ["BASELINE_FILE", "Packed", "environment", "pack", "pack_foreign"]
 
 BASELINE_FILE = "baseline.json"
 _LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "skops", "skl2onnx", "onnx", "onnxruntime")
@@ -84,22 +85,87 @@ def pack(
     except Exception as exc:  # estimators raise whatever they like, with values of the data in the message
         raise Invalid(f"the estimator does not answer the sample ({type(exc).__name__})") from exc
     parity = make_twin(folder, estimator, signature, head, answers)
-    places = np.unique(np.linspace(0, rows - 1, min(PROBE_ROWS, rows)).astype(int))
-    probe = _askable(signature, {name: values[places] for name, values in head.items()})
-    write_probe(folder, _rows(signature, probe), runtime.predict(probe))
-    (folder / BASELINE_FILE).write_text(baseline_json)
-    (folder / "metrics.json").write_text(json.dumps([entry.model_dump() for entry in metrics], indent=1))
     _write_mlmodel(folder, signature, created)
-    runtimes: tuple[Literal["onnx", "sklearn"], ...] = ("onnx", "sklearn") if parity.held else ("sklearn",)
+    runtimes: tuple[_Name, ...] = ("onnx", "sklearn") if parity.held else ("sklearn",)
+    described = _Described(model, signature, lineage, baseline_json, tuple(metrics), created)
+    return _finished(folder, described, runtime, head, runtimes, parity=parity.sentence)
+
+
+def pack_foreign(
+    folder: Path,
+    *,
+    model: str,
+    runtime: Runtime,
+    signature: Signature,
+    sample: Columns,
+    lineage: Lineage,
+    baseline_json: str,
+    metrics: Sequence[SliceMetrics],
+    created: datetime,
+    remote: RemoteServer | None = None,
+) -> Packed:
+    """Finish the bundle of a model that is no estimator of ours.
+
+    Args:
+        folder: holds an MLflow model, for pyfunc; for a server of somebody else it may be empty.
+        runtime: the model; its name is the bundle's only runtime.
+        remote: the server, where that is one.
+
+    Raises:
+        Invalid: the model does not answer the sample.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    described = _Described(model, signature, lineage, baseline_json, tuple(metrics), created)
+    return _finished(folder, described, runtime, sample, (cast(_Name, runtime.name),), remote=remote)
+
+
+_Name = Literal["onnx", "sklearn", "pyfunc", "remote"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What the manifest says beside the files."""
+
+    model: str
+    signature: Signature
+    lineage: Lineage
+    baseline_json: str
+    metrics: tuple[SliceMetrics, ...]
+    created: datetime
+
+
+def _finished(
+    folder: Path,
+    described: _Described,
+    runtime: Runtime,
+    sample: Columns,
+    runtimes: tuple[_Name, ...],
+    *,
+    parity: str = "",
+    remote: RemoteServer | None = None,
+) -> Packed:
+    """Write the probe set, the baseline, the metrics and the manifest beside a model."""
+    rows = len(next(iter(sample.values())))
+    places = np.unique(np.linspace(0, rows - 1, min(PROBE_ROWS, rows)).astype(int))
+    probe = _askable(described.signature, {name: values[places] for name, values in sample.items()})
+    try:
+        predicted = runtime.predict(probe)
+    except Exception as exc:  # models raise whatever they like, with values of the data in the message
+        raise Invalid(f"the model does not answer the sample ({type(exc).__name__})") from exc
+    write_probe(folder, _rows(described.signature, probe), predicted)
+    (folder / BASELINE_FILE).write_text(described.baseline_json)
+    metrics = [entry.model_dump() for entry in described.metrics]
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
     manifest = BundleManifest(
-        model=model,
-        created=created,
-        signature=signature,
+        model=described.model,
+        created=described.created,
+        signature=described.signature,
         runtimes=runtimes,
-        parity=parity.sentence,
-        lineage=lineage,
-        metrics=tuple(metrics),
+        parity=parity,
+        lineage=described.lineage,
+        metrics=described.metrics,
         files=list_files(folder),
+        remote=remote,
     )
     return Packed(folder, write_manifest(folder, manifest), manifest)
 

@@ -48,6 +48,11 @@ class CircuitBreaker:
         self._monotonic = monotonic
         self._lock = threading.Lock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the peer is left alone now."""
+        return self._failures >= self._limit
+
     def allows(self) -> bool:
         """Return whether a call may be made now; who asks an open breaker must make the call if it may."""
         with self._lock:

@@ -53,12 +53,12 @@ class RawRoute:
 
     Args:
         matches: (method, path) → whether this route answers.
-        answer: answers.
+        answer: answers; None once the caller has gone.
         template: the route's name in metrics.
     """
 
     matches: Callable[[str, str], bool]
-    answer: Callable[[RawRequest], Awaitable[RawAnswer]]
+    answer: Callable[[RawRequest], Awaitable[RawAnswer | None]]
     template: str
 
 

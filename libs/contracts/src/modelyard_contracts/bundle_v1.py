@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+from pydantic import Field
+
 from modelyard_contracts.base import UtcTime, View
 from modelyard_contracts.refs import Digest, DigestText, ModelName
 from modelyard_contracts.specs import canonical_json
@@ -19,6 +21,7 @@ __all__ = [
     "BundleManifest",
     "Column",
     "Lineage",
+    "RemoteServer",
     "Signature",
     "SliceMetrics",
     "manifest_digest",
@@ -90,6 +93,25 @@ class Lineage(View):
     training_digest: DigestText | None = None
 
 
+class RemoteServer(View):
+    """A server of somebody else that runs the model: its answers pass through ours, and nothing else of it does."""
+
+    url: str = Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~/-]*)?$", max_length=500)
+    """Where it is, without credentials. Only servers that the operator has named are asked."""
+    protocol: Literal["open-inference", "mlflow-scoring"]
+    answers: Literal["labels", "probabilities", "positive", "values", "outliers"]
+    """Classes; a probability of each class; of the last of two classes; numbers; -1 for an outlier, 1 for the rest."""
+    model: str = Field("", max_length=250)
+    """Its name there; only for the Open Inference Protocol."""
+    version: str = Field("", max_length=100)
+    tensors: Literal["columns", "matrix"] = "columns"
+    """For the Open Inference Protocol: one tensor a feature, or all numbers in one, in the signature's order."""
+    input: str = Field("input", max_length=250)
+    """The name of that one tensor."""
+    output: str = Field("", max_length=250)
+    """The output that is the answer; empty: the first one."""
+
+
 class BundleManifest(View):
     """The list of what a bundle holds; written as ``modelyard.json``."""
 
@@ -97,13 +119,15 @@ class BundleManifest(View):
     model: ModelName
     created: UtcTime
     signature: Signature
-    runtimes: tuple[Literal["onnx", "sklearn", "pyfunc"], ...]
+    runtimes: tuple[Literal["onnx", "sklearn", "pyfunc", "remote"], ...]
     """In the order of preference; the ONNX twin is listed only where parity held."""
     parity: str = ""
     """What the comparison of the ONNX twin with the estimator found, in words."""
     lineage: Lineage
     metrics: tuple[SliceMetrics, ...] = ()
     files: tuple[BundleFile, ...]
+    remote: RemoteServer | None = None
+    """Where the ``remote`` runtime asks."""
 
 
 def manifest_digest(manifest: BundleManifest) -> Digest:

@@ -82,6 +82,8 @@ class InferenceSettings(ServiceSettings):
     """Let the process that is started here load models by MLflow's pyfunc: code of whoever registered them."""
     runtime_memory_bytes: int = Field(0, ge=0)
     """Memory that one version may take in the process that is started here. 0: no limit."""
+    remote_hosts: tuple[str, ...] = ()
+    """Servers of others that may run models, as ``["host:port"]``: what a bundle names beside these is not asked."""
     instance: str = Field(default_factory=socket.gethostname)
     """The name of this server in reports and event batches."""
 

@@ -28,7 +28,7 @@ from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
-from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess
+from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess, RemoteServers
 from modelyard_inference.adapters.totals import totals_of
 from modelyard_inference.api import admin, explain, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
@@ -146,7 +146,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
     tables = ColumnarProcess(table_lane, most_rows=settings.max_rows, most_bytes=settings.max_body_bytes)
-    front = Front(predict, served, clock, _bounds(settings))
+    front = Front(predict, served, clock, _bounds(settings), observer)
 
     def show(stop: StopSignal) -> None:
         del stop
@@ -245,7 +245,12 @@ def _isolated(settings: InferenceSettings) -> IsolatedRuntimes:
 def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtimes:
     here = InProcess()
     return ChosenRuntimes(
-        {"onnx": here, "sklearn": here if settings.sklearn_in_process else isolated, "pyfunc": isolated}
+        {
+            "onnx": here,
+            "sklearn": here if settings.sklearn_in_process else isolated,
+            "pyfunc": isolated,
+            "remote": RemoteServers(settings.remote_hosts, call_s=settings.timeout_s),
+        }
     )
 
 

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from inference_fakes import GOOD_ROW, Platform, eventually
-from inference_process import answers_by_version, good_requests, processes
+from inference_fakes import Platform, eventually
+from inference_process import answers_by_version, good_requests, processes, tables
 from modelyard_bundle.packaging import Packed
-from modelyard_common.testing.open_loop import Asked, open_loop
+from modelyard_common.testing.open_loop import open_loop
 
 WORKER = "columnar_worker"
-PARQUET, STREAM = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
-
-
-def tables() -> list[Asked]:
-    """Return a row as Parquet, and as an Arrow stream."""
-    table = pa.table({name: [value] for name, value in GOOD_ROW.items()})
-    parquet, stream = io.BytesIO(), io.BytesIO()
-    pq.write_table(table, parquet)
-    with pa.ipc.new_stream(stream, table.schema) as writer:
-        writer.write_table(table)
-    return [
-        Asked("/invocations", content, {"content-type": kind, "accept": "application/json"})
-        for kind, content in ((PARQUET, parquet.getvalue()), (STREAM, stream.getvalue()))
-    ]
 
 
 @pytest.mark.timeout(200)

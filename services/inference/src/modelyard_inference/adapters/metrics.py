@@ -170,6 +170,11 @@ class PrometheusObserver:
         for metric in (REQUESTS, ROWS, SECONDS, FALLBACKS):
             metric.remove_by_labels({"model": model, "version": str(number)})
         self._counted.discard((model, number))
+        if not any(name == model for name, _ in self._counted):
+            self._batches.pop(model, None)
+            self._stages = {key: child for key, child in self._stages.items() if key[0] != model}
+            for metric in (STAGE_SECONDS, BATCH_REQUESTS, BATCH_ROWS):
+                metric.remove_by_labels({"model": model})
 
 
 def show_serving(servings: Sequence[Serving], waiting: Mapping[str, str]) -> None:

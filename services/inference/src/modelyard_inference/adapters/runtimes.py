@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from modelyard_bundle.loading import load
 from modelyard_bundle.runtimes.base import Runtime
+from modelyard_bundle.runtimes.remote import RemoteRuntime, check_host
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import BundleManifest
 
@@ -32,6 +34,28 @@ class InProcess:
             return load(folder, manifest, prefer=name)
         except ModuleNotFoundError as exc:
             raise not_here(name, f"{exc.name} is not installed") from exc
+
+
+class RemoteServers:
+    """Servers of others that the operator has named.
+
+    Args:
+        hosts: ``host:port`` of each.
+        call_s: the longest that one call may take, in seconds.
+    """
+
+    def __init__(self, hosts: Iterable[str], *, call_s: float) -> None:
+        self._hosts = frozenset(hosts)
+        self._call_s = call_s
+
+    def load(self, folder: Path, manifest: BundleManifest, digest: str, name: str) -> Runtime:
+        """Return what asks the server that the bundle names. Raise Invalid when it may not be asked."""
+        if manifest.remote is None:
+            raise Invalid("the bundle names the remote runtime, and no server: its manifest has no field remote")
+        check_host(manifest.remote, self._hosts)
+        runtime = RemoteRuntime(manifest.remote, manifest.signature, timeout_s=self._call_s)
+        weakref.finalize(runtime, runtime.client.close).atexit = False
+        return runtime
 
 
 class ChosenRuntimes:

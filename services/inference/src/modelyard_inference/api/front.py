@@ -16,6 +16,7 @@ from modelyard_common.clock import Clock
 from modelyard_common.errors import Denied, NotFound, Overloaded, TooLarge
 
 from modelyard_inference.api.codecs.labels import event_times_from, logged_from, routing_key_from, times_from_header
+from modelyard_inference.domain.ports import Observer
 from modelyard_inference.domain.requests import Answer, Query, Rows, invalid
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
@@ -73,16 +74,29 @@ class Front:
         places: for the requests of all protocols.
     """
 
-    def __init__(self, predict: Predict, served: ServedModels, clock: Clock, bounds: Bounds) -> None:
+    def __init__(
+        self, predict: Predict, served: ServedModels, clock: Clock, bounds: Bounds, observer: Observer
+    ) -> None:
         self._predict = predict
         self._served = served
         self._clock = clock
+        self._observer = observer
         self.bounds = bounds
         self.places = Places(bounds.max_concurrent)
 
     def find(self, model: str) -> Serving:
         """Return how a model is served. Raise NotFound or Unavailable."""
         return self._served.find(model)
+
+    def may_wait(self, model: str) -> bool:
+        """Return whether a request may wait for others here, so that it is worth knowing when its caller goes."""
+        serving = self._served.get(model) if model else None
+        return serving is None or serving.candidate is not None or serving.champion.runtime.blocking
+
+    def took(self, model: str, parse_s: float, encode_s: float) -> None:
+        """Count how long it took to read a request and to write its answer."""
+        self._observer.stage(model, "parse", parse_s)
+        self._observer.stage(model, "encode", encode_s)
 
     def only_model(self) -> str:
         """Return the model that is meant where none is named. Raise NotFound or Invalid unless there is one."""

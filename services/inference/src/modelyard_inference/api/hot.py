@@ -5,9 +5,11 @@ FastAPI's own work for a request is several times that of a small model for one 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from modelyard_common.errors import ModelyardError
 from modelyard_common.logs import get_logger
@@ -69,7 +71,7 @@ class _Reply(NamedTuple):
     json_length: int | None = None
 
 
-_Answering = Callable[[Target, _Heads, bytes], Awaitable[_Reply]]
+_Answering = Callable[[Target, _Heads, bytes], Coroutine[Any, Any, _Reply]]
 
 
 class HotPath:
@@ -93,19 +95,20 @@ class HotPath:
             ),
         )
 
-    async def infer(self, request: RawRequest) -> RawAnswer:
+    async def infer(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST /v2/models/{model}[/versions/{version}]/infer``."""
         return await self._answer(request, infer_target, self._infer, v2_error)
 
-    async def invocations(self, request: RawRequest) -> RawAnswer:
+    async def invocations(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST [/models/{model}[/versions/{version}]]/invocations``."""
         return await self._answer(request, invocations_target, self._invoke, scoring_error)
 
-    async def predict(self, request: RawRequest) -> RawAnswer:
+    async def predict(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST /v1/models/{model}[/versions/{version}]:predict``."""
         return await self._answer(request, predict_target, self._predict, v1_error)
 
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
+        began = time.perf_counter()
         if heads.json_length is None:
             call = v2.decode(body)
         else:
@@ -117,17 +120,27 @@ class HotPath:
                 call = v2.decode(body, length)
             else:
                 call = v2.decode_raw(body, self._front.find(target.model).champion.signature)
+        parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
+        answered = time.perf_counter()
         content, json_length = v2.encode(found, call)
+        self._front.took(found.model, parsed - began, time.perf_counter() - answered)
         return _Reply(content, found, _JSON if json_length is None else _BINARY, json_length)
 
     async def _invoke(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         model = target.model or self._front.only_model()
+        began = time.perf_counter()
         call = await self._scoring_call(scoring.media_type_of(heads.content_type), heads, body)
+        parsed = time.perf_counter()
         found = await self._front.ask(model, target.version, call.rows, call.parameters, heads)
+        answered = time.perf_counter()
         if scoring.ARROW_STREAM in heads.accept:
-            return _Reply(await self._tables.write(scoring.columns_of(found)), found, scoring.ARROW_STREAM.encode())
-        return _Reply(scoring.encode(found, call), found)
+            table = await self._tables.write(scoring.columns_of(found))
+            reply = _Reply(table, found, scoring.ARROW_STREAM.encode())
+        else:
+            reply = _Reply(scoring.encode(found, call), found)
+        self._front.took(found.model, parsed - began, time.perf_counter() - answered)
+        return reply
 
     async def _scoring_call(self, kind: str, heads: _Heads, body: bytes) -> ScoringCall:
         if kind == scoring.JSON:
@@ -138,9 +151,14 @@ class HotPath:
             return ScoringCall(await self._tables.read(body, scoring.TABLES[kind], left_s), {})
 
     async def _predict(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
+        began = time.perf_counter()
         call = scoring.decode_v1(body)
+        parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
-        return _Reply(scoring.encode(found, call), found)
+        answered = time.perf_counter()
+        reply = _Reply(scoring.encode(found, call), found)
+        self._front.took(found.model, parsed - began, time.perf_counter() - answered)
+        return reply
 
     async def _answer(
         self,
@@ -148,7 +166,7 @@ class HotPath:
         target_of: Callable[[str], Target | None],
         answer: _Answering,
         error_body: Callable[[ModelyardError], ErrorBody],
-    ) -> RawAnswer:
+    ) -> RawAnswer | None:
         try:
             heads = _heads(request.headers)
             heads.principal = request.principal
@@ -158,14 +176,28 @@ class HotPath:
                 body = request.body
                 if heads.encoding:
                     body = unpacked(body, heads.encoding, self._front.bounds.max_body_bytes)
-                reply = await answer(target, heads, body)
-            return await _written(reply, heads)
+                asked = answer(target, heads, body)
+                reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
+            return None if reply is None else await _written(reply, heads)
         except ModelyardError as exc:
             return _failure(exc, error_body)
         except Exception as exc:
             # Not the exception itself: its message may hold what somebody sent.
             _log.error("request.broken", kind=type(exc).__name__)
             return _failure(ModelyardError("something went wrong here"), error_body)
+
+
+async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) -> _Reply | None:
+    """Return a reply, or None once its caller has gone: then what waits for it leaves its queue."""
+    asking, going = asyncio.ensure_future(asked), asyncio.ensure_future(request.gone())
+    try:
+        await asyncio.wait({asking, going}, return_when=asyncio.FIRST_COMPLETED)
+        return asking.result() if asking.done() else None
+    finally:
+        if not asking.done():
+            asking.cancel()
+            await asyncio.wait({asking})
+        going.cancel()
 
 
 async def _written(reply: _Reply, heads: _Heads) -> RawAnswer:

@@ -141,6 +141,10 @@ class ServedModels:
             raise Unavailable("this server does not know its models yet", retry_after_s=1)
         raise NotFound(f"there is no model {model!r} here; there is {', '.join(self.names) or 'none'}")
 
+    def get(self, model: str) -> Serving | None:
+        """Return how a model is served; None where it is not."""
+        return self._serving.get(model)
+
     @property
     def names(self) -> list[str]:
         """The models that are served, by name."""

@@ -131,11 +131,16 @@ class InferenceServicer:
 
     async def _answer(self, request: pb.ModelInferRequest, labels: Labels) -> pb.ModelInferResponse:
         with self._front.places:
+            began = time.perf_counter()
             call = v2_grpc.decode(request)
+            parsed = time.perf_counter()
             answer = await self._front.ask(
                 request.model_name, request.model_version or None, call.rows, call.parameters, labels
             )
-            return v2_grpc.encode(answer, call)
+            answered = time.perf_counter()
+            response = v2_grpc.encode(answer, call)
+            self._front.took(answer.model, parsed - began, time.perf_counter() - answered)
+            return response
 
     async def _stream(self, requests: AsyncIterator[Any], context: ServicerContext) -> AsyncIterator[Message]:
         """Answer each request of a stream in its turn; an error is the answer to one of them, and not the end."""

@@ -1,0 +1,419 @@
+"""Batches: rows go back to their owners, one that fails does so alone, who gave up is not run, nobody waits in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inference_fakes import NOW, SIGNATURE, CountingObserver, ListSink, StubRuntime, eventually, stub_version
+from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.signature import Columns
+from modelyard_common.clock import SystemClock
+from modelyard_common.errors import Invalid, Overloaded, Unavailable
+from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.domain.coalescing import answer_all, take
+from modelyard_inference.domain.requests import Answer, Late, Matrix, Query, Rows
+from modelyard_inference.domain.routing import Routing
+from modelyard_inference.usecases.batching import Batching, Limits, Turn
+from modelyard_inference.usecases.record import Ask
+from modelyard_inference.usecases.serving import LoadedVersion, Serving
+
+POISON = 13.0
+"""A load on which the model breaks."""
+
+
+@dataclass
+class Echo:
+    """Answers each row with its own load as the chance; breaks on poison, is off on demand, waits when held."""
+
+    blocking: bool = False
+    name: str = "echo"
+    hold: threading.Event | None = None
+    away: bool = False
+    loads: list[list[float]] = field(default_factory=list)
+
+    def predict(self, columns: Columns) -> Predicted:
+        loads = columns["load"]
+        self.loads.append(loads.tolist())
+        if self.hold is not None:
+            assert self.hold.wait(20)
+        if self.away:
+            raise Unavailable("it is away")
+        if POISON in loads:
+            raise ValueError("it breaks")
+        chances = np.where(loads < 0, np.float32(np.nan), loads)
+        return Predicted(np.ones(len(loads), dtype=np.int64), np.stack([1 - chances, chances], axis=1))
+
+
+def rows_of(*loads: float) -> Rows:
+    count = len(loads)
+    return Rows(count, {"load": list(loads), "price": [0.5] * count, "day": ["mon"] * count})
+
+
+@dataclass
+class Yard:
+    """Batching around one version."""
+
+    runtime: Any
+    limits: Limits = field(default_factory=Limits)
+    inline: bool = True
+
+    def __post_init__(self) -> None:
+        self.sink, self.observer, self.clock = ListSink(), CountingObserver(), SystemClock()
+        self.lane = ThreadLane("test-batches", threads=2, depth=16)
+        self.batching = Batching(
+            lane=self.lane,
+            sink=self.sink,
+            observer=self.observer,
+            clock=self.clock,
+            limits=self.limits,
+            inline=self.inline,
+        )
+        self.version = stub_version(1, "a", self.runtime)
+        self.ids = itertools.count()
+
+    async def ask(self, *loads: float, timeout_s: float = 15.0, version: LoadedVersion | None = None) -> Answer:
+        loaded = version or self.version
+        query = Query("power", rows_of(*loads), NOW, self.clock.monotonic() + timeout_s)
+        serving = Serving(Routing("power", 1, loaded.version), loaded)
+        turn = Turn(Ask(query, serving, f"p{next(self.ids)}"), loaded, "champion", query.deadline)
+        return await self.batching.answer(turn)
+
+
+@pytest.fixture
+def yard() -> Iterator[Callable[..., Yard]]:
+    made: list[Yard] = []
+
+    def make(*args: Any, **changes: Any) -> Yard:
+        made.append(Yard(*args, **changes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        hold = getattr(one.runtime, "hold", None)
+        if hold is not None:
+            hold.set()
+        one.lane.close()
+
+
+async def settled(*asked: Awaitable[Answer]) -> list[Any]:
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def test_what_comes_in_one_turn_of_the_loop_is_one_batch_and_one_write(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo())
+    writes: list[int] = []
+    append = engine.sink.append
+    engine.sink.append = lambda records: (writes.append(len(records)), append(records))[1]  # type: ignore[method-assign]
+
+    async def play() -> list[Answer]:
+        await settled(*(engine.ask(0.5) for _ in range(2)))
+        engine.runtime.loads.clear()
+        writes.clear()
+        return await asyncio.gather(*(engine.ask(load) for load in (0.25, 0.5, 0.75)))
+
+    answers = asyncio.run(play())
+
+    assert [answer.answers.scores for answer in answers] == [[0.25], [0.5], [0.75]]
+    assert engine.runtime.loads == [[0.25, 0.5, 0.75]]
+    assert writes == [3]
+    assert engine.observer.batches[-1] == (3, 3)
+
+
+def test_whoever_comes_alone_is_answered_before_the_loop_turns(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo())
+
+    async def play() -> Answer:
+        turned = False
+
+        def turn() -> None:
+            nonlocal turned
+            turned = True
+
+        asyncio.get_running_loop().call_soon(turn)
+        answer = await engine.ask(0.5)
+        assert not turned
+        return answer
+
+    assert asyncio.run(play()).answers.scores == [0.5]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 1024])
+def test_a_batch_holds_no_more_rows_than_it_may(yard: Callable[..., Yard], rows: int) -> None:
+    engine = yard(Echo(), Limits(rows=rows))
+
+    async def play() -> None:
+        await asyncio.gather(*(engine.ask(0.25, 0.75) if number % 3 else engine.ask(0.5) for number in range(9)))
+
+    asyncio.run(play())
+
+    assert all(len(loads) <= max(rows, 2) for loads in engine.runtime.loads)
+    assert sum(map(len, engine.runtime.loads)) == 15
+
+
+def test_what_queued_while_a_blocking_model_was_busy_runs_as_one_batch(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True, hold=threading.Event()), Limits(patience_s=20))
+
+    async def play() -> list[Answer]:
+        asked = [asyncio.ensure_future(engine.ask(0.25))]
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        asked += [asyncio.ensure_future(engine.ask(load)) for load in (0.5, 0.75)]
+        await asyncio.sleep(0)
+        engine.runtime.hold.set()
+        return await asyncio.gather(*asked)
+
+    answers = asyncio.run(play())
+
+    assert [answer.answers.scores for answer in answers] == [[0.25], [0.5], [0.75]]
+    assert engine.runtime.loads == [[0.25], [0.5, 0.75]]
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["quick", "blocking"])
+def test_versions_never_share_a_batch(yard: Callable[..., Yard], blocking: bool) -> None:
+    engine, other = yard(Echo(blocking)), Echo(blocking)
+    second = stub_version(2, "b", other)  # type: ignore[arg-type]  # as much a runtime as the stub
+
+    async def play() -> list[Answer]:
+        return await asyncio.gather(*(engine.ask(0.5, version=second if number % 2 else None) for number in range(6)))
+
+    answers = asyncio.run(play())
+
+    assert [answer.number for answer in answers] == [1, 2] * 3
+    assert sum(map(len, engine.runtime.loads)) == sum(map(len, other.loads)) == 3
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["quick", "blocking"])
+def test_one_that_breaks_the_model_fails_alone(yard: Callable[..., Yard], blocking: bool) -> None:
+    engine = yard(Echo(blocking))
+
+    async def play() -> list[Any]:
+        await settled(engine.ask(0.5), engine.ask(0.5))
+        return await settled(*(engine.ask(load) for load in (0.25, POISON, 0.5, -1.0, 0.75)))
+
+    first, poisoned, second, not_finite, third = asyncio.run(play())
+
+    assert [one.answers.scores for one in (first, second, third)] == [[0.25], [0.5], [0.75]]
+    assert isinstance(poisoned, ValueError)
+    assert type(not_finite).__name__ == "BadAnswer"
+    assert len(engine.sink.records) == 5
+
+
+def test_rows_that_do_not_fit_are_refused_before_they_meet_others(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True))
+
+    async def play() -> list[Any]:
+        return await settled(engine.ask("high"), engine.ask(0.5))  # type: ignore[arg-type]  # that is the mistake
+
+    wrong, right = asyncio.run(play())
+
+    assert isinstance(wrong, Invalid)
+    assert right.answers.scores == [0.5]
+    assert engine.runtime.loads == [[0.5]]
+
+
+def test_a_runtime_that_is_away_is_not_asked_again_for_each(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True, away=True, hold=threading.Event()), Limits(patience_s=20))
+
+    async def play() -> list[Any]:
+        asked = [asyncio.ensure_future(engine.ask(0.25))]
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        asked += [asyncio.ensure_future(engine.ask(0.5)) for _ in range(8)]
+        await asyncio.sleep(0)
+        engine.runtime.hold.set()
+        return await settled(*asked)
+
+    assert {type(outcome) for outcome in asyncio.run(play())} == {Unavailable}
+    assert len(engine.runtime.loads) == 2
+
+
+@pytest.mark.parametrize("how", ["cancelled", "late"])
+def test_who_gave_up_leaves_the_queue_before_it_runs(yard: Callable[..., Yard], how: str) -> None:
+    engine = yard(Echo(blocking=True, hold=threading.Event()), Limits(waiting=2, patience_s=20))
+
+    async def play() -> list[Any]:
+        first = asyncio.ensure_future(engine.ask(0.25))
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        given_up = asyncio.ensure_future(engine.ask(0.5, timeout_s=0.05 if how == "late" else 15))
+        waits = asyncio.ensure_future(engine.ask(0.75))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await engine.ask(0.9)
+        if how == "cancelled":
+            given_up.cancel()
+        (end,) = await settled(given_up)
+        comes_later = asyncio.ensure_future(engine.ask(0.6))
+        await asyncio.sleep(0)
+        engine.runtime.hold.set()
+        return [end, *await settled(first, waits, comes_later)]
+
+    end, *answers = asyncio.run(play())
+
+    assert isinstance(end, Late if how == "late" else asyncio.CancelledError)
+    assert [answer.answers.scores[0] for answer in answers] == pytest.approx([0.25, 0.75, 0.6])
+    assert [len(loads) for loads in engine.runtime.loads] == [1, 2]
+
+
+def test_a_run_that_hangs_holds_up_the_others_only_for_a_while(yard: Callable[..., Yard]) -> None:
+    hold = threading.Event()
+    engine = yard(Echo(blocking=True, hold=hold), Limits(patience_s=0.05))
+
+    async def play() -> Answer:
+        hangs = asyncio.ensure_future(engine.ask(0.25))
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        engine.runtime.hold = None
+        answer = await engine.ask(0.5)
+        assert not hangs.done()
+        hold.set()
+        await hangs
+        return answer
+
+    assert asyncio.run(play()).answers.scores == [0.5]
+
+
+def test_large_requests_run_alone(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(), Limits(inline_rows=2))
+
+    async def play() -> list[Answer]:
+        return await asyncio.gather(engine.ask(0.1, 0.2, 0.3), engine.ask(0.5), engine.ask(0.5, 0.6, 0.7))
+
+    answers = asyncio.run(play())
+
+    assert [len(answer.answers.labels) for answer in answers] == [3, 1, 3]
+    assert sorted(map(len, engine.runtime.loads)) == [1, 3, 3]
+
+
+def test_a_runtime_that_began_to_block_meanwhile_does_not_block_the_loop(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo())
+    threads: list[int] = []
+    predict = engine.runtime.predict
+
+    def noted(columns: Columns) -> Predicted:
+        threads.append(threading.get_ident())
+        return predict(columns)
+
+    async def play() -> list[Answer]:
+        await settled(engine.ask(0.5), engine.ask(0.5))
+        engine.runtime.predict = noted
+        asked = [asyncio.ensure_future(engine.ask(load)) for load in (0.25, 0.75)]
+        asyncio.get_running_loop().call_soon(setattr, engine.runtime, "blocking", True)
+        return await asyncio.gather(*asked)
+
+    answers = asyncio.run(play())
+
+    assert [answer.answers.scores for answer in answers] == [[0.25], [0.75]]
+    assert threading.get_ident() not in threads
+
+
+LOADS = st.one_of(st.sampled_from([POISON, -1.0]), st.integers(0, 8).map(lambda eighths: eighths / 8))
+REQUESTS = st.lists(st.lists(LOADS, min_size=1, max_size=4), min_size=1, max_size=24)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    requests=REQUESTS, waves=st.lists(st.integers(0, 3), max_size=24), rows=st.integers(1, 12), blocking=st.booleans()
+)
+def test_each_gets_what_it_would_have_got_alone(
+    requests: list[list[float]], waves: list[int], rows: int, blocking: bool
+) -> None:
+    engine = Yard(Echo(blocking), Limits(rows=rows))
+
+    async def one(place: int, loads: list[float]) -> Answer:
+        for _ in range(waves[place] if place < len(waves) else 0):
+            await asyncio.sleep(0)
+        return await engine.ask(*loads)
+
+    async def play() -> list[Any]:
+        return await settled(*(one(place, loads) for place, loads in enumerate(requests)))
+
+    try:
+        outcomes = asyncio.run(play())
+    finally:
+        engine.lane.close()
+
+    for loads, outcome in zip(requests, outcomes, strict=True):
+        if POISON in loads:
+            assert isinstance(outcome, ValueError)
+        elif -1.0 in loads:
+            assert type(outcome).__name__ == "BadAnswer"
+        else:
+            assert outcome.answers.scores == loads
+    answered = sum(len(loads) for loads in requests if not {POISON, -1.0} & set(loads))
+    assert len(engine.sink.records) == answered
+    for record in engine.sink.records:
+        assert record.score == record.features["load"]
+
+
+@given(st.integers(1, 64), st.integers(0, 63))
+def test_finding_one_that_fails_costs_few_runs(count: int, bad: int) -> None:
+    runtime = Echo()
+    binder = stub_version(1, "a", runtime).binder  # type: ignore[arg-type]  # as much a runtime as the stub
+    bounds = [binder.bind(rows_of(POISON if number == bad else 0.5)) for number in range(count)]
+
+    outcomes = answer_all(runtime.predict, SIGNATURE, bounds)
+
+    assert [isinstance(outcome, Exception) for outcome in outcomes] == [number == bad for number in range(count)]
+    assert len(runtime.loads) <= 1 + 2 * count.bit_length()
+
+
+def test_nothing_is_halved_for_those_who_have_gone() -> None:
+    runtime = Echo()
+    binder = stub_version(1, "a", runtime).binder  # type: ignore[arg-type]  # as much a runtime as the stub
+    bounds = [binder.bind(rows_of(load)) for load in (0.5, POISON)]
+
+    assert all(isinstance(one, ValueError) for one in answer_all(runtime.predict, SIGNATURE, bounds, lambda: False))
+    assert len(runtime.loads) == 1
+
+
+@dataclass
+class Ticket:
+    rows: int
+    alone: bool = False
+
+
+@given(st.lists(st.builds(Ticket, st.integers(1, 9), st.booleans())), st.integers(1, 12))
+def test_batches_keep_the_order_and_the_limit(tickets: list[Ticket], most: int) -> None:
+    queue, batches = deque(tickets), []
+    while batch := take(queue, most):
+        batches.append(batch)
+
+    assert [ticket for batch in batches for ticket in batch] == tickets
+    for batch in batches:
+        assert len(batch) == 1 or (sum(ticket.rows for ticket in batch) <= most and not any(t.alone for t in batch))
+
+
+NUMBERS = st.one_of(
+    st.floats(-1e3, 1e3), st.floats(allow_nan=True, allow_infinity=True), st.integers(-(10**6), 10**6), st.none()
+)
+
+
+@given(rows=st.integers(1, 80), values=st.lists(NUMBERS, min_size=2, max_size=2), array=st.booleans())
+def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], array: bool) -> None:
+    signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:2]})
+    binder = stub_version(1, "a", StubRuntime(), signature).binder
+    flat: Any = values * rows
+    columns = {"load": flat[::2], "price": flat[1::2]}
+    matrix = Matrix(np.array(flat, dtype=np.float64) if array else flat, 2)
+    if array:
+        columns = {
+            name: [None if value is None or value != value else float(value) for value in column]
+            for name, column in columns.items()
+        }
+
+    outcomes: list[Any] = []
+    for given_rows in (Rows(rows, columns), Rows(rows, {}, matrix=matrix, source="inputs[0]")):
+        try:
+            bound = binder.bind(given_rows)
+            outcomes.append((bound.numbers.tolist(), [str(row) for row in binder.features(bound)]))
+        except Invalid as exc:
+            outcomes.append(exc.message)
+
+    assert str(outcomes[0]) == str(outcomes[1])
