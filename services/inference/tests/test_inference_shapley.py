@@ -1,4 +1,4 @@
-"""Shapley values: their laws, three methods that agree where they should, estimates that say how far off they may be."""
+"""Shapley values: their laws, three methods that agree where they should, estimates that say how far off they are."""
 
 from __future__ import annotations
 
