@@ -142,11 +142,18 @@ ci-image: ## CI: build and push the image that the jobs of this section run in, 
 	docker push --quiet "$(TOOLS_IMAGE)"
 
 ##@ Measure
-.PHONY: bench bench-inference bench-drift
+.PHONY: bench bench-inference bench-quick bench-ablations bench-drift
+BENCH ?=
 bench: bench-inference bench-drift ## All benchmarks; ratios measured side by side in one run
 
-bench-inference: .venv/.ready ## Requests/s and latency of one-row inference against an empty ASGI echo
-	$(BIN)/python tools/bench_inference.py
+bench-inference: .venv/.ready ## Inference beside its peers and the limit of its server, at most 25 minutes (BENCH="--peers kserve ...")
+	$(BIN)/python tools/bench_inference.py $(BENCH)
+
+bench-quick: .venv/.ready ## The same in a minute: an empty echo, FastAPI with scikit-learn, and us
+	$(BIN)/python tools/bench_inference.py --quick $(BENCH)
+
+bench-ablations: .venv/.ready ## What each design choice of the inference service buys
+	$(BIN)/python tools/bench_inference.py --ablations $(BENCH)
 
 bench-drift: .venv/.ready ## Frozen-edge counters against recomputing from raw rows
 	$(BIN)/python tools/bench_drift.py

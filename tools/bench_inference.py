@@ -1,188 +1,131 @@
-"""Inference of one row over HTTP, beside the bound of its server and beside what people write first.
+"""Inference beside its peers, in one run: throughput, latency, CPU, memory and start, and the goals as ratios.
 
-The same V2 body goes to three processes: an ASGI application that sends it back, the inference service as it is
-deployed (verified bundle, ids, log of payloads sent to a drift that takes everything), and FastAPI with the same
-scikit-learn pipeline. All servers get one core and the load another. Rounds take turns, so that a slow moment of
-the machine meets all of them; compare the ratios, not the numbers of different machines.
+The same rows go to every server, each in a process of its own on one core, the load on another: an empty ASGI echo as
+the limit of its server; our service as it is deployed, with routing, validation, the log of payloads, metrics and ids;
+the peers, each with its own pinned packages under ``.tools/peers``. Answers are compared with scikit-learn's before a
+figure counts; a failed request makes it not count. Compare ratios, never the numbers of different machines.
+
+The document and its record are renewed by ``--publish docs``, on a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import statistics
+import signal
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
-import httpx
-import numpy as np
-from bench.apps import BUNDLE, read_outputs
-from bench.load import Sample, measure
-from bench.servers import Cores, Server, free_port, running, uvicorn_argv
-from bench.tables import table
-from modelyard_bundle.packaging import pack
-from modelyard_bundle.runtimes.sklearn import as_frame
-from modelyard_contracts.bundle_v1 import Column, Lineage, Signature
-from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from bench.inference import document, variants
+from bench.inference.campaign import Plan, run
+from bench.inference.contenders import CONTENDERS, Contender
+from bench.inference.load import LoadMissing
+from bench.inference.names import DIALECTS, MODELS
+from bench.inference.record import Place, Record
+from bench.inference.report import ablations_text, as_markdown, as_text
 
-MODEL = "bench"
-FEATURES = 8
-"""As many as a table of the usual size has; more make JSON the larger part for everybody."""
-WARM_S = 0.5
+ALWAYS = ("echo", "modelyard")
+QUICK = (*ALWAYS, "fastapi")
+ELSEWHERE = ((1, 1), (1, 64), (32, 16))
+"""Rows and connections at which protocols other than V2 in JSON are measured."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--rounds", type=int, default=3, help="turns that every server gets")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
-    given = parser.parse_args(argv)
-    cores = Cores.split()
-    with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as name:
-        folder = Path(name)
-        body = make_bundle(folder / "bundle")
-        others = surroundings_of(folder)
-        servers = servers_of(folder, others.port)
-        around = running([others], cores and Cores(cores.load, cores.load), folder)
-        with around, running(servers, cores, folder) as cpu_s:
-            if cores is not None:
-                os.sched_setaffinity(0, cores.load)
-            check_same_answers(servers, body)
-            for connections in given.connections:
-                samples = take_turns(servers, cpu_s, body, connections, given.rounds, given.seconds)
-                show(connections, samples)
-    where = "servers and load on one core each" if cores else "servers and load share their cores"
-    print(f"\n{given.rounds} rounds of {given.seconds:g} s; {where}.")
-    print("Rates: the median of rounds. Latencies: of all rounds. CPU: of the server, a request.")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print and write; return 1 where nothing of ours counts."""
+    given = _parser().parse_args(argv)
+    # Servers are ended by what is left on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if given.markdown is not None:
+        print(as_markdown(Record.read(given.markdown)), end="")
+        return 0
+    try:
+        record = run(_plan(given), lambda line: print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True))
+    except LoadMissing as exc:
+        print(exc, file=sys.stderr)
+        return 2
+    text = ablations_text(record) if given.ablations else as_text(record)
+    print(text)
+    name = "ablations" if given.ablations else "inference"
+    record.write(given.results / f"{name}.json")
+    (given.results / f"{name}.txt").write_text(text + "\n")
+    if given.publish is not None:
+        document.publish(record, name, given.publish)
+    return 0 if any(cell.counts and cell.server == "modelyard" for cell in record.cells) else 1
 
 
-def make_bundle(folder: Path) -> bytes:
-    """Pack a logistic regression of real rows; return the body that asks for one row."""
-    data = load_breast_cancer()
-    names = [name.replace(" ", "_") for name in data.feature_names[:FEATURES]]
-    sample = {name: data.data[:, place].astype(np.float32) for place, name in enumerate(names)}
-    signature = Signature(
-        task="classification",
-        features=tuple(Column(name=name, type="number") for name in names),
-        target="benign",
-        classes=(0, 1),
-        positive_class=1,
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(as_frame(signature, sample), data.target)
-    pack(
-        folder,
-        model=MODEL,
-        estimator=model,
-        signature=signature,
-        sample=sample,
-        lineage=Lineage(run="bench", dataset="sha256:" + "0" * 64, estimator="logistic_regression"),
-        baseline_json="{}",
-        metrics=(),
-        created=datetime.now(UTC),
-    )
-    inputs = [{"name": name, "shape": [1], "datatype": "FP64", "data": [float(sample[name][7])]} for name in names]
-    return json.dumps({"inputs": inputs}).encode()
+    keys = [contender.key for contender in CONTENDERS if contender.key not in ALWAYS]
+    parser.add_argument("--quick", action="store_true", help="the echo, FastAPI and us; one model; short")
+    parser.add_argument("--ablations", action="store_true", help="instead of peers: ours with one choice undone each")
+    parser.add_argument("--peers", type=_names(keys), default=None, help=f"beside the echo and us: {','.join(keys)}")
+    parser.add_argument("--models", type=_names(MODELS), default=None, help=",".join(MODELS))
+    parser.add_argument("--dialects", type=_names(DIALECTS), default=tuple(DIALECTS), help=",".join(DIALECTS))
+    parser.add_argument("--rows", type=int, nargs="+", default=None, help="rows a request (default: 1 32)")
+    parser.add_argument("--connections", type=int, nargs="+", default=None, help="(default: 1 16 64)")
+    parser.add_argument("--rounds", type=int, default=None, help="turns that every server gets (default: 3)")
+    parser.add_argument("--seconds", type=float, default=None, help="length of a turn (default: 1)")
+    parser.add_argument("--minutes", type=float, default=25.0, help="after which no other place is begun")
+    parser.add_argument("--results", type=Path, default=Path("build/bench"), help="folder for the record and the text")
+    parser.add_argument("--note", default="", help="what is to be known of the machine, for the record")
+    parser.add_argument("--publish", type=Path, metavar="DOCS", help="renew performance.md and its record there")
+    parser.add_argument("--markdown", type=Path, metavar="RECORD", help="measure nothing: print a record as Markdown")
+    return parser
 
 
-def surroundings_of(folder: Path) -> Server:
-    """Return the registry and the drift that the inference service talks to."""
-    port = free_port()
-    argv = [*uvicorn_argv("surroundings", port), "--factory"]
-    return Server("surroundings", argv, port, "/v1/events", "/v1/models", {BUNDLE: str(folder / "bundle")})
+def _names(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(text.split(","))
+        if unknown := set(names) - set(known):
+            raise argparse.ArgumentTypeError(f"{min(unknown)!r} is not known; there is {', '.join(known)}")
+        return names
+
+    return read
 
 
-def servers_of(folder: Path, surroundings_port: int) -> list[Server]:
-    """Return the servers that are compared; the first is what the others are measured against."""
-    bundle = {BUNDLE: str(folder / "bundle")}
-    around = f"http://127.0.0.1:{surroundings_port}"
-    echo, ours, plain = free_port(), free_port(), free_port()
-    settings = {
-        "MODELYARD_INFERENCE_PORT": str(ours),
-        "MODELYARD_INFERENCE_GRPC_PORT": "0",
-        "MODELYARD_INFERENCE_REGISTRY_URL": around,
-        "MODELYARD_INFERENCE_DRIFT_URL": around,
-        "MODELYARD_INFERENCE_DATA_DIR": str(folder / "data"),
-        "MODELYARD_INFERENCE_DRAIN_S": "0",
-    }
-    infer = f"/v2/models/{MODEL}/infer"
-    return [
-        Server("empty ASGI echo", uvicorn_argv("echo", echo), echo, infer, "/"),
-        Server(
-            "Modelyard",
-            [sys.executable, "-m", "modelyard_inference.main"],
-            ours,
-            infer,
-            f"/v2/models/{MODEL}/ready",
-            settings,
-        ),
-        Server(
-            "FastAPI + scikit-learn", [*uvicorn_argv("plain", plain), "--factory"], plain, "/infer", "/ready", bundle
-        ),
+def _plan(given: argparse.Namespace) -> Plan:
+    contenders = _contenders(given)
+    short = given.quick or given.ablations
+    models = given.models or (("linear", "forest") if given.ablations else ("linear",) if short else tuple(MODELS))
+    rows = given.rows or ([1] if given.quick else [1, 32])
+    connections = given.connections or ([1, 64] if given.quick else [1, 16, 64])
+    every = [
+        Place(model=model, dialect="json", rows=count, connections=callers)
+        for model in models
+        for count in rows
+        for callers in connections
+        if "json" in given.dialects and not (given.ablations and (count, callers) not in ELSEWHERE)
     ]
+    if not short:
+        every += [
+            Place(model=model, dialect=dialect, rows=count, connections=callers)
+            for model in models
+            for dialect in given.dialects
+            for count, callers in ELSEWHERE
+            if dialect != "json" and count in rows and callers in connections
+        ]
+    return Plan(
+        contenders=contenders,
+        places=every,
+        rounds=given.rounds or (2 if given.quick else 3),
+        seconds=given.seconds or (0.5 if short else 1.0),
+        budget_s=given.minutes * 60,
+        neighbours=given.note,
+    )
 
 
-def check_same_answers(servers: Sequence[Server], body: bytes) -> None:
-    """Raise RuntimeError when two servers answer differently: they would not do the same work."""
-    answers = {}
-    for server in servers[1:]:
-        answer = httpx.post(server.url, content=body, headers={"content-type": "application/json"}, trust_env=False)
-        answers[server.name] = read_outputs(answer.raise_for_status().content)
-    first, *rest = answers.values()
-    for other in rest:
-        same = first["predict"] == other["predict"]
-        if not same or not np.allclose(first["predict_proba"], other["predict_proba"], atol=1e-4):
-            raise RuntimeError(f"the servers answer differently: {answers}")
-
-
-def take_turns(
-    servers: Sequence[Server],
-    cpu_s: Mapping[str, Callable[[], float]],
-    body: bytes,
-    connections: int,
-    rounds: int,
-    seconds: float,
-) -> dict[str, list[Sample]]:
-    """Return the samples of each server, one a round."""
-    samples: dict[str, list[Sample]] = {server.name: [] for server in servers}
-    for server in servers:
-        measure(server.url, body, connections=connections, seconds=min(WARM_S, seconds))
-    for _ in range(rounds):
-        for server in servers:
-            before = cpu_s[server.name]()
-            sample = measure(server.url, body, connections=connections, seconds=seconds)
-            samples[server.name].append(replace(sample, cpu_s=cpu_s[server.name]() - before))
-    return samples
-
-
-def show(connections: int, samples: dict[str, list[Sample]]) -> None:
-    """Print one table; ratios are to the first server."""
-    rates = {name: statistics.median(sample.rate for sample in taken) for name, taken in samples.items()}
-    whole = {name: sum(taken[1:], taken[0]) for name, taken in samples.items()}
-    bound = next(iter(samples))
-    rows = []
-    for name, sample in whole.items():
-        base = whole[bound]
-        p50, p99 = sample.percentile(50), sample.percentile(99)
-        ratios = (
-            rates[name] / rates[bound],
-            p50 / base.percentile(50),
-            p99 / base.percentile(99),
-            sample.cpu_us / base.cpu_us,
-        )
-        measured = (f"{rates[name]:.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{sample.cpu_us:.0f}")
-        rows.append([name, *measured, *(f"{ratio:.2f}" for ratio in ratios)])
-    print(f"\n{connections} connection{'' if connections == 1 else 's'}; ratios to the {bound}")
-    print(table(["server", "requests/s", "p50 ms", "p99 ms", "CPU us", "rate", "p50", "p99", "CPU"], rows))
+def _contenders(given: argparse.Namespace) -> tuple[Contender, ...]:
+    if given.ablations:
+        return variants.VARIANTS
+    if given.peers is not None:
+        wanted = {*ALWAYS, *given.peers}
+    else:
+        wanted = set(QUICK) if given.quick else {contender.key for contender in CONTENDERS}
+    return tuple(contender for contender in CONTENDERS if contender.key in wanted)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the suite needs beyond Python: Prometheus and its Alertmanager, so that scraping, queries, rules and
-# the routing of alerts are tried for real; npm and rsync, with which GitLab's pipeline is. Without root nothing is
-# installed; the tests concerned then say why they are skipped.
+# the routing of alerts are tried for real; npm and rsync, with which GitLab's pipeline is; h2load, the load of the
+# benchmarks. Without root nothing is installed; the tests concerned then say why they are skipped.
 set -euo pipefail
 
 missing=()
 command -v prometheus >/dev/null || missing+=(prometheus)
 command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
+command -v h2load >/dev/null || missing+=(nghttp2-client)
 command -v npm >/dev/null || missing+=(npm)
 command -v rsync >/dev/null || missing+=(rsync)
 if [ ${#missing[@]} = 0 ]; then

@@ -21,9 +21,11 @@ from modelyard_bundle.packaging import Packed
 from modelyard_common.errors import Invalid, NotFound, Unavailable
 from modelyard_common.testing import FakeClock, free_port
 from modelyard_inference.adapters.bundles import BundleCache
+from modelyard_inference.adapters.metrics import ResidentCounts
 from modelyard_inference.adapters.runtimes import InProcess
 from modelyard_inference.domain.routing import Candidate, Routing, Version
 from modelyard_inference.usecases.lifecycle import Lifecycle
+from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import ServedModels
 
 ROWS = {"dataframe_records": [GOOD_ROW]}
@@ -69,6 +71,7 @@ class Works:
             served=self.served,
             bundles=self.cache,
             runtimes=InProcess(),
+            residents=Residents(0, frozenset(), ResidentCounts(), self.clock),
             reports=self.reports,
             shelf=self.shelf,
             clock=self.clock,

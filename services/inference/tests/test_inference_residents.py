@@ -6,16 +6,20 @@ import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inference_fakes import StubRuntime
+from inference_fakes import GOOD_ROW, Platform, StubRuntime, eventually, make_bundle
+from modelyard_bundle.packaging import Packed
 from modelyard_bundle.runtimes.base import Runtime
 from modelyard_common.errors import Invalid, Unavailable
 from modelyard_common.testing import FakeClock
-from modelyard_inference.usecases.residents import Resident, Residents
+from modelyard_inference.usecases.residents import Resident, Residents, estimated_bytes
+from prometheus_client import REGISTRY
 
 ROW = {"load": np.array([1.0], dtype=np.float32)}
 
@@ -168,3 +172,64 @@ def test_the_budget_holds_and_the_last_used_are_inside_whatever_is_asked(asked: 
 
     assert house.residents.size_bytes <= house.budget
     assert {number for number, model in enumerate(models) if model.in_memory} == set(last[-room:])
+
+
+def test_a_server_answers_for_more_models_than_its_budget_holds(
+    platform: Platform, tmp_path: Path, bundles: tuple[Packed, Packed]
+) -> None:
+    names = ("power", "gas", "water")
+    packed = dict(zip(names, (*bundles, make_bundle(tmp_path / "three", seed=3)), strict=True))
+    sizes = {name: estimated_bytes(one.manifest, "onnx") for name, one in packed.items()}
+    platform.registry.add(*packed.values())
+    for name, one in packed.items():
+        platform.registry.route(name, str(one.digest))
+    rows = {"dataframe_records": [GOOD_ROW]}
+    budget = 2 * max(sizes.values())
+
+    before = _counted("modelyard_inference_models_evicted_total")
+    # One bundle on disk: what comes back is fetched, verified and asked its probe set as on the first day.
+    with (
+        platform.inference(memory_budget_bytes=budget, pinned_models={"gas"}, cached_bundles=1) as url,
+        httpx.Client(base_url=url, trust_env=False) as http,
+    ):
+        for name in names:
+            eventually(lambda name=name: http.get(f"/v2/models/{name}/ready").status_code == 200)
+        answers = [http.post(f"/models/{name}/invocations", json=rows) for _ in range(3) for name in names]
+        described = [http.get(f"/v2/models/{name}").json()["inputs"] for name in names]
+        # Gauges are shown once a second.
+        inside = eventually(lambda: _counted("modelyard_inference_models_in_memory_bytes"))
+        limit = _counted("modelyard_inference_models_in_memory_limit_bytes")
+
+    assert [answer.status_code for answer in answers] == [200] * 9
+    assert [answer.json() for answer in answers[:3]] == [answer.json() for answer in answers[3:6]]
+    assert described[0] == described[1] == described[2]
+    assert limit == budget
+    assert inside <= limit
+    # All three were loaded once, and then power and water took turns beside gas: at each of six requests but the first
+    # of them, and there too when water came last.
+    assert 6 <= _counted("modelyard_inference_models_evicted_total") - before <= 7
+
+
+def test_a_model_whose_bundle_is_gone_is_refused_and_the_others_answer(
+    platform: Platform, bundles: tuple[Packed, Packed]
+) -> None:
+    first, second = bundles
+    platform.registry.add(first, second)
+    platform.registry.route("power", str(first.digest))
+    with (
+        platform.inference(memory_budget_bytes=1, cached_bundles=1) as url,
+        httpx.Client(base_url=url, trust_env=False) as http,
+    ):
+        eventually(lambda: http.get("/v2/models/power/ready").status_code == 200)
+        platform.registry.route("gas", str(second.digest))
+        eventually(lambda: http.get("/v2/models/gas/ready").status_code == 200)
+        platform.registry.folders.pop(str(first.digest))
+        refused = http.post("/models/power/invocations", json={"dataframe_records": [GOOD_ROW]})
+        answered = http.post("/models/gas/invocations", json={"dataframe_records": [GOOD_ROW]})
+
+    assert (refused.status_code, answered.status_code) == (503, 200)
+    assert refused.headers["retry-after"]
+
+
+def _counted(name: str) -> float:
+    return REGISTRY.get_sample_value(name) or 0.0

@@ -39,7 +39,7 @@ from modelyard_common.settings import ServiceSettings
 from modelyard_common.tasks import Task
 from modelyard_common.tracing import shutdown_tracing
 
-__all__ = ["Companion", "create_app", "serve"]
+__all__ = ["Companion", "Team", "bound", "create_app", "serve"]
 
 _log = get_logger(__name__)
 _TASK_JOIN_S = 10.0
@@ -55,7 +55,17 @@ class Companion(Protocol):
         """Take no more requests, finish those in flight, end. A second call waits for the first."""
 
 
-def create_app(
+class Team(Protocol):
+    """The processes that are one server together, as one of them sees them."""
+
+    async def before_listening(self) -> None:
+        """Return once this process may take connections; its tasks run already."""
+
+    def render_metrics(self) -> tuple[bytes, str]:
+        """Return what ``/metrics`` shows of all of them, and its content type."""
+
+
+def create_app(  # noqa: PLR0913  # what a service may have, each by name
     *,
     service: str,
     settings: ServiceSettings,
@@ -67,6 +77,7 @@ def create_app(
     raw_routes: Sequence[RawRoute] = (),
     companions: Sequence[Companion] = (),
     error_body: ErrorBody = lambda path, error: None,
+    team: Team | None = None,
 ) -> FastAPI:
     """Return the application of a service.
 
@@ -81,6 +92,7 @@ def create_app(
         raw_routes: what answers before FastAPI does.
         companions: servers of other protocols on the same event loop.
         error_body: how the edge writes errors on paths whose protocol has its own.
+        team: the other processes of this server, when it has several.
     """
 
     @asynccontextmanager
@@ -88,6 +100,8 @@ def create_app(
         del app
         for task in tasks:
             task.start()
+        if team is not None:
+            await team.before_listening()
         for companion in companions:
             await companion.start()
         health.started()
@@ -114,7 +128,7 @@ def create_app(
     app.state.health = health
     app.state.settings = settings
     app.state.companions = companions
-    app.include_router(_probes(health))
+    app.include_router(_probes(health, team.render_metrics if team is not None else metrics.render))
     for router in routers:
         app.include_router(router)
     _answer_errors(app)
@@ -136,21 +150,33 @@ class _Service(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def serve(app: FastAPI, settings: ServiceSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return."""
+def serve(app: FastAPI, settings: ServiceSettings, *, shared_port: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    Args:
+        shared_port: other processes of ours listen on it too.
+    """
     server = _DrainingServer(app, settings)
     try:
-        server.run(sockets=[_listen(settings.host, settings.port)])
+        listener = bound(settings.host, settings.port, shared=shared_port)
+        _log.info("service.listening", address=f"{settings.host}:{listener.getsockname()[1]}")
+        server.run(sockets=[listener])
     finally:
         shutdown_tracing()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Return a socket that has an address and does not listen yet; a shared one leaves it to others of ours too."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    _log.info("service.listening", address=f"{host}:{listener.getsockname()[1]}")
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
@@ -244,7 +270,7 @@ def _close(tasks: Sequence[Task], on_close: Sequence[Callable[[], None]]) -> Non
             _log.error("close.failed", error=exc)
 
 
-def _probes(health: Health) -> APIRouter:
+def _probes(health: Health, render_metrics: Callable[[], tuple[bytes, str]]) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/health/live")
@@ -269,7 +295,7 @@ def _probes(health: Health) -> APIRouter:
 
     @router.get("/metrics")
     def metrics_() -> Response:
-        body, media_type = metrics.render()
+        body, media_type = render_metrics()
         return Response(body, media_type=media_type)
 
     return router

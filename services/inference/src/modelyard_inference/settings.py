@@ -6,8 +6,9 @@ import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
+from modelyard_common.capacity import cpu_limit_cores
 from modelyard_common.settings import ServiceSettings
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -23,6 +24,9 @@ class InferenceSettings(ServiceSettings):
     port: int = Field(8080, ge=0, le=65535)
     grpc_port: int = Field(8090, ge=0, le=65535)
     """Where the Open Inference Protocol is spoken over gRPC, on the same host. 0: any free port, printed in the log."""
+    processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
+    """Worker processes of this server, which share its ports. auto: as many as the cores that it may keep busy. Each
+    holds the models, has its own part of the spool, and answers ``max_concurrent`` requests at once."""
     max_body_bytes: int = Field(16 * 1024**2, ge=1024)
     """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
     max_rows: int = Field(10_000, ge=1)
@@ -61,6 +65,11 @@ class InferenceSettings(ServiceSettings):
     """How long a new server stays unready for a champion whose bundle cannot be had; its elders answer meanwhile."""
     cached_bundles: int = Field(8, ge=1)
     """Bundles kept on disk beside those in use."""
+    memory_budget_bytes: int = Field(0, ge=0)
+    """What all loaded models together may take, as estimated; those used longest ago make room and are loaded again
+    when somebody asks. 0: no limit. With a budget, ``cached_bundles`` should be as many as there are models."""
+    pinned_models: frozenset[str] = frozenset()
+    """Models that never make room, as a JSON list."""
     shadow_rows: int = Field(2_000, ge=1)
     """Rows that wait for a shadow candidate; more are dropped and counted."""
     spool_max_bytes: int = Field(512 * 1024**2, ge=2048)
@@ -89,9 +98,16 @@ class InferenceSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _room_to_rotate(self) -> Self:
-        if self.spool_max_bytes < 2 * self.spool_segment_bytes:
-            raise ValueError("spool_max_bytes must hold at least two segments of spool_segment_bytes")
+        if self.spool_max_bytes < 2 * self.spool_segment_bytes * self.process_count:
+            raise ValueError(
+                "spool_max_bytes must hold at least two segments of spool_segment_bytes for each of processes"
+            )
         return self
+
+    @property
+    def process_count(self) -> int:
+        """How many worker processes there are."""
+        return max(1, int(cpu_limit_cores())) if self.processes == "auto" else self.processes
 
     @property
     def home(self) -> Path:

@@ -19,7 +19,6 @@ from modelyard_common.tasks import StopSignal, Task
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.bundles import BundleCache
 from modelyard_inference.adapters.columnar import ColumnarProcess
-from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.explain_metrics import PrometheusExplainObserver
 from modelyard_inference.adapters.isolated import IsolatedRuntimes
 from modelyard_inference.adapters.isolated_process import SideContainer, SpawnedProcess
@@ -29,7 +28,9 @@ from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.routing_tables import RoutingFile
 from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess, RemoteServers
-from modelyard_inference.adapters.totals import totals_of
+from modelyard_inference.adapters.totals import COUNTED, totals_from, totals_of
+from modelyard_inference.adapters.workers.member import Member
+from modelyard_inference.adapters.workers.pod_metrics import WORKERS
 from modelyard_inference.api import admin, explain, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
 from modelyard_inference.api.front import Bounds, Front
@@ -37,13 +38,16 @@ from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.api.openapi import typed_openapi
 from modelyard_inference.api.services import InferenceServices, SpoolView
-from modelyard_inference.domain.ports import Runtimes
+from modelyard_inference.domain.ports import Reports, Runtimes
+from modelyard_inference.domain.records import Totals
+from modelyard_inference.payload_log import PayloadLog, payload_log
 from modelyard_inference.settings import InferenceSettings, environment_beside
 from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.explain import Explain, ExplainLimits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.predict import Predict
+from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import ServedModels
 from modelyard_inference.usecases.shadow import Shadow
 
@@ -55,6 +59,10 @@ _NICENESS = 10
 """Of the thread that explains: where there is no core to spare, predictions go first."""
 _DRIFT_TIMEOUT_S = 5.0
 """Below the time that a task gets to end: a drift that hangs does not hold up a shutdown."""
+
+_PRESENCE_S = 0.05
+_SETTLE_S = 1.0
+"""What a killed worker may take with it of what it observed; what it answered is counted at once."""
 
 
 class _Bell:
@@ -69,40 +77,38 @@ class _Bell:
             self.task.wake()
 
 
-def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI:
+def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Member | None = None) -> FastAPI:
     """Return the application; whoever serves it starts and stops its tasks.
+
+    Args:
+        member: this process's part, when it is one of several that are one server.
 
     Raises:
         Conflict: another process uses the same data_dir.
     """
     clock = clock or SystemClock()
     home = settings.home
+    slot, size = (member.post.slot, member.post.of) if member else (0, 1)
     registry = RegistryClient(settings.registry_url, token_file=settings.token_file)
     follower = RegistryClient(settings.registry_url, token_file=settings.token_file)
     drift = DriftClient(settings.drift_url, token_file=settings.token_file, timeout_s=_DRIFT_TIMEOUT_S)
 
-    spool = PayloadSpool(home / "spool", max_bytes=settings.spool_max_bytes, segment_bytes=settings.spool_segment_bytes)
-    sender = EventSender(
-        spool,
-        drift,
-        DeadLetters(home / "spool" / "refused.jsonl"),
-        source=settings.instance,
-        linger_s=settings.spool_linger_s,
-        flush_s=settings.flush_s,
-    )
-    spool.appended = sender.wake
+    log = payload_log(settings, home, slot=slot, size=size, drift=drift)
 
     report_bell, lifecycle_bell = _Bell(), _Bell()
-    reports = RuntimeReports(registry, settings.instance, report_bell.ring)
+    runtime_reports = RuntimeReports(registry, settings.instance, report_bell.ring)
+    reports: Reports = member or runtime_reports
     observer = metrics.PrometheusObserver()
     served = ServedModels()
-    shelf = RoutingFile(home / "routing.json")
+    shelf = RoutingFile(home / ("routing.json" if slot == 0 else f"routing-{slot}.json"))
     isolated = _isolated(settings)
     bundles = BundleCache(home / "bundles", registry, most=settings.cached_bundles)
+    residents = Residents(settings.memory_budget_bytes, settings.pinned_models, metrics.ResidentCounts(), clock)
     lifecycle = Lifecycle(
         served=served,
         bundles=bundles,
         runtimes=_runtimes(settings, isolated),
+        residents=residents,
         reports=reports,
         shelf=shelf,
         clock=clock,
@@ -121,10 +127,10 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
     )
 
     lane, candidate_lane, explain_lane = _lanes(settings)
-    judge = JudgeCandidate(spool, observer, reports)
+    judge = JudgeCandidate(log.spool, observer, reports)
     shadow = Shadow(
         lane=candidate_lane,
-        sink=spool,
+        sink=log.spool,
         judge=judge,
         observer=observer,
         clock=clock,
@@ -138,9 +144,9 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         observer=observer,
         clock=clock,
         new_id=_ids(),
-        champions=Batching(lane=lane, sink=spool, observer=observer, clock=clock, limits=_limits(settings)),
+        champions=Batching(lane=lane, sink=log.spool, observer=observer, clock=clock, limits=_limits(settings)),
         candidates=Batching(
-            lane=candidate_lane, sink=spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
+            lane=candidate_lane, sink=log.spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
         ),
         candidate_share=settings.candidate_share,
     )
@@ -150,49 +156,42 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
 
     def show(stop: StopSignal) -> None:
         del stop
-        state = spool.state
-        metrics.SPOOL_BYTES.set(state.size_bytes)
-        metrics.SPOOL_PENDING.set(state.pending_bytes)
+        log.show()
         metrics.SHADOW_WAITING.set(shadow.waiting_rows)
         age_s = watch.age_s
         metrics.ROUTING_AGE.set(-1 if age_s is None else age_s)
-        metrics.SPOOL_LIMIT.set(settings.spool_max_bytes)
+        WORKERS.set(size)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
         metrics.show_lanes(lane, candidate_lane, explain_lane)
+        metrics.show_residents(residents, settings.memory_budget_bytes)
         loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
         observer.forget_unloaded(loaded, clock.monotonic())
 
     # Models that were in force before a restart serve at once, also while the registry is away.
     lifecycle_bell.task = Task("lifecycle", lambda _: lifecycle.reconcile(), 0.5)
-    report_bell.task = Task("reports", reports.deliver, 2.0)
+    report_bell.task = Task("reports", runtime_reports.deliver, 2.0)
     tasks = [
         lifecycle_bell.task,
         isolated.task(),
         Task("registry-watch", watch.follow),
         report_bell.task,
         Task("shadow", shadow.work),
-        Task("spool-sync", lambda _: spool.sync(), settings.spool_sync_s),
-        Task("event-sender", sender.run),
+        *log.tasks,
         Task("gauges", show, 1.0),
     ]
-    health = Health()
-    health.add("models", lambda: lifecycle.unsettled or None, critical=True)
-    for name, check in (
-        ("routing", lambda: _stale(watch, settings.stale_after_s)),
-        ("runtime", isolated.check),
-        ("spool", spool.check),
-        ("drift", sender.check),
-    ):
-        health.add(name, check, critical=False)
+    health = _health(settings, lifecycle, watch, isolated, log)
+    if member is not None:
+        tasks += _joined(member, lifecycle, health, log.spool)
+    totals = _totals_of_all(member) if member else totals_of
     services = InferenceServices(
         served=served,
-        lifecycle=lifecycle,
+        loading=member or lifecycle,
         health=health,
-        spool=lambda: _spool_view(spool),
+        spool=lambda: _spool_of_all(member) if member else _spool_view(log.spool),
         routing_age_s=lambda: watch.age_s,
         shadow_rows=lambda: shadow.waiting_rows,
-        totals=totals_of,
+        totals=totals,
         front=front,
         explain=Explain(
             served=served,
@@ -216,7 +215,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
             candidate_lane.close,
             explain_lane.close,
             isolated.close,
-            spool.close,
+            log.spool.close,
             registry.close,
             follower.close,
             drift.close,
@@ -224,10 +223,49 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None) -> FastAPI
         state={"inference": services},
         raw_routes=HotPath(front, tables).routes(),
         error_body=edge_error,
-        companions=[_grpc_server(settings, front, served, lifecycle, health)],
+        companions=[
+            GrpcServer(
+                front,
+                served,
+                member or lifecycle,
+                health,
+                totals,
+                Authenticator(_accepted(settings)),
+                host=settings.host,
+                port=settings.grpc_port,
+                grace_s=settings.grace_s,
+                shared_port=member is not None,
+            )
+        ],
+        team=member,
     )
     app.openapi = typed_openapi(app, served)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app
+
+
+def _health(
+    settings: InferenceSettings, lifecycle: Lifecycle, watch: RegistryWatch, isolated: IsolatedRuntimes, log: PayloadLog
+) -> Health:
+    health = Health()
+    health.add("models", lambda: lifecycle.unsettled or None, critical=True)
+    health.add("routing", lambda: _stale(watch, settings.stale_after_s), critical=False)
+    health.add("runtime", isolated.check, critical=False)
+    for name, check in log.checks.items():
+        health.add(name, check, critical=False)
+    return health
+
+
+def _joined(member: Member, lifecycle: Lifecycle, health: Health, spool: PayloadSpool) -> list[Task]:
+    """Make this process one of several; return the tasks for it."""
+    member.begin(
+        lifecycle,
+        settled=lambda: not lifecycle.unsettled,
+        draining=lambda: health.is_draining,
+        spool=lambda: _spool_view(spool).model_dump(),
+    )
+    health.add("workers", member.check, critical=True)
+    health.add("other workers", member.check_others, critical=False)
+    return [Task("presence", member.say, _PRESENCE_S), Task("counts", member.settle, _SETTLE_S)]
 
 
 def _isolated(settings: InferenceSettings) -> IsolatedRuntimes:
@@ -267,29 +305,16 @@ def _bounds(settings: InferenceSettings) -> Bounds:
     return Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
 
 
+def _accepted(settings: InferenceSettings) -> TokenFile | None:
+    return TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
+
+
 def _limits(settings: InferenceSettings) -> Limits:
     return Limits(
         rows=settings.batch_rows,
         waiting=settings.max_concurrent,
         runs=settings.model_runs,
         inline_rows=settings.inline_rows,
-    )
-
-
-def _grpc_server(
-    settings: InferenceSettings, front: Front, served: ServedModels, lifecycle: Lifecycle, health: Health
-) -> GrpcServer:
-    tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
-    return GrpcServer(
-        front,
-        served,
-        lifecycle,
-        health,
-        totals_of,
-        Authenticator(tokens),
-        host=settings.host,
-        port=settings.grpc_port,
-        grace_s=settings.grace_s,
     )
 
 
@@ -316,3 +341,17 @@ def _spool_view(spool: PayloadSpool) -> SpoolView:
     return SpoolView(
         pending_bytes=state.pending_bytes, size_bytes=state.size_bytes, dropped=state.dropped, problem=state.problem
     )
+
+
+def _spool_of_all(member: Member) -> SpoolView:
+    views = [SpoolView.model_validate(told) for told in member.spools()]
+    return SpoolView(
+        pending_bytes=sum(view.pending_bytes for view in views),
+        size_bytes=sum(view.size_bytes for view in views),
+        dropped=sum(view.dropped for view in views),
+        problem=next((view.problem for view in views if view.problem), None),
+    )
+
+
+def _totals_of_all(member: Member) -> Callable[[str, int], Totals]:
+    return lambda model, version: totals_from(member.counts(COUNTED), model, version)

@@ -5,10 +5,12 @@ A folder appears whole or not at all: a download is made beside the cache and mo
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +37,7 @@ class BundleCache:
     """Keeps verified bundles.
 
     Args:
-        root: the folder; one process owns it.
+        root: the folder; the processes of one server share it, and one of them at a time changes it.
         most: how many are kept; the ones that were not opened for longest go first.
     """
 
@@ -44,8 +46,9 @@ class BundleCache:
         self._source = source
         self._most = most
         root.mkdir(parents=True, exist_ok=True)
-        for leftover in root.glob(f"{_PART}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        with self._alone():
+            for leftover in root.glob(f"{_PART}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def open(self, model: str, digest: str) -> tuple[Path, BundleManifest]:
         """Return the folder of a bundle and its manifest, every byte hashed just now.
@@ -55,6 +58,13 @@ class BundleCache:
             Unavailable: it is not here and the registry does not give it, or the disk does not take it.
         """
         folder = self._root / Digest.parse(digest).hex
+        try:
+            with self._alone():
+                return folder, self._opened(model, digest, folder)
+        except OSError as exc:
+            raise Unavailable(f"the bundle cache cannot be written ({exc.strerror or type(exc).__name__})") from exc
+
+    def _opened(self, model: str, digest: str, folder: Path) -> BundleManifest:
         if folder.is_dir():
             try:
                 manifest = verify(folder, digest)
@@ -63,13 +73,20 @@ class BundleCache:
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 os.utime(folder)
-                return folder, manifest
-        try:
-            manifest = self._fetch(model, digest, folder)
-        except OSError as exc:
-            raise Unavailable(f"the bundle cache cannot be written ({exc.strerror or type(exc).__name__})") from exc
+                return manifest
+        manifest = self._fetch(model, digest, folder)
         self._prune({folder.name})
-        return folder, manifest
+        return manifest
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep the other processes of this server away: what one fetches the next one finds."""
+        fd = os.open(self._root / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def _fetch(self, model: str, digest: str, folder: Path) -> BundleManifest:
         part = Path(tempfile.mkdtemp(prefix=_PART, dir=self._root))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelyard_common.metrics import QuickHistogram, Snapshot
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.domain.ports import Stage
 from modelyard_inference.domain.requests import Role
+from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import Serving
 
 __all__ = [
@@ -22,13 +23,13 @@ __all__ = [
     "EVENTS_SENT",
     "ROUTING_AGE",
     "SHADOW_WAITING",
-    "SPOOL_BYTES",
     "SPOOL_DAMAGED",
-    "SPOOL_LIMIT",
-    "SPOOL_PENDING",
     "PrometheusObserver",
+    "ResidentCounts",
     "show_lanes",
+    "show_residents",
     "show_serving",
+    "show_spool",
 ]
 
 REQUESTS = Counter(
@@ -88,6 +89,16 @@ TRIPPED = Snapshot(
     ["model"],
 )
 NOT_READY = Gauge("modelyard_inference_models_waiting_count", "Models that are not served here yet")
+RESIDENT_BYTES = Gauge(
+    "modelyard_inference_models_in_memory_bytes", "What loaded models take, as estimated; 0 where there is no budget"
+)
+RESIDENT_LIMIT = Gauge("modelyard_inference_models_in_memory_limit_bytes", "The budget of loaded models; 0: none")
+EVICTED = Counter("modelyard_inference_models_evicted_total", "Models that made room for others")
+RETURNED = Histogram(
+    "modelyard_inference_models_returned_seconds",
+    "Time to load a model again because somebody asked",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 LANE_WAITING = Snapshot("modelyard_inference_lane_waiting_requests", "Requests that wait for a thread", ["lane"])
 LANE_LOST = Snapshot("modelyard_inference_lane_lost_threads", "Threads in which a model hangs", ["lane"])
 
@@ -189,7 +200,34 @@ def show_serving(servings: Sequence[Serving], waiting: Mapping[str, str]) -> Non
     NOT_READY.set(len(waiting))
 
 
+def show_spool(size_bytes: int, pending_bytes: int, limit_bytes: int) -> None:
+    """Show how full the spool is."""
+    SPOOL_BYTES.set(size_bytes)
+    SPOOL_PENDING.set(pending_bytes)
+    SPOOL_LIMIT.set(limit_bytes)
+
+
 def show_lanes(*lanes: ThreadLane) -> None:
     """Show how busy the threads are."""
     LANE_WAITING.show({(lane.name,): lane.waiting for lane in lanes})
     LANE_LOST.show({(lane.name,): lane.lost for lane in lanes})
+
+
+def show_residents(residents: Residents, limit_bytes: int) -> None:
+    """Show what loaded models take of their budget."""
+    RESIDENT_BYTES.set(residents.size_bytes)
+    RESIDENT_LIMIT.set(limit_bytes)
+
+
+class ResidentCounts:
+    """Counts models that leave memory and come back; the log says which."""
+
+    def evicted(self, model: str) -> None:
+        """Count a model that made room."""
+        del model
+        EVICTED.inc()
+
+    def returned(self, model: str, took_s: float) -> None:
+        """Count a model that was loaded because somebody asked."""
+        del model
+        RETURNED.observe(took_s)

@@ -74,6 +74,7 @@ class PayloadSpool:
         appended: Callable[[], None] = lambda: None,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
+        self.root = root
         self._root = root
         self._max_bytes = max_bytes - segment_bytes
         self._segment_bytes = segment_bytes

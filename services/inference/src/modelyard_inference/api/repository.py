@@ -50,7 +50,7 @@ async def load(model: str, request: Request, services: Services) -> dict[str, ob
     """Serve a model as its routing says, now. For admins and services."""
     may_load(principal_of(request))
     check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or ())
-    await run_in_threadpool(services.lifecycle.load, model)
+    await run_in_threadpool(services.loading.load, model)
     return {"name": model, "load": True}
 
 
@@ -59,7 +59,7 @@ async def unload(model: str, request: Request, services: Services) -> dict[str, 
     """Stop serving a model in this process until it is loaded again. For admins and services."""
     may_load(principal_of(request))
     check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or (), unload=True)
-    await run_in_threadpool(services.lifecycle.unload, model)
+    await run_in_threadpool(services.loading.unload, model)
     return {"name": model, "unload": True}
 
 

@@ -11,9 +11,9 @@ from modelyard_common.health import Health
 from modelyard_contracts.base import View
 
 from modelyard_inference.api.front import Front
+from modelyard_inference.domain.ports import Loading
 from modelyard_inference.domain.records import Totals
 from modelyard_inference.usecases.explain import Explain
-from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["InferenceServices", "Services", "SpoolView"]
@@ -37,7 +37,7 @@ class InferenceServices:
     """
 
     served: ServedModels
-    lifecycle: Lifecycle
+    loading: Loading
     health: Health
     spool: Callable[[], SpoolView]
     routing_age_s: Callable[[], float | None]

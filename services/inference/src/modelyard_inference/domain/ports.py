@@ -16,6 +16,7 @@ from modelyard_inference.domain.routing import Routing
 __all__ = [
     "Bundles",
     "Lane",
+    "Loading",
     "Observer",
     "PayloadSink",
     "Reports",
@@ -95,6 +96,16 @@ class Reports(Protocol):
 
     def tell(self, model: str, digest: str, revision: int, outcome: VersionOutcome, reason: str = "") -> None:
         """Tell one outcome; telling the same again does nothing."""
+
+
+class Loading(Protocol):
+    """Serves models and stops to, by request: in this process, or in all that are this server."""
+
+    def load(self, model: str) -> None:
+        """Serve a model as its routing says, now. Raise NotFound or Unavailable."""
+
+    def unload(self, model: str) -> None:
+        """Stop serving a model until it is loaded again. Raise NotFound."""
 
 
 class Shelf(Protocol):

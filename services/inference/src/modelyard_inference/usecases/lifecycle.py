@@ -10,8 +10,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 from modelyard_bundle.probe import replay
+from modelyard_bundle.runtimes.base import Runtime
 from modelyard_common import context
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
@@ -21,6 +23,7 @@ from modelyard_common.tracing import span
 from modelyard_inference.domain.binding import Binder
 from modelyard_inference.domain.ports import Bundles, Reports, Runtimes, Shelf
 from modelyard_inference.domain.routing import Routing, Version
+from modelyard_inference.usecases.residents import Residents, estimated_bytes
 from modelyard_inference.usecases.serving import Guard, LoadedVersion, ServedModels, Serving
 
 __all__ = ["Lifecycle"]
@@ -52,6 +55,7 @@ class Lifecycle:
 
     Args:
         kept: former champions that stay loaded.
+        residents: which runtimes stay in memory.
         patience_s: how long a new server waits for champions that cannot be had now, before it serves the others.
         breaker_failures: failures in a row that trip a candidate.
     """
@@ -62,6 +66,7 @@ class Lifecycle:
         served: ServedModels,
         bundles: Bundles,
         runtimes: Runtimes,
+        residents: Residents,
         reports: Reports,
         shelf: Shelf,
         clock: Clock,
@@ -72,6 +77,7 @@ class Lifecycle:
         self._served = served
         self._bundles = bundles
         self._runtimes = runtimes
+        self._residents = residents
         self._reports = reports
         self._shelf = shelf
         self._clock = clock
@@ -294,9 +300,18 @@ class Lifecycle:
             except Exception as exc:  # whatever a damaged model raises
                 problem = Invalid(f"the {name} runtime does not run it ({type(exc).__name__})")
             else:
+                bring = partial(self._again, model, version, name)
+                runtime = self._residents.keep(model, runtime, estimated_bytes(manifest, name), bring)
                 return LoadedVersion(version, manifest.signature, runtime, Binder(manifest.signature))
             _log.warning("runtime.refused", model=model, version=version.number, runtime=name, reason=str(problem))
         raise problem
+
+    def _again(self, model: str, version: Version, name: str) -> Runtime:
+        """Return the runtime of a version that answered its probe set once, as if it had never been loaded."""
+        folder, manifest = self._bundles.open(model, version.digest)
+        runtime = self._runtimes.load(folder, manifest, version.digest, name)
+        replay(runtime, manifest.signature, folder)
+        return runtime
 
 
 def _traced(routing: Routing, current: Serving | None) -> AbstractContextManager[object]:

@@ -17,7 +17,7 @@ from modelyard_inference.api.grpc.edge import Admission
 from modelyard_inference.api.grpc.health import HEALTH, HealthServicer
 from modelyard_inference.api.grpc.servicer import SERVICE, InferenceServicer
 from modelyard_inference.api.triton import TotalsOf
-from modelyard_inference.usecases.lifecycle import Lifecycle
+from modelyard_inference.domain.ports import Loading
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["GrpcServer"]
@@ -36,17 +36,19 @@ class GrpcServer:
         host: the address to listen on.
         port: 0 for any free one; after ``start`` the one that it is.
         grace_s: how long calls in flight may take to finish.
+        shared_port: other processes of this server listen on it too.
     """
 
     front: Front
     served: ServedModels
-    lifecycle: Lifecycle
+    loading: Loading
     health: Health
     totals: TotalsOf
     authenticator: Authenticator
     host: str
     port: int
     grace_s: float
+    shared_port: bool = False
     _server: grpc.aio.Server | None = field(default=None, init=False)
     _servicers: tuple[InferenceServicer | HealthServicer, ...] = field(default=(), init=False)
     _stopping: asyncio.Task[None] | None = field(default=None, init=False)
@@ -63,13 +65,13 @@ class GrpcServer:
                 ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
                 # A connection stays with its pod: without an end, a pod that is added later gets no calls.
                 ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
-                # Two servers on one port would share its calls, each with half of the truth.
-                ("grpc.so_reuseport", 0),
+                # Two servers on one port would share its calls, each with half of the truth: not so our own workers.
+                ("grpc.so_reuseport", int(self.shared_port)),
             ],
             # Streams and watches stay open, each as a call; what predicts has a bound of its own.
             maximum_concurrent_rpcs=max(64, 4 * bounds.max_concurrent),
         )
-        inference = InferenceServicer(self.front, self.served, self.lifecycle, self.health, self.totals)
+        inference = InferenceServicer(self.front, self.served, self.loading, self.health, self.totals)
         probes = HealthServicer(self.health)
         server.add_generic_rpc_handlers((inference.handlers(), probes.handlers()))
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)

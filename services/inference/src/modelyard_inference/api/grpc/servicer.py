@@ -23,8 +23,8 @@ from modelyard_inference.api.grpc.edge import answering, labels_of, principal, r
 from modelyard_inference.api.repository import check_load_parameters, index_of, may_load
 from modelyard_inference.api.triton import TotalsOf, config_of, statistics_of
 from modelyard_inference.api.v2 import SERVER, metadata_of
+from modelyard_inference.domain.ports import Loading
 from modelyard_inference.domain.requests import invalid
-from modelyard_inference.usecases.lifecycle import Lifecycle
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["SERVICE", "InferenceServicer"]
@@ -37,12 +37,10 @@ _Call = Callable[[Any, ServicerContext], Awaitable[Message]]
 class InferenceServicer:
     """Answers the calls of ``inference.GRPCInferenceService``."""
 
-    def __init__(
-        self, front: Front, served: ServedModels, lifecycle: Lifecycle, health: Health, totals: TotalsOf
-    ) -> None:
+    def __init__(self, front: Front, served: ServedModels, loading: Loading, health: Health, totals: TotalsOf) -> None:
         self._front = front
         self._served = served
-        self._lifecycle = lifecycle
+        self._loading = loading
         self._health = health
         self._totals = totals
         self._closing = asyncio.Event()
@@ -174,14 +172,14 @@ class InferenceServicer:
         may_load(principal.get())
         check_load_parameters(set(request.parameters))
         model = _named(request)
-        await asyncio.to_thread(self._lifecycle.load, model)
+        await asyncio.to_thread(self._loading.load, model)
         return pb.RepositoryModelLoadResponse(model_name=model, isLoaded=True)
 
     async def _unload(self, request: pb.RepositoryModelUnloadRequest, context: ServicerContext) -> Message:
         may_load(principal.get())
         check_load_parameters(set(request.parameters), unload=True)
         model = _named(request)
-        await asyncio.to_thread(self._lifecycle.unload, model)
+        await asyncio.to_thread(self._loading.unload, model)
         return pb.RepositoryModelUnloadResponse(model_name=model, isUnloaded=True)
 
 

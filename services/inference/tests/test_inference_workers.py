@@ -1,0 +1,313 @@
+"""One server of several processes, as real ones: counters add up, it drains, it is ready as a whole, none is lost."""
+
+from __future__ import annotations
+
+import collections
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from inference_fakes import GOOD_ROW, Platform, eventually
+from inference_process import InferenceProcess
+from modelyard_bundle.packaging import Packed
+from modelyard_common.merged_metrics import OVER_PROCESSES
+from modelyard_inference.adapters.workers.pod_metrics import GAUGE_RULES
+from modelyard_inference.domain.routing import Candidate, Routing, Version
+from prometheus_client import REGISTRY
+
+INFER = "/v2/models/power/infer"
+WORKER = "modelyard_inference.worker"
+
+
+def body(**parameters: Any) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {"name": "load", "shape": [1], "datatype": "FP64", "data": [GOOD_ROW["load"]]},
+            {"name": "day", "shape": [1], "datatype": "BYTES", "data": [GOOD_ROW["day"]]},
+        ],
+        "parameters": parameters,
+    }
+
+
+def workers_of(server: InferenceProcess) -> list[psutil.Process]:
+    found = server.process.children()
+    return [one for one in found if any(WORKER in word for word in one.cmdline())]
+
+
+class Callers:
+    """Clients that ask one after the other, each on connections of its own, until they are told to stop."""
+
+    def __init__(self, url: str, count: int = 4) -> None:
+        self.answered: list[str] = []
+        self.failed: list[str] = []
+        self.sent = 0
+        self._url = url
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(count)]
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            # A connection lives for some requests, so that all workers get some.
+            with httpx.Client(base_url=self._url, trust_env=False, timeout=20) as http:
+                for _ in range(5):
+                    if not self._one(http):
+                        break
+
+    def _one(self, http: httpx.Client) -> bool:
+        with self._lock:
+            self.sent += 1
+        try:
+            answer = http.post(INFER, json=body())
+        except httpx.HTTPError as exc:
+            self.failed.append(type(exc).__name__)
+            return False
+        if answer.status_code == 200:
+            self.answered.append(answer.headers["modelyard-prediction-id"])
+        else:
+            self.failed.append(f"{answer.status_code} {answer.text}")
+        return not self._stop.is_set()
+
+
+@pytest.fixture
+def serving(platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    platform.registry.add(*bundles)
+    platform.registry.route("power", str(bundles[0].digest))
+    servers: list[InferenceProcess] = []
+
+    def start(**settings: Any) -> InferenceProcess:
+        server = InferenceProcess(platform, tmp_path / "server", **({"processes": 2, "drain_s": 0.2} | settings))
+        servers.append(server)
+        server.start()
+        server.wait_ready()
+        return server
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def counted(server: InferenceProcess) -> float:
+    return server.gauge("modelyard_inference_requests_total")
+
+
+def test_counters_add_up_to_what_clients_counted_though_a_worker_is_killed(
+    serving: Callable[..., InferenceProcess], platform: Platform
+) -> None:
+    server = serving()
+    seen = [counted(server)]
+    with Callers(server.url) as callers:
+        eventually(lambda: len(callers.answered) > 100)
+        seen.append(counted(server))
+        workers_of(server)[0].kill()
+        for _ in range(5):
+            seen.append(counted(server))
+        eventually(lambda: server.gauge("modelyard_inference_workers_count") == 2 and len(callers.answered) > 300)
+
+    total = counted(server)
+
+    assert sorted(seen) == seen, "a counter went backwards"
+    assert len(callers.answered) <= total <= callers.sent
+    assert len(callers.failed) <= 4, "more than what was in flight"
+    assert {one.split()[0] for one in callers.failed}.isdisjoint({"500", "503"})
+    assert server.gauge("modelyard_inference_worker_restarts_total") == 1
+    eventually(lambda: {f"{one}/0" for one in callers.answered} <= {one for one, _ in platform.drift.events})
+    assert len(set(callers.answered)) == len(callers.answered)
+
+
+def test_the_histogram_of_all_workers_is_one_histogram(serving: Callable[..., InferenceProcess]) -> None:
+    server = serving()
+    with Callers(server.url) as callers:
+        eventually(lambda: len(callers.answered) > 50)
+
+    text = server.get("/metrics").text
+
+    buckets = [
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith("modelyard_inference_predict_seconds_bucket{") and 'role="champion"' in line
+    ]
+    assert buckets == sorted(buckets)
+    assert buckets[-1] == server.gauge("modelyard_inference_predict_seconds_count") == len(callers.answered)
+    assert text.count("# TYPE modelyard_inference_requests_total counter") == 1
+    assert server.gauge("process_resident_memory_bytes") > sum(one.memory_info().rss for one in workers_of(server)) / 2
+
+
+def test_sigterm_drains_every_worker_and_no_request_is_lost(
+    serving: Callable[..., InferenceProcess], platform: Platform
+) -> None:
+    server = serving(drain_s=1.0)
+    workers = workers_of(server)
+    codes: list[int] = []
+    with Callers(server.url) as callers:
+        eventually(lambda: len(callers.answered) > 50)
+        ending = threading.Thread(target=lambda: codes.append(server.terminate()))
+        told = time.monotonic()
+        ending.start()
+        eventually(lambda: callers.failed)
+        refused_s = time.monotonic() - told
+        ending.join(40)
+
+    assert codes == [0]
+    assert refused_s >= 1.0, "who comes within the drain window is answered"
+    assert not any(one[0].isdigit() for one in callers.failed)
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in workers)
+    assert {f"{one}/0" for one in callers.answered} <= {one for one, _ in platform.drift.events}
+
+
+def test_a_killed_supervisor_leaves_no_worker_behind(serving: Callable[..., InferenceProcess]) -> None:
+    server = serving()
+    everything = server.process.children(recursive=True)
+    assert len(everything) >= 2
+
+    server.kill()
+
+    gone, alive = psutil.wait_procs(everything, timeout=10)
+    assert (len(gone), alive) == (len(everything), [])
+    server.start()
+    server.wait_ready()
+
+
+def test_every_gauge_says_how_it_is_seen_over_several_processes() -> None:
+    ruled = {*GAUGE_RULES, *OVER_PROCESSES}
+    shown = {
+        one.name for one in REGISTRY.collect() if one.type in ("gauge", "unknown") and one.name.startswith("model")
+    }
+
+    assert shown <= ruled, "name it in workers/pod_metrics.py"
+
+
+def test_the_server_is_ready_when_all_of_its_workers_are(serving: Callable[..., InferenceProcess]) -> None:
+    server = serving(processes=3)
+
+    pids = set()
+    for _ in range(60):
+        assert server.get("/health/ready").status_code == 200
+        assert server.get("/v2/models/power/ready").status_code == 200
+    with Callers(server.url, 8) as callers:
+        eventually(lambda: len(callers.answered) > 200)
+    for worker in workers_of(server):
+        pids.add(worker.pid)
+    assert (len(pids), callers.failed) == (3, [])
+
+
+def test_unload_and_load_act_on_all_workers_and_on_those_that_come_later(
+    serving: Callable[..., InferenceProcess],
+) -> None:
+    server = serving()
+
+    def statuses() -> set[int]:
+        return {server.get("/v2/models/power/ready").status_code for _ in range(20)}
+
+    def post(what: str) -> int:
+        return httpx.post(f"{server.url}/v2/repository/models/{what}", trust_env=False, timeout=30).status_code
+
+    assert post("power/unload") == 200
+    unloaded = statuses()
+    workers_of(server)[0].kill()
+    eventually(lambda: server.gauge("modelyard_inference_worker_restarts_total") == 1)
+    eventually(lambda: "not ready" not in server.get("/health/ready").json()["checks"]["other workers"])
+    after = statuses()
+    loaded = post("power/load")
+
+    assert (200 not in unloaded, 200 not in after, loaded, statuses()) == (True, True, 200, {200})
+    assert post("nobody/unload") == 404
+
+
+def test_a_canary_has_its_share_and_its_keys_over_all_workers(
+    serving: Callable[..., InferenceProcess], platform: Platform, bundles: tuple[Packed, Packed]
+) -> None:
+    server = serving()
+    one, two = (str(bundle.digest) for bundle in bundles)
+    platform.registry.route("power", one, two, weight=30)
+    eventually(lambda: server.gauge("modelyard_inference_routing_revision") == 2)
+    routing = Routing("power", 2, Version(1, one), Candidate(Version(2, two), 30))
+    answered: dict[str, set[str]] = collections.defaultdict(set)
+
+    for turn in range(2):
+        del turn
+        for number in range(100):
+            with httpx.Client(base_url=server.url, trust_env=False) as http:
+                answer = http.post(INFER, json=body(routing_key=f"key {number}"))
+                answered[f"key {number}"].add(answer.headers["modelyard-version"])
+
+    assert answered == {key: {two if routing.picks_candidate(key) else one} for key in answered}
+
+
+def test_a_version_is_reported_as_served_once_all_workers_serve_it(
+    serving: Callable[..., InferenceProcess], platform: Platform, bundles: tuple[Packed, Packed]
+) -> None:
+    server = serving()
+    eventually(lambda: platform.registry.outcomes(bundles[0].digest) == ["serving"])
+    other = workers_of(server)[1]
+    other.suspend()
+    try:
+        platform.registry.route("power", str(bundles[1].digest))
+        eventually(lambda: server.log.count('"revision":2') + server.log.count('"revision": 2') >= 1)
+        before = platform.registry.outcomes(bundles[1].digest)
+    finally:
+        other.resume()
+    eventually(lambda: platform.registry.outcomes(bundles[1].digest) == ["serving"])
+
+    assert before == []
+
+
+def test_what_former_workers_wrote_is_sent_by_fewer(
+    serving: Callable[..., InferenceProcess], platform: Platform, tmp_path: Path
+) -> None:
+    platform.drift.away = True
+    server = serving(processes=3, flush_s=0)
+    with Callers(server.url, 8) as callers:
+        eventually(lambda: len(callers.answered) > 100)
+    folders = sorted(path.name for path in (tmp_path / "server" / "data" / "inference").glob("spool*"))
+    assert server.terminate() == 0
+    platform.drift.away = False
+
+    serving(processes=1)
+    eventually(lambda: {f"{one}/0" for one in callers.answered} <= {one for one, _ in platform.drift.events})
+
+    assert folders == ["spool", "spool-1", "spool-2"]
+    left = (tmp_path / "server" / "data" / "inference").glob("spool-*")
+    eventually(lambda: not any(path.exists() for path in left))
+
+
+def test_a_port_that_is_taken_ends_the_server_with_its_name(
+    serving: Callable[..., InferenceProcess], platform: Platform, tmp_path: Path
+) -> None:
+    server = serving()
+    second = InferenceProcess(platform, tmp_path / "second", processes=2, port=server.port)
+    second.start()
+    try:
+        assert second.process.wait(30) == 1
+        assert f"port: 127.0.0.1:{server.port} cannot be listened on" in second.log
+    finally:
+        second.close()
+
+
+def test_a_worker_that_is_stopped_by_a_signal_is_begun_again_and_takes_no_request_before_it_can_answer(
+    serving: Callable[..., InferenceProcess],
+) -> None:
+    server = serving()
+    with Callers(server.url) as callers:
+        eventually(lambda: len(callers.answered) > 20)
+        workers_of(server)[1].send_signal(signal.SIGTERM)
+        eventually(lambda: server.gauge("modelyard_inference_worker_restarts_total") == 1)
+        eventually(lambda: len(callers.answered) > 200)
+
+    assert {one for one in callers.failed if one[0].isdigit()} == set(), "nobody was told that it is not ready"

@@ -1,0 +1,152 @@
+"""The goals, each a ratio within one run, and whether the run met it.
+
+A goal of throughput is looked at twice: by rates, and by CPU seconds of the server a request, which hold also while
+neighbours take part of the core. It is met where both say so. A figure that does not count meets nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from bench.inference.names import Dialect
+from bench.inference.record import Cell, Place, Record, best
+
+__all__ = ["GOALS", "Goal", "Outcome", "judge"]
+
+Verdict = Literal["met", "not met", "by rate only", "by CPU only", "not measured"]
+_OURS, _BARE, _ECHO = "modelyard", "modelyard-bare", "echo"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run says of a goal.
+
+    Attributes:
+        measured: the ratio, or the value, in words.
+        by_cpu: the same by CPU a request; empty where that means nothing.
+        against: whom it was compared with.
+    """
+
+    verdict: Verdict
+    measured: str = "-"
+    by_cpu: str = ""
+    against: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A sentence, and what decides."""
+
+    what: str
+    target: str
+    judge: Callable[[Record], Outcome]
+
+
+def judge(record: Record) -> list[tuple[Goal, Outcome]]:
+    """Return all goals with their outcomes."""
+    return [(goal, goal.judge(record)) for goal in GOALS]
+
+
+def _times(
+    target: float,
+    place: Place,
+    rivals: Sequence[str] | str,
+    record: Record,
+    *,
+    ours: str = _OURS,
+    rivals_in: Sequence[Dialect] = (),
+) -> Outcome:
+    """Compare throughput with a rival, or with the best of a kind."""
+    mine = record.at(place).get(ours)
+    others: list[Cell] = []
+    for dialect in rivals_in or (place.dialect,):
+        there = record.at(place.model_copy(update={"dialect": dialect}))
+        others += [cell for server, cell in there.items() if server in _named(record, rivals)]
+    by_rate, by_cpu = best(others), min(others, key=lambda cell: cell.cpu_us, default=None)
+    if mine is None or by_rate is None or by_cpu is None:
+        return Outcome("not measured")
+    rate, cpu = mine.rate / by_rate.rate, by_cpu.cpu_us / mine.cpu_us
+    verdicts: dict[tuple[bool, bool], Verdict] = {
+        (True, True): "met",
+        (True, False): "by rate only",
+        (False, True): "by CPU only",
+        (False, False): "not met",
+    }
+    names = dict.fromkeys((record.titles[by_rate.server], record.titles[by_cpu.server]))
+    return Outcome(verdicts[rate >= target, cpu >= target], f"{rate:.2f} x", f"{cpu:.2f} x", " / ".join(names))
+
+
+def _named(record: Record, rivals: Sequence[str] | str) -> Sequence[str]:
+    if rivals == "peers":
+        return record.of_kind("peer")
+    if rivals == "batching peers":
+        return [server for server in record.of_kind("peer") if server in record.batching]
+    return [rivals] if isinstance(rivals, str) else rivals
+
+
+def _near_echo(most_ms: float, place: Place, record: Record) -> Outcome:
+    there = record.at(place)
+    if _OURS not in there or _ECHO not in there:
+        return Outcome("not measured")
+    apart_ms = there[_OURS].p99_ms - there[_ECHO].p99_ms
+    return Outcome("met" if apart_ms <= most_ms else "not met", f"{apart_ms:+.2f} ms", "", record.titles[_ECHO])
+
+
+def _lean(most: float, record: Record) -> Outcome:
+    rss = {one.server: one.rss_mib for one in record.served if one.model == "linear" and one.rss_mib is not None}
+    peers = {server: rss[server] for server in record.of_kind("peer") if server in rss}
+    if _OURS not in rss or not peers:
+        return Outcome("not measured")
+    leanest = min(peers, key=lambda server: peers[server])
+    share = rss[_OURS] / peers[leanest]
+    said = f"{share:.0%} ({rss[_OURS]:.0f} of {peers[leanest]:.0f} MiB)"
+    return Outcome("met" if share <= most else "not met", said, "", record.titles[leanest])
+
+
+def _quick_start(most_s: float, record: Record) -> Outcome:
+    for one in record.served:
+        if one.server == _OURS and one.model == "linear" and one.start_s is not None and one.start_cpu_s is not None:
+            verdict: Verdict = "met" if one.start_s < most_s else "not met"
+            if verdict == "not met" and one.start_cpu_s < most_s:
+                verdict = "by CPU only"
+            return Outcome(verdict, f"{one.start_s:.2f} s", f"{one.start_cpu_s:.2f} s")
+    return Outcome("not measured")
+
+
+def _at(model: str, dialect: Dialect, rows: int, connections: int) -> Place:
+    return Place(model=model, dialect=dialect, rows=rows, connections=connections)
+
+
+def _than(what: str, target: float, place: Place, rivals: str, **more: object) -> Goal:
+    return Goal(what, f"≥ {target:g} x", partial(_times, target, place, rivals, **more))  # type: ignore[arg-type]
+
+
+_BUSY, _LONE, _WIDE = _at("linear", "json", 1, 64), _at("linear", "json", 1, 1), _at("linear", "json", 32, 16)
+_FOREST = _at("forest", "json", 1, 64)
+
+GOALS: tuple[Goal, ...] = (
+    _than("linear, 1 row, 64 connections: best peer", 10, _BUSY, "peers"),
+    _than("forest, 1 row, 64 connections: best peer", 8, _FOREST, "peers"),
+    _than("linear, 1 row, 64 connections: `mlflow models serve`", 100, _BUSY, "mlflow"),
+    _than("linear, 1 row, 64 connections: the echo", 0.5, _BUSY, _ECHO),
+    _than("linear, 1 row, 1 connection: best peer", 6, _LONE, "peers"),
+    Goal("linear, 1 row, 1 connection: p99 above the echo's", "≤ 1 ms", partial(_near_echo, 1.0, _LONE)),
+    _than("linear, 32 rows, 16 connections, JSON: best peer", 5, _WIDE, "peers"),
+    _than(
+        "linear, 32 rows, 16 connections, binary tensors: best peer in JSON or binary",
+        12,
+        _at("linear", "binary", 32, 16),
+        "peers",
+        rivals_in=("json", "binary"),
+    ),
+    _than("linear, 1 row, 64 connections, gRPC: MLServer's gRPC", 3, _at("linear", "grpc", 1, 64), "mlserver"),
+    _than("linear, 32 rows, 16 connections, gRPC: MLServer's gRPC", 3, _at("linear", "grpc", 32, 16), "mlserver"),
+    _than("linear without a twin, 1 row, 64 connections: best batching peer", 3, _BUSY, "batching peers", ours=_BARE),
+    _than("forest without a twin, 1 row, 64 connections: best batching peer", 3, _FOREST, "batching peers", ours=_BARE),
+    Goal("memory (RSS) with one model: of the leanest peer", "≤ 50%", partial(_lean, 0.5)),
+    Goal("from process start to the first right answer", "< 2 s", partial(_quick_start, 2.0)),
+    _than("stretch: linear, 1 row, 64 connections: best peer", 30, _BUSY, "peers"),
+)

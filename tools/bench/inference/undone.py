@@ -1,0 +1,88 @@
+"""The production entry point with one design choice undone, named by BENCH_UNDONE. For ablations only.
+
+What is undone here has no setting, since nobody should want it so.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import modelyard_common.app
+import msgspec
+from fastapi import FastAPI, Request, Response
+from modelyard_inference import main as entry
+from modelyard_inference import wiring
+from modelyard_inference.adapters.payload_spool import PayloadSpool
+from modelyard_inference.api.codecs import v2
+
+from bench.inference.names import UNDONE
+
+__all__: list[str] = []
+
+
+class _Standard:
+    """Decodes with the standard library into the shapes of msgspec."""
+
+    def __init__(self, shape: Any) -> None:
+        self._shape = shape
+
+    def decode(self, body: bytes) -> Any:
+        """Return what a body holds."""
+        return msgspec.convert(json.loads(body), self._shape)
+
+
+def _json() -> None:
+    v2._DECODER = _Standard(v2._Request)  # type: ignore[assignment]
+    v2._ENCODE = lambda answer: json.dumps(msgspec.to_builtins(answer)).encode()  # type: ignore[assignment,misc]
+
+
+def _server(**options: Any) -> None:
+    shipped = modelyard_common.app.uvicorn.Config
+    modelyard_common.app.uvicorn.Config = functools.partial(shipped, **options)  # type: ignore[misc,assignment]
+
+
+def _route() -> None:
+    """Have FastAPI find the way to the same code, with the least that a route can be: a request in, a response out."""
+    shipped = wiring.create_app
+
+    def create(*args: Any, raw_routes: Any, **more: Any) -> FastAPI:
+        app = shipped(*args, raw_routes=(), **more)
+        [infer] = [route for route in raw_routes if route.template == "/v2/models/{model}/infer"]
+
+        @app.post("/v2/models/{model}/infer")
+        async def answer(request: Request, model: str) -> Response:
+            sent: dict[str, Any] = {}
+
+            async def send(message: Mapping[str, Any]) -> None:
+                sent.update(message)
+
+            await infer.app(request.scope, request.receive, send)
+            heads = {name.decode(): value.decode() for name, value in sent["headers"]}
+            return Response(sent["body"], sent["status"], heads)
+
+        # Ahead of the routes that answer for whatever nobody else did.
+        app.router.routes.insert(0, app.router.routes.pop())
+        return app
+
+    wiring.create_app = create
+
+
+def _unlogged() -> None:
+    PayloadSpool.append = lambda self, records: None  # type: ignore[method-assign]
+
+
+_CHOICES: Mapping[str, Callable[[], None]] = {
+    "json": _json,
+    "asyncio": functools.partial(_server, loop="asyncio"),
+    "h11": functools.partial(_server, http="h11"),
+    "route": _route,
+    "unlogged": _unlogged,
+}
+
+if __name__ == "__main__":
+    _CHOICES[os.environ[UNDONE]]()
+    entry.main()

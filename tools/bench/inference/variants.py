@@ -1,0 +1,38 @@
+"""Our service as it is shipped, and with one choice undone each: what every choice that is kept buys."""
+
+from __future__ import annotations
+
+from bench.inference.contenders import CONTENDERS, Contender, modelyard
+from bench.inference.names import UNDONE
+
+__all__ = ["VARIANTS"]
+
+_MAIN = "bench.inference.undone"
+
+
+def _undone(name: str, title: str) -> Contender:
+    return Contender(name, title, "ours", modelyard(main=_MAIN, settings={UNDONE: name}))
+
+
+VARIANTS: tuple[Contender, ...] = (
+    next(contender for contender in CONTENDERS if contender.key == "modelyard"),
+    _undone("route", "a FastAPI route instead of a plain ASGI application"),
+    _undone("json", "the standard library's json instead of msgspec"),
+    _undone("asyncio", "asyncio's event loop instead of uvloop"),
+    _undone("h11", "h11 instead of httptools"),
+    Contender("bare", "scikit-learn instead of ONNX Runtime", "ours", modelyard(bare=True)),
+    Contender(
+        "batch",
+        "each request by itself instead of what came together as one batch",
+        "ours",
+        modelyard(settings={"MODELYARD_INFERENCE_BATCH_ROWS": "1"}),
+    ),
+    Contender(
+        "thread",
+        "the model in a thread instead of on the event loop",
+        "ours",
+        modelyard(settings={"MODELYARD_INFERENCE_INLINE_ROWS": "0"}),
+    ),
+    Contender("unsampled", "payloads logged without features (a setting of the model)", "ours", modelyard(logged=0)),
+    _undone("unlogged", "no log of payloads at all"),
+)
