@@ -36,7 +36,7 @@ LABELS: Mapping[str, Label] = {
     "code": Label("status codes of gRPC", 17),
     "task": Label("background tasks of the process", 10),
     "lane": Label("pools of threads", 4),
-    "stage": Label("stages of a request", 4),
+    "stage": Label("parse, queue, predict, encode", 4),
     "role": Label("champion, candidate, shadow", 3),
     "outcome": Label("what became of it", 10),
     "reason": Label("why it was not done", 10),

@@ -10,6 +10,7 @@ from modelyard_contracts.explanations_v1 import Background, ExplainResponse, Row
 
 from modelyard_inference.api.bodies import unpacked
 from modelyard_inference.api.codecs import scoring
+from modelyard_inference.api.error_documents import v1_errors
 from modelyard_inference.api.errors import error_route, v1_error
 from modelyard_inference.api.front import Labels
 from modelyard_inference.api.services import InferenceServices, Services
@@ -19,16 +20,24 @@ from modelyard_inference.usecases.explain import Explained, Explanation
 
 __all__ = ["router"]
 
-router = SlashRouter(prefix="/v1/models", tags=["v1"], route_class=error_route(v1_error))
+router = SlashRouter(prefix="/v1/models", tags=["v1"], route_class=error_route(v1_error), responses=v1_errors())
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "Rows, as in :predict. Each model's own are typed under its own path.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
 
 
-@router.post("/{model}:explain")
+@router.post("/{model}:explain", openapi_extra=_BODY)
 async def explain(model: str, request: Request, services: Services) -> ExplainResponse:
     """Tell what each feature of each row added to the champion's answer. The body is that of :predict."""
     return await _explained(model, None, request, services)
 
 
-@router.post("/{model}/versions/{version}:explain")
+@router.post("/{model}/versions/{version}:explain", openapi_extra=_BODY)
 async def explain_version(model: str, version: str, request: Request, services: Services) -> ExplainResponse:
     """The same for one version: a number, a digest or an alias."""
     return await _explained(model, version, request, services)

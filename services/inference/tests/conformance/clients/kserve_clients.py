@@ -61,7 +61,7 @@ def V1_infer(stage: Stage) -> None:
 
 
 def V1_explain(stage: Stage) -> None:
-    answer = rest(stage, "v1", lambda client: client.explain(stage.url, {"instances": [ROW, ROW]}, model_name="power"))
+    answer = rest(stage, "v1", lambda client: client.explain(stage.url, "power", {"instances": [ROW, ROW]}))
     first, second = answer["explanations"]
     expect(first == second and set(first["contributions"]) == set(ROW), answer)
     total = first["base_value"] + sum(first["contributions"].values())
