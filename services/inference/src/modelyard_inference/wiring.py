@@ -215,7 +215,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
             candidate_lane.close,
             explain_lane.close,
             isolated.close,
-            log.spool.close,
+            *log.on_close,
             registry.close,
             follower.close,
             drift.close,
