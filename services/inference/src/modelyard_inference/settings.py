@@ -50,6 +50,10 @@ class InferenceSettings(ServiceSettings):
     """Threads for champions whose runtime blocks, and for large requests."""
     candidate_workers: int = Field(2, ge=1)
     """Threads for candidates, apart, so that one that hangs leaves the champion its own."""
+    explain_rows: int = Field(16, ge=1)
+    """Rows in one request for explanations: each is asked about hundreds of times, or thousands."""
+    explain_evaluations: int = Field(100_000, ge=1000)
+    """Rows that a model may be asked for one such request: about a second of a forest of a hundred trees."""
     poll_s: float = Field(1.0, gt=0)
     """Between two looks at the registry while its watch cannot be had."""
     resync_s: float = Field(30.0, gt=0)
