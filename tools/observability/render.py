@@ -30,6 +30,7 @@ from tools.observability.write import DASHBOARDS
 
 __all__ = ["render"]
 
+_BEFORE_S = 20.0
 _UNIT_IN = 0.62
 _HEADER_IN = 0.75
 _WIDTH_IN = 18.0
@@ -67,8 +68,18 @@ def _watched(arguments: argparse.Namespace) -> Iterator[Prometheus]:
         now = time.time()
         yield Prometheus(arguments.prometheus.rstrip("/"), now - arguments.minutes * 60, now)
         return
-    with tempfile.TemporaryDirectory() as folder, observed_demo(Path(folder), rows=arguments.rows) as prometheus:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        observed_demo(Path(folder), rows=arguments.rows, trouble=False) as prometheus,
+    ):
+        prometheus.began = _first_champion(prometheus) - _BEFORE_S
         yield prometheus
+
+
+def _first_champion(prometheus: Prometheus) -> float:
+    """Return when there was something to look at: a platform takes a while to start."""
+    [series] = prometheus.over_time("max(modelyard_registry_champion_number) > 0")
+    return float(series["values"][0][0])
 
 
 def main() -> None:

@@ -179,7 +179,11 @@ def make_bundle(folder: Path, *, seed: int, model: str = "power", estimator: Any
         estimator=fitted,
         signature=SIGNATURE,
         sample=columns,
-        lineage=Lineage(run=f"run-{seed}", dataset=digest_of("d"), estimator="hist_gradient_boosting"),
+        lineage=Lineage(
+            run=f"run-{seed}",
+            dataset=digest_of("d"),
+            estimator=type(estimator).__name__ if estimator else "hist_gradient_boosting",
+        ),
         baseline_json="{}",
         metrics=(),
         created=NOW,

@@ -146,7 +146,7 @@ class Front:
             model=model,
             rows=rows,
             arrival=datetime.now(UTC),
-            deadline=self._clock.monotonic() + self._timeout_s(labels, parameters.get("timeout")),
+            deadline=self._clock.monotonic() + self.timeout_s(labels, parameters.get("timeout")),
             version=version,
             event_times=times,
             routing_key=routing_key_from(parameters, labels.routing_key),
@@ -156,11 +156,11 @@ class Front:
     @contextmanager
     def deadline(self, labels: Labels) -> Iterator[float]:
         """Give how long work ahead of the engine may take, and take its time off what is left for the engine."""
-        allowed_s, started = self._timeout_s(labels, None), self._clock.monotonic()
+        allowed_s, started = self.timeout_s(labels, None), self._clock.monotonic()
         yield allowed_s
         labels.left_s = allowed_s - (self._clock.monotonic() - started)
 
-    def _timeout_s(self, labels: Labels, timeout_us: Any) -> float:
+    def timeout_s(self, labels: Labels, timeout_us: Any) -> float:
         """Return the shortest of what the server, the transport and the caller allow."""
         allowed_s = self.bounds.timeout_s
         if labels.left_s is not None:
