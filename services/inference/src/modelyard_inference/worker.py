@@ -19,7 +19,7 @@ _SWITCH_S = 0.0005
 """How long a background thread may keep the event loop from its work; Python's own 5 ms would be most of a p99."""
 
 _COLLECT_AFTER = (10_000, 20, 20)
-"""Objects before the young are looked at, and how often that before the older: Python's 700 are those of ten answers."""
+"""Objects before the young are looked at, and how often before the older are. Python's 700 are made in ten answers."""
 
 
 def serve_alone(settings: InferenceSettings) -> None:
