@@ -28,6 +28,8 @@ class InferenceSettings(ServiceSettings):
     processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     """Worker processes of this server, which share its ports. auto: as many as the cores that it may keep busy. Each
     holds the models, has its own part of the spool, and answers ``max_concurrent`` requests at once."""
+    worker_patience_s: float = Field(30.0, ge=1)
+    """How long one of several workers may stand still before it is replaced; probes would find the others."""
     max_body_bytes: int = Field(16 * 1024**2, ge=1024)
     """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
     max_rows: int = Field(10_000, ge=1)

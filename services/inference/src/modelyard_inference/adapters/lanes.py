@@ -73,6 +73,9 @@ class ThreadLane:
             async with asyncio.timeout(timeout_s):
                 result: T = await asyncio.wrap_future(job.future)
                 return result
+        except asyncio.CancelledError:
+            self._give_up(job)
+            raise
         except TimeoutError as exc:
             self._give_up(job)
             raise Late("the model did not answer within the deadline") from exc
