@@ -98,6 +98,7 @@ def test_member_imports_nothing_that_its_image_lacks(engine: Engine, built: Buil
         ("drift", ["sklearn", "pandas", "mlflow", "onnxruntime"]),
         ("operator", ["numpy", "sqlalchemy", "mlflow", "modelyard_training", "modelyard_registry"]),
         ("trainer", ["sqlalchemy", "modelyard_training", "modelyard_registry", "modelyard_inference"]),
+        ("cli", ["sklearn", "scipy", "mlflow", "onnxruntime", "sqlalchemy", "modelyard_inference", "modelyard_bundle"]),
         *((package, ["pip", "setuptools", "pytest", "uv"]) for package in IMAGES),
     ],
 )

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from inference_fakes import GOOD_ROW, SIGNATURE, FakeRegistry, Platform, a_platform, a_server, eventually, make_bundle
+from inference_fakes import (
+    GOOD_ROW,
+    NOW,
+    SIGNATURE,
+    FakeRegistry,
+    Platform,
+    a_platform,
+    a_server,
+    digest_of,
+    eventually,
+    make_bundle,
+)
 from modelyard_bundle.packaging import Packed
-from modelyard_bundle.probe import probe_rows
+from modelyard_bundle.probe import probe_rows, write_probe
+from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.runtimes.sklearn import SKOPS_FILE, load_estimator
+from modelyard_common.clock import SystemClock
+from modelyard_common.errors import Overloaded
+from modelyard_contracts.bundle_v1 import BundleManifest, Column, Lineage, Signature
+from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.domain.binding import Binder
+from modelyard_inference.domain.requests import Late, Rows
+from modelyard_inference.domain.routing import Routing, Version
+from modelyard_inference.usecases.explain import Explain, ExplainLimits
+from modelyard_inference.usecases.serving import LoadedVersion, ServedModels, Serving
 from prometheus_client.parser import text_string_to_metric_families
 
 EXPLAIN, PREDICT = "/v1/models/power:explain", "/v1/models/power:predict"
@@ -223,3 +247,106 @@ def test_a_registry_is_not_asked_for_what_is_here(tmp_path: Path, bundles: tuple
         found = explained(http, [GOOD_ROW])
 
     assert found["method"] == "exact"
+
+
+@dataclass
+class Watched:
+    """A runtime that adds a row up, and knows how many rows it was asked at a time; the first call may be held."""
+
+    hold: threading.Event | None = None
+    name: str = "stub"
+    blocking: bool = False
+    sizes: list[int] = field(default_factory=list)
+
+    def predict(self, columns: Any) -> Predicted:
+        self.sizes.append(len(next(iter(columns.values()))))
+        if self.hold is not None:
+            self.hold.wait(20)
+        total = np.sum([np.tanh(values) for values in columns.values()], axis=0).astype(np.float64)
+        return Predicted(total * total, None)
+
+
+class Shelf:
+    """Gives one folder for every bundle."""
+
+    def __init__(self, folder: Path, signature: Signature) -> None:
+        names = [column.name for column in signature.features]
+        rows = [{name: float(place + row) / 64 for place, name in enumerate(names)} for row in range(64)]
+        write_probe(folder, rows, Predicted(np.zeros(64), None))
+        self.folder = folder
+        self.manifest = BundleManifest(
+            model="power",
+            created=NOW,
+            signature=signature,
+            runtimes=("onnx",),
+            lineage=Lineage(run="r", dataset=digest_of("d"), estimator="random_forest"),
+            files=(),
+        )
+
+    def open(self, model: str, digest: str) -> tuple[Path, BundleManifest]:
+        return self.folder, self.manifest
+
+
+SUM = Signature(task="regression", features=tuple(Column(name=f"x{n}", type="number") for n in range(6)), target="y")
+RECORDER = type("Recorder", (), {"explained": lambda *_: None, "not_explained": lambda *_: None})
+
+
+def engine(folder: Path, runtime: Watched, *, depth: int = 8) -> tuple[Explain, ThreadLane]:
+    served, lane = ServedModels(), ThreadLane("explaining", threads=1, depth=depth, niceness=5)
+    served.known()
+    version = Version(1, digest_of("a"))
+    served.serve(Serving(Routing("power", 1, version), LoadedVersion(version, SUM, runtime, Binder(SUM))))
+    limits = ExplainLimits(rows=16, evaluations=100_000)
+    return Explain(served, Shelf(folder, SUM), lane, RECORDER(), SystemClock(), limits), lane
+
+
+ONE_ROW = Rows(1, {f"x{n}": [float(n)] for n in range(6)})
+
+
+def test_the_model_is_asked_in_pieces_so_that_predictions_get_in_between(tmp_path: Path) -> None:
+    runtime = Watched()
+    explain, lane = engine(tmp_path, runtime)
+
+    found = asyncio.run(explain("power", None, ONE_ROW, 20.0))
+    lane.close()
+
+    assert (found.method, found.space, found.evaluations) == ("exact", "value", 64 * 64)
+    assert max(runtime.sizes) <= 2048
+    assert len(runtime.sizes) > 2
+    assert found.rows[0].additivity_error == pytest.approx(0, abs=1e-9)
+
+
+def test_what_waits_for_the_thread_is_bounded_and_the_loop_is_free_meanwhile(tmp_path: Path) -> None:
+    runtime = Watched(hold=threading.Event())
+    explain, lane = engine(tmp_path, runtime, depth=1)
+    assert runtime.hold is not None
+
+    async def play() -> tuple[Any, Any]:
+        first = asyncio.create_task(explain("power", None, ONE_ROW, 20.0))
+        await asyncio.to_thread(eventually, lambda: runtime.sizes)
+        second = asyncio.create_task(explain("power", None, ONE_ROW, 20.0))
+        await asyncio.to_thread(eventually, lambda: lane.waiting)
+        with pytest.raises(Overloaded):
+            await explain("power", None, ONE_ROW, 20.0)
+        assert runtime.hold is not None
+        runtime.hold.set()
+        return await first, await second
+
+    first, second = asyncio.run(play())
+    lane.close()
+
+    assert first.rows == second.rows
+
+
+def test_an_explanation_that_nobody_waits_for_any_more_stops_asking(tmp_path: Path) -> None:
+    runtime = Watched(hold=threading.Event())
+    explain, lane = engine(tmp_path, runtime)
+
+    with pytest.raises(Late):
+        asyncio.run(explain("power", None, ONE_ROW, 0.05))
+    assert runtime.hold is not None
+    runtime.hold.set()
+    eventually(lambda: lane.lost == 0)
+    lane.close()
+
+    assert len(runtime.sizes) == 1, "it was late after the first call"
