@@ -142,11 +142,11 @@ def test_the_scan_runs_as_the_runner_would_run_it(
 
 @needs_rsync
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_the_tests_of_a_member_run_as_the_runner_would_run_them(checkout: Checkout) -> None:
     checkout.change("libs/contracts/x.py")
 
-    done = checkout.ci("test:contracts", "--force-shell-executor", "--no-color", variables=MERGE_REQUEST)
+    done = checkout.ci("test:contracts", "--force-shell-executor", "--no-color", variables=MERGE_REQUEST, timeout_s=400)
 
     assert done.returncode == 0, done.stdout + done.stderr
     said = " ".join(done.stdout.split())

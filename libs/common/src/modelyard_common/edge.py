@@ -149,7 +149,8 @@ class Edge:
             return False
         headers: Headers = dict(scope["headers"])
         request_id = _take_request_id(headers)
-        self._trace(scope, headers)
+        parent = tracing.parse_traceparent(_text(headers, b"traceparent"))
+        context.traceparent.set(parent or tracing.new_traceparent())
         started = time.perf_counter()
 
         def done(answer: RawAnswer) -> None:

@@ -79,8 +79,9 @@ class InferenceSettings(ServiceSettings):
     """Disk that unsent events may take; a full spool drops and counts, and predictions go on."""
     spool_segment_bytes: int = Field(8 * 1024**2, ge=1024)
     """Size of one file of the spool; a file is deleted when all of it is sent."""
-    spool_linger_s: float = Field(0.02, ge=0, le=1)
-    """How long the sender gathers events before it sends: less is more requests, more is later news."""
+    spool_linger_s: float = Field(0.1, ge=0, le=1)
+    """How long the sender gathers events before it sends: less is more requests, more is later news. A request costs
+    as much as some hundred answers, which many small ones would take from the answers."""
     spool_sync_s: float = Field(0.5, gt=0, le=1)
     """Between two fsyncs of the spool: what a power failure may lose."""
     flush_s: float = Field(3.0, ge=0)

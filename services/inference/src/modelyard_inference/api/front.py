@@ -104,8 +104,7 @@ class Front:
 
     def took(self, model: str, parse_s: float, encode_s: float) -> None:
         """Count how long it took to read a request and to write its answer."""
-        self._observer.stage(model, "parse", parse_s)
-        self._observer.stage(model, "encode", encode_s)
+        self._observer.took(model, parse_s, encode_s)
 
     def only_model(self) -> str:
         """Return the model that is meant where none is named. Raise NotFound or Invalid unless there is one."""

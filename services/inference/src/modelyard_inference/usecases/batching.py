@@ -25,7 +25,7 @@ from modelyard_common.errors import Overloaded
 
 from modelyard_inference.domain.binding import Bound
 from modelyard_inference.domain.coalescing import Outcome, answer_all, take
-from modelyard_inference.domain.ports import Lane, Observer, PayloadSink
+from modelyard_inference.domain.ports import Lane, Observer, PayloadSink, Run
 from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.requests import Answer, Late, Role
 from modelyard_inference.usecases.record import Ask, answer_block
@@ -305,6 +305,9 @@ class Batching:
         ended = self._clock.monotonic()
         blocks: list[Block] = []
         given: list[_Given] = []
+        first = batch[0].turn
+        total = sum(waiting.rows for waiting in batch)
+        run = Run(first.ask.query.model, first.loaded.version.number, len(batch), total, ended - began)
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if waiting.given_up:
                 continue
@@ -319,9 +322,10 @@ class Batching:
                     answer_block(ask, loaded, turn.role, bound, outcome, took_s, queue_s=began - waiting.arrived)
                 )
             version = loaded.version
-            self._observer.answered(ask.query.model, version.number, turn.role, waiting.rows, took_s)
-            self._observer.stage(ask.query.model, "queue", began - waiting.arrived)
-            self._observer.stage(ask.query.model, "predict", ended - began)
+            rows, took = run.answers.setdefault(turn.role, ([], []))
+            rows.append(waiting.rows)
+            took.append(took_s)
+            run.queued_s.append(began - waiting.arrived)
             given.append(
                 (
                     waiting,
@@ -338,7 +342,7 @@ class Batching:
             )
         if blocks:
             self._sink.append(blocks)
-        self._observer.batch(batch[0].turn.ask.query.model, len(batch), sum(waiting.rows for waiting in batch))
+        self._observer.ran(run)
         return given
 
 
