@@ -59,6 +59,7 @@ class Turn:
     Attributes:
         deadline: seconds, monotonic.
         logged: its answer is written down.
+        alone: it is not laid together with others.
     """
 
     ask: Ask
@@ -66,6 +67,7 @@ class Turn:
     role: Role
     deadline: float
     logged: bool = True
+    alone: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -143,7 +145,7 @@ class Batching:
         queue = loaded.queues.get(self)
         if queue is None:
             queue = loaded.queues[self] = _Queue()
-        if rows.count > self._limits.inline_rows:
+        if turn.alone or rows.count > self._limits.inline_rows:
             return await self._queued(queue, _Waiting(turn, None, now))
         waiting = _Waiting(turn, loaded.binder.bind(rows), now)
         if self._inline and not loaded.runtime.blocking:
