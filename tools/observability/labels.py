@@ -35,6 +35,7 @@ LABELS: Mapping[str, Label] = {
     "status": Label("statuses of HTTP", 32),
     "code": Label("status codes of gRPC", 17),
     "task": Label("background tasks of the process", 10),
+    "reader": Label("drift, sink", 2),
     "lane": Label("pools of threads", 4),
     "stage": Label("parse, queue, predict, encode", 4),
     "role": Label("champion, candidate, shadow", 3),

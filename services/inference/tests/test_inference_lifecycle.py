@@ -215,7 +215,7 @@ def test_a_bundle_that_is_not_its_digest_is_refused_and_not_kept(works: Works) -
     with pytest.raises(Unavailable, match="cannot be loaded"):
         works.served.find("power")
     assert works.reports.outcomes(works.one.digest) == ["refused"]
-    assert list((works.root / "bundles").iterdir()) == []
+    assert [path for path in (works.root / "bundles").iterdir() if path.is_dir()] == []
 
 
 def test_while_the_registry_is_away_the_old_routing_stays_and_retries_are_spaced(works: Works) -> None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from modelyard_common.capacity import cpu_limit_cores
 from modelyard_common.settings import ServiceSettings
@@ -27,6 +28,8 @@ class InferenceSettings(ServiceSettings):
     processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     """Worker processes of this server, which share its ports. auto: as many as the cores that it may keep busy. Each
     holds the models, has its own part of the spool, and answers ``max_concurrent`` requests at once."""
+    worker_patience_s: float = Field(30.0, ge=1)
+    """How long one of several workers may stand still before it is replaced; probes would find the others."""
     max_body_bytes: int = Field(16 * 1024**2, ge=1024)
     """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
     max_rows: int = Field(10_000, ge=1)
@@ -49,6 +52,10 @@ class InferenceSettings(ServiceSettings):
     """Threads for champions whose runtime blocks, and for large requests."""
     candidate_workers: int = Field(2, ge=1)
     """Threads for candidates, apart, so that one that hangs leaves the champion its own."""
+    explain_rows: int = Field(16, ge=1)
+    """Rows in one request for explanations: each is asked about hundreds of times, or thousands."""
+    explain_evaluations: int = Field(100_000, ge=1000)
+    """Rows that a model may be asked for one such request: about a second of a forest of a hundred trees."""
     poll_s: float = Field(1.0, gt=0)
     """Between two looks at the registry while its watch cannot be had."""
     resync_s: float = Field(30.0, gt=0)
@@ -72,8 +79,9 @@ class InferenceSettings(ServiceSettings):
     """Disk that unsent events may take; a full spool drops and counts, and predictions go on."""
     spool_segment_bytes: int = Field(8 * 1024**2, ge=1024)
     """Size of one file of the spool; a file is deleted when all of it is sent."""
-    spool_linger_s: float = Field(0.02, ge=0, le=1)
-    """How long the sender gathers events before it sends: less is more requests, more is later news."""
+    spool_linger_s: float = Field(0.1, ge=0, le=1)
+    """How long the sender gathers events before it sends: less is more requests, more is later news. A request costs
+    as much as some hundred answers, which many small ones would take from the answers."""
     spool_sync_s: float = Field(0.5, gt=0, le=1)
     """Between two fsyncs of the spool: what a power failure may lose."""
     flush_s: float = Field(3.0, ge=0)
@@ -89,6 +97,18 @@ class InferenceSettings(ServiceSettings):
     """Memory that one version may take in the process that is started here. 0: no limit."""
     remote_hosts: tuple[str, ...] = ()
     """Servers of others that may run models, as ``["host:port"]``: what a bundle names beside these is not asked."""
+    sink_url: str | None = Field(None, pattern=r"^https?://[^/\s?#]+(/[^\s]*)?$")
+    """Where CloudEvents of what was answered are posted, under KServe's names; none, and only drift gets it."""
+    sink_hosts: tuple[str, ...] = ()
+    """The only hosts that payloads may go to, as ``["host:port"]`` or ``["host"]``. Empty: that of ``sink_url``."""
+    sink_token_file: Path | None = None
+    """A bearer token for the sink. Read again for each event."""
+    sink_namespace: str = Field("default", min_length=1, max_length=253)
+    """The ``namespace`` of the events."""
+    sink_timeout_s: float = Field(5.0, gt=0, le=60)
+    """How long the sink may take for one event."""
+    sink_connections: int = Field(4, ge=1, le=64)
+    """Events that are on their way to the sink at once."""
     instance: str = Field(default_factory=socket.gethostname)
     """The name of this server in reports and event batches."""
 
@@ -97,6 +117,17 @@ class InferenceSettings(ServiceSettings):
         if self.spool_max_bytes < 2 * self.spool_segment_bytes * self.process_count:
             raise ValueError(
                 "spool_max_bytes must hold at least two segments of spool_segment_bytes for each of processes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_to_known_hosts(self) -> Self:
+        if self.sink_url is None or not self.sink_hosts:
+            return self
+        url = urlsplit(self.sink_url)
+        if {url.netloc, url.hostname}.isdisjoint(self.sink_hosts):
+            raise ValueError(
+                f"sink_url: payloads may not go to {url.netloc}; sink_hosts has {', '.join(self.sink_hosts)}"
             )
         return self
 

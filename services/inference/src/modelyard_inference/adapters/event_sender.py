@@ -17,6 +17,7 @@ from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
 from modelyard_common.tracing import Value, span
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
+from prometheus_client import Counter
 from pydantic import ValidationError
 
 from modelyard_inference.adapters import metrics
@@ -26,6 +27,8 @@ __all__ = ["DeadLetters", "EventSender", "EventTaker"]
 
 _log = get_logger(__name__)
 _BATCH = 500
+_FULL = _BATCH // 2
+"""Records that lie in one block are sent together, so that a batch may end before it is full."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _LOOK_S = 0.25
@@ -39,9 +42,10 @@ class EventTaker(Protocol):
 
 
 class _Spooled(PredictionEvent):
-    """An event with the trace of its prediction, which stays here: drift takes the trace of the batch."""
+    """An event with what stays here: the trace of its prediction (drift takes that of the batch), and its wait."""
 
     traceparent: str | None = None
+    queue_ms: float = 0.0
 
 
 def _traced(events: Sequence[_Spooled]) -> AbstractContextManager[object]:
@@ -54,15 +58,16 @@ def _traced(events: Sequence[_Spooled]) -> AbstractContextManager[object]:
 
 
 class DeadLetters:
-    """The file of what drift refused; bounded, then only counted."""
+    """The file of what somebody refused; bounded, then only counted."""
 
-    def __init__(self, path: Path, max_bytes: int = 16 * 1024**2) -> None:
+    def __init__(self, path: Path, max_bytes: int = 16 * 1024**2, *, refused: Counter = metrics.EVENTS_REFUSED) -> None:
         self._path = path
+        self._refused = refused
         self._max_bytes = max_bytes
 
     def put(self, payload: bytes, reason: str) -> None:
         """Set one record aside."""
-        metrics.EVENTS_REFUSED.inc()
+        self._refused.inc()
         _log.error("event.refused", reason=reason)
         try:
             if not self._path.exists() or self._path.stat().st_size + len(payload) < self._max_bytes:
@@ -96,6 +101,7 @@ class EventSender:
         self._dead = dead
         self._source = source
         self._linger_s = linger_s
+        self._full = False
         self._flush_s = flush_s
         self._woken = threading.Event()
         self._problem: str | None = None
@@ -109,6 +115,9 @@ class EventSender:
         """Return what is wrong: a health check."""
         return self._problem
 
+    def close(self) -> None:
+        """Do nothing: drift's client belongs to whoever made it."""
+
     def run(self, stop: StopSignal) -> None:
         """Send until told to stop, and a little longer."""
         pause_s = _FIRST_PAUSE_S
@@ -116,10 +125,12 @@ class EventSender:
         while not stop.is_set():
             if not self._woken.wait(_LOOK_S):
                 continue
-            stop.wait(self._linger_s)
+            # A batch that was full has left more behind it. After any other, to send on at once would mean a request
+            # for every few records.
+            if not self._full:
+                stop.wait(self._linger_s)
             self._woken.clear()
             try:
-                # One batch a round: to send on at once would mean a request for every few records.
                 if self.send_once():
                     pause_s = _FIRST_PAUSE_S
                     self._woken.set()
@@ -137,6 +148,7 @@ class EventSender:
             ModelyardError: drift cannot take it now; it stays in the spool.
         """
         batch = self._spool.read(_BATCH)
+        self._full = batch is not None and len(batch.payloads) >= _FULL
         if batch is None:
             return False
         self._send(batch)

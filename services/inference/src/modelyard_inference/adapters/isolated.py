@@ -292,8 +292,12 @@ class IsolatedRuntimes:
             if self._control is not None:
                 try:
                     self._said(UNLOAD, Unload(digest), _CONTROL_S)
+                    others = {version.digest for version in self._looked().versions}
                 except ModelyardError as exc:
                     _log.warning("runtime.not_unloaded", digest=digest, reason=exc.message)
+                    continue
+                if digest in others:  # another server has it loaded there
+                    continue
             self._host.withdraw(digest)
 
     def _said(self, kind: int, message: object, timeout_s: float) -> bytes:

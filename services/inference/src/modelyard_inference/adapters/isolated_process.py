@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from modelyard_bundle.isolated import Peer
-from modelyard_common.errors import Unavailable
+from modelyard_bundle.manifest import verify
+from modelyard_common.errors import Invalid, Unavailable
 from modelyard_contracts.refs import Digest
 
 from modelyard_inference.adapters.runtimes import not_here
@@ -75,8 +76,11 @@ class SideContainer:
             raise Unavailable(f"the inference runtime does not listen at {self._socket}", retry_after_s=1) from exc
 
     def offer(self, folder: Path, digest: str) -> Path:
-        """Copy the bundle into the shared folder; it appears there whole."""
+        """Copy the bundle into the shared folder; it appears there whole. Another server may have done so before."""
         target = self._shown(digest)
+        shown = target.relative_to(self._socket.parent)
+        if _is_whole(target, digest):
+            return shown
         try:
             self._bundles.mkdir(parents=True, exist_ok=True)
             part = Path(tempfile.mkdtemp(prefix=".part-", dir=self._bundles))
@@ -89,7 +93,7 @@ class SideContainer:
         except OSError as exc:
             why = exc.strerror or type(exc).__name__
             raise Unavailable(f"the folder shared with the inference runtime cannot be written ({why})") from exc
-        return target.relative_to(self._socket.parent)
+        return shown
 
     def withdraw(self, digest: str) -> None:
         """Remove the copy."""
@@ -104,6 +108,14 @@ class SideContainer:
 
     def _shown(self, digest: str) -> Path:
         return self._bundles / Digest.parse(digest).hex
+
+
+def _is_whole(folder: Path, digest: str) -> bool:
+    try:
+        verify(folder, digest)
+    except Invalid:
+        return False
+    return True
 
 
 class SpawnedProcess:
