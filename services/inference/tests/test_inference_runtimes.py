@@ -256,9 +256,11 @@ def test_a_version_is_unloaded_with_the_last_reference_to_it(plain: Packed) -> N
 def test_the_processes_end_with_the_server_that_started_them(plain: Packed) -> None:
     with an_isolation() as (isolated, host):
         process = loaded(isolated, plain).loaded.process
-        supervisor = host.pid
+        supervisor, folder = host.pid, host._folder
+        assert folder is not None and folder.is_dir()
 
     eventually(lambda: not psutil.pid_exists(process) and not psutil.pid_exists(supervisor or 0))
+    assert not folder.exists()
 
 
 def test_a_side_container_is_shown_the_bundle_and_nothing_else(plain: Packed) -> None:

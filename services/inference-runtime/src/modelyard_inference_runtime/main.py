@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def main() -> None:
     server.serve()
     settings.socket.unlink(missing_ok=True)
     supervisor.close()
+    if "--attached" in sys.argv:  # the folder was made for this process, and whoever made it may have been killed
+        shutil.rmtree(settings.socket.parent, ignore_errors=True)
 
 
 def _start(settings: RuntimeSettings, load: Load, address: Path) -> subprocess.Popen[bytes]:
