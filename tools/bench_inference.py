@@ -28,7 +28,7 @@ from bench.inference.report import ablations_text, as_markdown, as_text
 ALWAYS = ("echo", "modelyard")
 QUICK = (*ALWAYS, "fastapi")
 ELSEWHERE = ((1, 1), (1, 64), (32, 16))
-"""Rows and connections at which protocols other than V2 in JSON are measured."""
+"""Rows and connections that the goals look at: the only ones at which other protocols than V2 in JSON are measured."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,7 +109,8 @@ def _plan(given: argparse.Namespace) -> Plan:
         ]
     return Plan(
         contenders=contenders,
-        places=every,
+        # What the goals look at comes first, where the time may not be enough for all.
+        places=sorted(every, key=lambda place: (place.rows, place.connections) not in ELSEWHERE),
         rounds=given.rounds or (2 if given.quick else 3),
         seconds=given.seconds or (0.5 if short else 1.0),
         budget_s=given.minutes * 60,

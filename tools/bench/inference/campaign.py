@@ -44,7 +44,7 @@ class Plan:
 
     Attributes:
         seconds: length of a turn.
-        budget_s: after this long no other place is begun.
+        budget_s: each model gets its part of it, after which no other place of it is begun.
     """
 
     contenders: Sequence[Contender]
@@ -84,13 +84,14 @@ class _Taken:
 def run(plan: Plan, say: Callable[[str], None]) -> Record:
     """Measure, and return what was measured. Raises LoadMissing."""
     find_h2load()
-    cores, until, taken = Cores.split(), time.monotonic() + plan.budget_s, _Taken()
+    cores, begun_s, taken = Cores.split(), time.monotonic(), _Taken()
     begun = os.getloadavg()[0]
     say(f"{cores.sentence}; {plan.rounds} rounds of {plan.seconds:g} s")
     pythons = _pythons(plan.contenders, taken.missing, say)
     rows = tuple(sorted({place.rows for place in plan.places}))
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as name, _own_core(cores):
-        for model in plan.models:
+        for part, model in enumerate(plan.models, start=1):
+            until = begun_s + plan.budget_s * part / len(plan.models)
             if time.monotonic() > until:
                 taken.cut += [place for place in plan.places if place.model == model]
                 continue
