@@ -5,7 +5,7 @@
 # `make images` builds them all and prints what each adds to the base image. Only instructions that every builder knows
 # are used (Docker's classic one, BuildKit, Buildah).
 ARG PYTHON_IMAGE=python:3.11-slim
-# registry | training | trainer | inference | drift | operator | cli
+# registry | training | trainer | inference | inference-runtime | drift | operator | cli
 ARG PACKAGE=registry
 
 # The lock and the members' declarations alone, so that a change of code does not fetch the dependencies again.
@@ -60,7 +60,7 @@ RUN /opt/uv/bin/uv export --quiet --frozen --no-dev --no-editable --only-emit-wo
     && /opt/uv/bin/uv pip install --quiet --no-deps --python /image/app/bin/python --target /opt/modelyard \
         --requirements /tmp/members.txt \
     # A package of which nothing was installed would be cached, and be found out when somebody starts it.
-    && test -f "/opt/modelyard/modelyard_${PACKAGE}/main.py" \
+    && test -f "/opt/modelyard/modelyard_$(echo "${PACKAGE}" | tr - _)/main.py" \
     && cp tools/images/healthcheck.py LICENSE /opt/modelyard/ \
     && rm -f /opt/modelyard/.lock && find /opt/modelyard -name __pycache__ -type d -prune -exec rm -rf {} + \
     # uv notes there when the sources were copied.
@@ -111,6 +111,12 @@ ENV MODELYARD_INFERENCE_HOST=0.0.0.0 MODELYARD_INFERENCE_AUTH=token MODELYARD_IN
 EXPOSE 8080 8090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/opt/modelyard/healthcheck.py", "INFERENCE", "8080"]
 ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_inference.main"]
+
+# Beside inference, in a folder that both share: what runs models that may crash, leak, or be code. It listens nowhere else.
+FROM runtime AS inference-runtime
+ENV MODELYARD_INFERENCE_RUNTIME_SOCKET=/data/runtime.sock
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/app/bin/python", "-I", "/opt/modelyard/healthcheck.py", "INFERENCE_RUNTIME", "socket"]
+ENTRYPOINT ["/app/bin/python", "-P", "-m", "modelyard_inference_runtime.main"]
 
 FROM runtime AS drift
 ENV MODELYARD_DRIFT_HOST=0.0.0.0 MODELYARD_DRIFT_AUTH=token MODELYARD_DRIFT_DATA_DIR=/data

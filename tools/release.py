@@ -24,7 +24,10 @@ ENVIRONMENTS = Path(__file__).resolve().parents[1] / "deploy/argocd/envs"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 UNPUBLISHED = "sha256:" + "0" * 64
 # Whose values hold an image's digest, and where; every other image is its service's own.
-ELSEWHERE = {"trainer": ("training", ("jobs", "image"))}
+ELSEWHERE = {
+    "trainer": ("training", ("jobs", "image")),
+    "inference-runtime": ("inference", ("runtime", "image")),
+}
 HEADER = """\
 # What runs here: each service with the digests of its images. Written by `python -m tools.release`: CI pins what it has
 # published, and a promotion copies the digests as they are to the next environment. Zeros: nothing is published yet.

@@ -12,7 +12,7 @@ from tests.argocd.argo import ARGOCD, ROOT, Checkout
 from tests.argocd.test_argocd_rendering import DIGEST, PINNED, rendered
 from tools.release import HEADER, UNPUBLISHED, main
 
-IMAGES = ("drift", "inference", "mlflow", "operator", "registry", "trainer", "training")
+IMAGES = ("drift", "inference", "inference-runtime", "mlflow", "operator", "registry", "trainer", "training")
 DIGESTS = {image: f"sha256:{number:064x}" for number, image in enumerate(IMAGES, start=1)}
 
 
@@ -84,7 +84,11 @@ def test_the_files_are_as_the_tool_writes_them(name: str) -> None:
         pytest.param(("pin", "dev", "drift=v1.2"), "drift=v1.2 is no digest", id="tag"),
         pytest.param(("pin", "dev", f"drift={UNPUBLISHED}"), "is no digest", id="zeros"),
         pytest.param(("pin", "dev", f"drift={DIGESTS['drift'].upper()}"), "is no digest", id="upper case"),
-        pytest.param(("promote", "dev", "staging"), "dev has no published drift, inference, ml", id="unpublished"),
+        pytest.param(
+            ("promote", "dev", "staging"),
+            "dev has no published drift, inference, inference-runtime, ml",
+            id="unpublished",
+        ),
         pytest.param(("promote", "dev", "moon"), "there is no environment 'moon'", id="target"),
     ],
 )

@@ -87,6 +87,10 @@ FEATURES: Mapping[str, Document] = {
     "pinned": {
         "global": {"imageRegistry": "mirror.example.org/x", "imagePullSecrets": ["pull"], "storageClass": "fast"},
         **dict.fromkeys(SERVICES, _PINNED),
+        "inference": _PINNED | {"runtime": _PINNED},
+    },
+    "isolated": {
+        "inference": {"runtime": {"enabled": True, "pyfunc": True, "memoryPerVersion": 2_000_000_000}},
     },
     "traced": {
         "global": {

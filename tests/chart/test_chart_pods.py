@@ -68,7 +68,11 @@ def _restricted(pod: PodSpec) -> list[str]:
             "secret",
         }:
             broken.append(f"volume {volume['name']}")
-        if "emptyDir" in volume and volume["name"] in {"tmp", "data"} and "sizeLimit" not in volume["emptyDir"]:
+        if (
+            "emptyDir" in volume
+            and volume["name"] in {"tmp", "data", "runtime", "runtime-tmp"}
+            and "sizeLimit" not in volume["emptyDir"]
+        ):
             broken.append(f"volume {volume['name']} has no bound")
     for container in pod.containers:
         own = container.get("securityContext", {})
@@ -187,7 +191,8 @@ def test_containers_of_whoever_installs_run_beside_ours(helm: Helm) -> None:
 
     for component in SERVICES:
         spec = found[component]
-        assert [one["name"] for one in spec["initContainers"]] == ["before"]
+        ours = ["runtime"] if component == "inference" else []
+        assert [one["name"] for one in spec["initContainers"]] == ["before", *ours]
         assert [one["name"] for one in spec["containers"]] == [component, "sidecar"]
 
 
@@ -242,7 +247,7 @@ def test_every_mount_has_its_volume_and_a_writable_place_for_temporary_files(
             mounts = {mount["name"]: mount["mountPath"] for mount in container.get("volumeMounts", [])}
             assert mounts.keys() <= volumes
             if pod.component != "round-trip":
-                assert mounts["tmp"] == "/tmp"
+                assert mounts["runtime-tmp" if container["name"] == "runtime" else "tmp"] == "/tmp"
 
 
 def test_the_three_probes_ask_three_things(helm: Helm) -> None:

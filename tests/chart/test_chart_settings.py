@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import date
 from urllib.parse import urlsplit
 
 import pytest
@@ -137,7 +138,7 @@ def test_every_setting_of_a_service_can_be_set_through_its_chart(
     declared = schema_of(CHARTS[service])["properties"]["settings"]["properties"]
     # A spool has room for two segments at least.
     values = {name: _other_than_default(field) for name, field in declared.items()} | (
-        {"spoolSegmentBytes": 5_000_000} if service == "inference" else {}
+        {"inference": {"spoolSegmentBytes": 5_000_000}, "registry": {"picklesUntil": "2030-01-31"}}.get(service, {})
     )
 
     documents = helm.render("modelyard", merged(profile("small"), {service: {"settings": values}}))
@@ -150,7 +151,9 @@ def test_every_setting_of_a_service_can_be_set_through_its_chart(
     for name in mine:
         wanted = values[_camel(name)]
         found = getattr(settings, name)
-        assert found == (tuple(wanted) if isinstance(found, tuple) else wanted), name
+        assert (str(found) if isinstance(found, date) else found) == (
+            tuple(wanted) if isinstance(found, tuple) else wanted
+        ), name
 
 
 def _camel(name: str) -> str:
@@ -168,7 +171,7 @@ def _other_than_default(field: dict[str, object]) -> object:
         return min(int(field.get("maximum", 10**9)), 50_000_000)  # type: ignore[call-overload]
     if field["type"] == "number":
         return 0.25 if "exclusiveMaximum" in field else field.get("maximum", 1234567.5)
-    return {"array": ["a", "b"], "object": {"a": "b"}, "string": "x"}[str(field["type"])]
+    return {"boolean": True, "array": ["a", "b"], "object": {"a": "b"}, "string": "x"}[str(field["type"])]
 
 
 def test_numbers_of_shutdown_are_the_settings_of_shutdown(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ EXAMPLE = ROOT / ".env.example"
 Definition = dict[str, Any]
 
 OURS = ("registry", "training", "inference", "drift")
+BESIDE = ("inference-runtime",)
+"""Ours too, and reached through a folder: no port, no token, nobody's peer."""
 MIGRATED = ("registry", "training", "drift")
 _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+):-([^}]*)\}")
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.compose.definition import (
+    BESIDE,
     EXAMPLE,
     FILE,
     OURS,
@@ -61,7 +62,7 @@ def test_the_schema_refuses_what_is_wrong(tmp_path: Path) -> None:
 def test_the_platform_is_complete_and_the_operator_stays_in_kubernetes() -> None:
     others = {"postgres", "object-store", "mlflow", "prometheus", "alertmanager", "grafana"}
 
-    assert set(LASTING) == {*OURS, *others}
+    assert set(LASTING) == {*OURS, *BESIDE, *others}
     assert set(OURS) == set(SERVICES)
 
 
@@ -134,7 +135,7 @@ def test_mlflow_is_the_one_that_the_chart_installs() -> None:
     assert variables()["MLFLOW_IMAGE"] == f"{image['registry']}/{image['repository']}:{image['tag']}"
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, *BESIDE])
 def test_our_images_are_those_of_the_catalogue_in_this_version(name: str) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     image = TRAINING_WITH_TRAINER if name == "training" else IMAGES[name]
@@ -160,11 +161,17 @@ def test_stores_are_reached_by_those_who_use_them_and_have_no_way_out() -> None:
     networks = definition()["networks"]
     members = {net: {name for name, one in ALL.items() if net in one["networks"]} for net in networks}
 
-    assert {net for net, options in networks.items() if options.get("internal")} == {"database", "objects", "tracking"}
+    assert {net for net, options in networks.items() if options.get("internal")} == {
+        "database",
+        "objects",
+        "tracking",
+        "isolated",
+    }
     lasting = {net: names - set(ONCE) for net, names in members.items()}
     assert lasting["database"] == {"postgres", "registry", "training", "drift", "mlflow"}
     assert lasting["objects"] == {"object-store", "mlflow"}
     assert lasting["tracking"] == {"mlflow", "registry", "training"}
+    assert lasting["isolated"] == set(BESIDE), "nobody else: it has a folder to be reached by"
     assert lasting["platform"] == {*OURS, "prometheus"}
     assert all(service["networks"] for service in ALL.values())
 

@@ -23,7 +23,7 @@ from modelyard_client import Modelyard
 from modelyard_common.testing.required import unavailable
 from modelyard_contracts.bundle_v1 import MANIFEST_FILE
 
-from tests.compose.definition import MIGRATED, OURS
+from tests.compose.definition import BESIDE, MIGRATED, OURS
 from tests.compose.running import LASTING, ONCE, Running, build_others, compose_command, running
 from tools.compose.secrets import DATABASES
 from tools.images.build import Built, build
@@ -65,7 +65,7 @@ def images(
 ) -> dict[str, Built]:
     """Our images as compose names them, by service."""
     started = time.monotonic()
-    made = {name: built(name) for name in OURS if name != "training"}
+    made = {name: built(name) for name in (*OURS, *BESIDE) if name != "training"}
     made["training"] = build(engine, TRAINING_WITH_TRAINER, base=base_image)
     say(f"four images built in {time.monotonic() - started:.0f} s")
     return made

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from modelyard_common.settings import ServiceSettings
+from modelyard_inference_runtime.settings import RuntimeSettings
 from pydantic import ValidationError
 
 from tests.compose.definition import MIGRATED, OURS, Definition, definition, services, told
@@ -112,6 +113,21 @@ def test_files_that_settings_name_are_mounted_and_a_service_has_its_own_token_on
     own = definition()["secrets"][mounted[str(settings.token_file)]]["file"]
     assert own == f"./secrets/{service}"
     assert f"{service}:{settings.data_dir}" in ALL[service]["volumes"]
+
+
+def test_inference_and_its_runtime_meet_in_one_folder(secrets: Path) -> None:
+    server, runtime = told(ALL["inference"], secrets), told(ALL["inference-runtime"], secrets)
+    prefix = "MODELYARD_INFERENCE_RUNTIME_"
+    names = ("inference", "inference-runtime")
+    folders = {name: dict(one.split(":")[:2] for one in ALL[name]["volumes"]) for name in names}
+
+    assert {name.removeprefix(prefix).lower() for name in runtime} <= RuntimeSettings.model_fields.keys()
+    assert server[f"{prefix}SOCKET"] == f"{folders['inference']['runtime']}/runtime.sock"
+    assert runtime[f"{prefix}SOCKET"] == f"{folders['inference-runtime']['runtime']}/runtime.sock"
+    assert set(folders["inference-runtime"]) == {"runtime"}, "neither the spool nor a token"
+    assert "secrets" not in ALL["inference-runtime"]
+    assert runtime[f"{prefix}PYFUNC"] == "false"
+    assert ALL["inference-runtime"]["healthcheck"]["test"][-2:] == ["INFERENCE_RUNTIME", "socket"]
 
 
 def test_runs_are_processes_of_the_image_that_has_the_trainer(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,10 @@ def test_member_imports_nothing_that_its_image_lacks(engine: Engine, built: Buil
     [
         ("registry", ["numpy", "scipy", "sklearn", "pandas", "pyarrow", "mlflow"]),
         ("inference", ["scipy", "sklearn", "skops", "pandas", "pyarrow", "mlflow", "sqlalchemy"]),
+        (
+            "inference-runtime",
+            ["pyarrow", "sqlalchemy", "modelyard_inference", "modelyard_client"],
+        ),
         ("training", ["sklearn", "skops", "pandas", "mlflow", "onnxruntime"]),
         ("drift", ["sklearn", "pandas", "mlflow", "onnxruntime"]),
         ("operator", ["numpy", "sqlalchemy", "mlflow", "modelyard_training", "modelyard_registry"]),
@@ -104,11 +108,42 @@ def test_image_needs_no_shell_and_says_what_it_is(engine: Engine, built: Build, 
 
     check = config["Healthcheck"]["Test"]
     assert config["User"] == f"{USER}:{USER}"
-    assert config["Entrypoint"] == ["/app/bin/python", "-P", "-m", f"modelyard_{package}.main"]
-    assert check[0] == ("CMD" if IMAGES[package].port else "NONE"), "CMD-SHELL would need a shell"
+    assert config["Entrypoint"] == ["/app/bin/python", "-P", "-m", f"{IMAGES[package].module}.main"]
+    assert check[0] == ("CMD" if IMAGES[package].port or IMAGES[package].socket else "NONE"), (
+        "CMD-SHELL would need a shell"
+    )
     assert config["Labels"]["org.opencontainers.image.title"] == f"modelyard-{package}"
     assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert len(config["Labels"]["org.opencontainers.image.revision"]) == 40
+
+
+def test_inference_runtime_starts_read_only_turns_healthy_and_loads_nothing_that_is_not_its_digest(
+    engine: Engine, built: Build
+) -> None:
+    image = built("inference-runtime")
+    probe = """
+import sys
+from modelyard_bundle.isolated import LOAD, STATUS, Load, Peer, Status, decoded
+peer = Peer("/data/runtime.sock")
+try:
+    peer.call(LOAD, Load("/data", "sha256:" + "0" * 64, "sklearn"), 60.0)
+except Exception as error:
+    print(type(error).__name__)
+print(decoded(peer.call(STATUS, (), 5.0), Status).versions)
+"""
+    options = ("--detach", "--network=none", *HARDENED, "--health-interval=1s")
+    container = engine.run("run", *options, image.tag)
+    try:
+        health = eventually(lambda: _turned_healthy(engine, container), lambda: str(_state(engine, container)))
+        said = engine.run("exec", container, "/app/bin/python", "-P", "-c", probe).splitlines()
+        engine.run("stop", "--time=30", container)
+        code = _state(engine, container)["ExitCode"]
+    finally:
+        engine.run("rm", "--force", "--volumes", container)
+
+    assert health == "healthy"
+    assert said == ["Invalid", "()"]
+    assert code == 0, "SIGTERM is an end, not a crash"
 
 
 def test_trainer_runs_as_its_launcher_starts_it_and_names_a_missing_job(engine: Engine, built: Build) -> None:

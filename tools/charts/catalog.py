@@ -24,6 +24,7 @@ from tools.charts.common import (
     Migrations,
     ObjectStore,
     Persistence,
+    Probe,
     Replicated,
     Resources,
     Routed,
@@ -167,6 +168,27 @@ class SpoolShutdown(Shutdown):
     """Then the spool is sent to drift for so long; the rest stays on /data. At most 5: a task has 10 to end."""
 
 
+class InferenceRuntime(Values):
+    """The inference runtime: a container beside, which runs models that may crash, leak or be code."""
+
+    enabled: bool = False
+    """True: scikit-learn and, where allowed, pyfunc models are served. False: models with an ONNX twin, and remote
+    ones."""
+    image: Image = Image(repository="modelyard/inference-runtime")
+    """Its image; one made from it brings more flavours of MLflow."""
+    pyfunc: bool = False
+    """Load models by MLflow's pyfunc: they are code, of whoever may register one."""
+    memory_per_version: int = Field(0, ge=0)
+    """Bytes that the process of one version may take; a leak ends there. 0: the container's limit is the only one."""
+    resources: Resources = _resources("250m", "384Mi", "2Gi")
+    """What its container asks for and may use; each version takes about a hundred megabytes."""
+    liveness: Probe = Probe(period_seconds=20, timeout_seconds=5)
+    """Does it answer at its socket? Failing restarts it. It has no say in whether the pod is ready: what it does not
+    run is served without it."""
+    size: Quantity = "2Gi"
+    """The most that may lie in the folder that both containers share: sockets, and the bundles that run there."""
+
+
 class RoundTrip(Values):
     """`helm test`: one inference round trip with a token, through the Service."""
 
@@ -197,6 +219,8 @@ class Inference(AutoscaledService):
     """Who may call, and as whom it calls."""
     peers: InferencePeers = InferencePeers()
     """Addresses of others."""
+    runtime: InferenceRuntime = InferenceRuntime()
+    """The container that runs what this one should not."""
     test: RoundTrip = RoundTrip()
     """`helm test`."""
 
@@ -390,7 +414,9 @@ _OF_JOBS = frozenset(
 CHARTS: Mapping[str, Chart] = {
     "registry": Chart(Registry, RegistrySettings),
     "training": Chart(Training, TrainingSettings, _OF_JOBS),
-    "inference": Chart(Inference, InferenceSettings),
+    "inference": Chart(
+        Inference, InferenceSettings, frozenset({"runtime_socket", "runtime_pyfunc", "runtime_memory_bytes"})
+    ),
     "drift": Chart(Drift, DriftSettings),
     "operator": Chart(Operator, OperatorSettings, frozenset({"kubeconfig", "namespace", "lease_name", "identity"})),
     "mlflow": Chart(Mlflow),

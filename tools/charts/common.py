@@ -29,6 +29,7 @@ __all__ = [
     "Migrations",
     "ObjectStore",
     "Persistence",
+    "Probe",
     "Replicated",
     "Resources",
     "Routed",

@@ -18,6 +18,7 @@ class Image:
 
     Attributes:
         beside: a second member in the same environment.
+        socket: whether it serves a Unix socket, beside another container.
         deployed: whether a chart runs it; else people name it where they use it.
     """
 
@@ -26,11 +27,12 @@ class Image:
     budget_mb: int
     beside: str | None = None
     deployed: bool = True
+    socket: bool = False
 
     @property
     def module(self) -> str:
         """The member's import name."""
-        return f"modelyard_{self.package}"
+        return f"modelyard_{self.package.replace('-', '_')}"
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -40,7 +42,7 @@ class Image:
     @property
     def env_prefix(self) -> str:
         """What the member's environment variables begin with."""
-        return f"MODELYARD_{self.package.upper()}_"
+        return f"{self.module.upper()}_"
 
     def tag(self, version: str = "dev") -> str:
         """Return the image's full name."""
@@ -53,6 +55,7 @@ IMAGES = {
     for image in (
         Image("registry", 8081, budget_mb=120),
         Image("inference", 8080, budget_mb=200),
+        Image("inference-runtime", None, budget_mb=700, socket=True),
         Image("training", 8082, budget_mb=420),
         Image("drift", 8083, budget_mb=500),
         Image("operator", 8084, budget_mb=200),

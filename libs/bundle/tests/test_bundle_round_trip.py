@@ -259,9 +259,12 @@ def test_columns_in_another_order_are_taken_by_name_or_found_by_the_probe_set(go
         replay(load(good.folder, manifest, prefer="onnx"), turned, good.folder)
 
 
-@pytest.mark.parametrize("runtimes", [(), ("pyfunc",)])
-def test_a_bundle_without_a_runtime_that_is_built_says_so(good: Packed, runtimes: tuple[str, ...]) -> None:
-    with pytest.raises(Invalid, match=r"is built yet$"):
+@pytest.mark.parametrize(
+    ("runtimes", "why"),
+    [((), "no runtime"), (("remote",), "no runtime for remote"), (("pyfunc",), "is code, and is loaded only in")],
+)
+def test_a_bundle_without_a_runtime_for_this_process_says_so(good: Packed, runtimes: tuple[str, ...], why: str) -> None:
+    with pytest.raises(Invalid, match=why):
         load(good.folder, good.manifest.model_copy(update={"runtimes": runtimes}))
 
 

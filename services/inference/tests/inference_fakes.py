@@ -25,7 +25,7 @@ from modelyard_contracts.bundle_v1 import Column, Lineage, Signature
 from modelyard_contracts.pages import Page
 from modelyard_contracts.registry_v1 import CandidateRoute, ModelView, Route, RoutingTable, RuntimeReport, WatchEvent
 from modelyard_inference.domain.binding import Binder
-from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.domain.records import Block, PredictionRecord
 from modelyard_inference.domain.routing import Version
 from modelyard_inference.settings import InferenceSettings
 from modelyard_inference.usecases.serving import LoadedVersion
@@ -96,9 +96,9 @@ class ListSink:
     def __init__(self) -> None:
         self.records: list[PredictionRecord] = []
 
-    def append(self, records: Sequence[PredictionRecord]) -> None:
+    def append(self, blocks: Sequence[Block]) -> None:
         """Keep them."""
-        self.records.extend(records)
+        self.records.extend(record for block in blocks for record in block.records())
 
     def by_role(self, role: str) -> list[PredictionRecord]:
         """Return those of one role."""

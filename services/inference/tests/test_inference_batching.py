@@ -113,7 +113,7 @@ def test_what_comes_in_one_turn_of_the_loop_is_one_batch_and_one_write(yard: Cal
     engine = yard(Echo())
     writes: list[int] = []
     append = engine.sink.append
-    engine.sink.append = lambda records: (writes.append(len(records)), append(records))[1]  # type: ignore[method-assign]
+    engine.sink.append = lambda blocks: (writes.append(len(blocks)), append(blocks))[1]  # type: ignore[method-assign]
 
     async def play() -> list[Answer]:
         await settled(*(engine.ask(0.5) for _ in range(2)))
@@ -412,7 +412,7 @@ def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], arra
     for given_rows in (Rows(rows, columns), Rows(rows, {}, matrix=matrix, source="inputs[0]")):
         try:
             bound = binder.bind(given_rows)
-            outcomes.append((bound.numbers.tolist(), [str(row) for row in binder.features(bound)]))
+            outcomes.append((bound.numbers.tolist(), str(binder.logged(bound))))
         except Invalid as exc:
             outcomes.append(exc.message)
 

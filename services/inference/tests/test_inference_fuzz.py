@@ -49,6 +49,15 @@ def test_scoring_requests_are_decoded_or_refused(decode: Any, body: bytes) -> No
         refused_clearly(exc)
 
 
+@pytest.mark.parametrize("decode", [scoring.decode_json, scoring.decode_v1])
+@pytest.mark.parametrize("body", ['{"%s": 1}', '{"dataframe_split": {"%s": NaN}}', '{"a\n%s": 1}'])
+def test_a_long_name_that_is_not_known_is_not_repeated_whole(decode: Any, body: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        decode((body % ("k" * 5000)).encode())
+
+    assert len(caught.value.message) < 300
+
+
 @usual
 @given(request=grpc_requests)
 def test_grpc_requests_are_decoded_or_refused(request: pb.ModelInferRequest) -> None:

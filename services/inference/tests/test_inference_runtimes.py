@@ -268,9 +268,10 @@ def test_a_side_container_is_shown_the_bundle_and_nothing_else(plain: Packed) ->
         shared_folder = host._folder
         beside = IsolatedRuntimes(SideContainer(shared_folder / "runtime.sock"), call_s=5.0)
         runtime = loaded(beside, plain)
-        shown = Path(runtime.load.folder)
+        shown = shared_folder / runtime.load.folder
 
-        assert shown.is_relative_to(shared_folder / "bundles")
+        assert runtime.load.folder == f"bundles/{plain.digest.hex}"
+        assert shown.is_dir()
         assert outcome(runtime, rows_of(0.5)) == "answered"
         del runtime
         beside.keep()
@@ -306,7 +307,7 @@ def test_forged_frames_are_refused_and_the_next_request_is_answered(
     runtime: IsolatedRuntime = loaded(shared[0], plain)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10)
-        sock.connect(runtime.loaded.address)
+        sock.connect(str(shared[0].address(runtime.loaded)))
         sock.sendall(FORGED[name])
 
         kind, words = read_frame(lambda length: sock.recv(length, socket.MSG_WAITALL), 10_000)
@@ -319,7 +320,7 @@ def test_a_frame_that_claims_gigabytes_ends_its_connection_only(shared: Isolatio
     runtime: IsolatedRuntime = loaded(shared[0], plain)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10)
-        sock.connect(runtime.loaded.address)
+        sock.connect(str(shared[0].address(runtime.loaded)))
         sock.sendall(b"\x05\xff\xff\xff\xff")
         kind, words = read_frame(lambda length: sock.recv(length, socket.MSG_WAITALL), 10_000)
         ended = sock.recv(1)
@@ -360,5 +361,6 @@ def test_a_process_that_was_taken_over_answers_nonsense_and_nothing_else(tmp_pat
 def test_the_sockets_are_this_users_alone(shared: Isolation, plain: Packed) -> None:
     runtime = loaded(shared[0], plain)
 
-    assert Path(runtime.loaded.address).stat().st_mode & 0o077 == 0
-    assert Path(runtime.loaded.address).parent.stat().st_mode & 0o077 == 0
+    address = shared[0].address(runtime.loaded)
+    assert address.stat().st_mode & 0o077 == 0
+    assert address.parent.stat().st_mode & 0o077 == 0

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,26 +23,33 @@ from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge,
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
+from modelyard_inference.adapters.spool_blocks import pack, unpack
 from modelyard_inference.adapters.spool_records import frame, read_records, sound_bytes
-from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.domain.records import Block
 
 KIB = 1024
 
 
-def a_record(number: int, padding: str = "") -> PredictionRecord:
+def a_record(number: int, padding: str = "", traceparent: str | None = None) -> Block:
     digest = digest_of("a")
-    return PredictionRecord(
-        id=f"p{number}/0",
+    return Block(
+        id=f"p{number}",
+        rows=1,
         model="power",
         revision=1,
         champion=digest,
         version=digest,
         role="champion",
-        event_time=NOW,
+        event_times=(NOW,),
         arrival=NOW,
         latency_ms=0.5,
-        features={"load": 0.5, "day": padding},
-        prediction=1,
+        routing_key="",
+        sampled=True,
+        names=("load", "day"),
+        values=(0.5, padding),
+        predictions=(1,),
+        scores=None,
+        traceparent=traceparent,
     )
 
 
@@ -348,3 +357,76 @@ def test_after_kill_9_every_record_whose_response_left_is_there(tmp_path: Path) 
 
     assert {f"p{number}/0" for number in answered} <= drift.seen.keys()
     assert set(drift.seen.values()) == {1}
+
+
+VALUES = st.one_of(st.floats(allow_nan=False), st.integers(-(2**63), 2**64 - 1), st.text("aé0", max_size=4), st.none())
+
+
+@st.composite
+def blocks(draw: st.DrawFn) -> Block:
+    count, width = draw(st.integers(1, 12)), draw(st.integers(0, 3))
+    filled = st.lists(VALUES, min_size=count * width, max_size=count * width)
+    times = draw(st.sampled_from([1, count]))
+    return a_record(draw(st.integers(0, 9)))._replace(
+        rows=count,
+        event_times=tuple(NOW + timedelta(seconds=second) for second in range(times)),
+        names=tuple(f"feature-{number}" for number in range(width)),
+        values=draw(filled),
+        predictions=draw(st.sampled_from([(), tuple(range(count))])),
+        scores=draw(st.sampled_from([None, [0.5] * count])),
+        traceparent=draw(st.sampled_from([None, f"00-{'a' * 32}-{'b' * 16}-01"])),
+    )
+
+
+@given(blocks(), st.integers(1, 13))
+def test_a_block_is_read_as_its_records_also_in_parts(block: Block, most: int) -> None:
+    parts = list(block.parts(most))
+
+    assert all(part.rows <= most for part in parts)
+    assert [record for part in parts for record in part.records()] == list(block.records())
+    assert unpack(pack(block)) == [msgspec.json.encode(record) for record in block.records()]
+
+
+def test_integers_past_all_bounds_are_written_as_the_model_took_them() -> None:
+    (record,) = unpack(pack(a_record(1)._replace(values=(10**30, ""))))
+
+    assert json.loads(record)["features"] == {"load": 1e30, "day": ""}
+
+
+def test_a_spool_of_rows_in_json_as_they_were_written_once_is_still_sent(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    former = [msgspec.json.encode(record) for number in range(3) for record in a_record(number).records()]
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "000000000001.events").write_bytes(frame(former))
+    spool, drift = spools(), DriftInMemory()
+    spool.append([a_record(3)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert list(drift.seen) == [f"p{number}/0" for number in range(4)]
+
+
+def test_a_block_of_a_version_to_come_does_not_hold_up_what_follows(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    (tmp_path / "spool").mkdir()
+    unknown = msgspec.msgpack.encode(["a", "b"])
+    (tmp_path / "spool" / "000000000001.events").write_bytes(frame([unknown, pack(a_record(1))]))
+    drift = DriftInMemory()
+
+    send_all(a_sender(spools(), drift, tmp_path))
+
+    assert list(drift.seen) == ["p1/0"]
+
+
+def test_many_rows_of_one_answer_are_sent_in_batches_of_the_usual_size(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(segment_bytes=500 * KIB), DriftInMemory()
+    spool.append([a_record(1)._replace(rows=1201, values=(0.5, "") * 1201, predictions=[1] * 1201)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert drift.batches == [500, 500, 201]
+    assert set(drift.seen) == {f"p1/{row}" for row in range(1201)}

@@ -290,9 +290,11 @@ class Platform:
 
 
 @contextmanager
-def serving(database: Database, folder: Path, mlflow: FakeMlflow, evidence: FakeEvidence) -> Iterator[Platform]:
+def serving(
+    database: Database, folder: Path, mlflow: FakeMlflow, evidence: FakeEvidence, **changes: Any
+) -> Iterator[Platform]:
     """Serve a registry on a real socket; its background work is left to the test."""
-    settings = RegistrySettings(data_dir=folder, watch_poll_s=0.02, watch_heartbeat_s=0.1, drain_s=0)
+    settings = RegistrySettings(data_dir=folder, watch_poll_s=0.02, watch_heartbeat_s=0.1, drain_s=0, **changes)
     clock = FakeClock()
     app = build(settings, database, clock=clock, http=mlflow.client(), evidence=evidence, background=False)
     with running(app) as url, httpx.Client(base_url=url, trust_env=False, timeout=20) as http:

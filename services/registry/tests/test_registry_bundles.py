@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from modelyard_common.db import Database
+from modelyard_common.db.migrate import upgrade
+from modelyard_common.testing import FakeClock
 from modelyard_contracts.bundle_v1 import BundleManifest, manifest_digest
-from registry_fakes import FakeBundle, Platform, evaluation, make_bundle, role
+from registry_fakes import FakeBundle, FakeEvidence, FakeMlflow, Platform, evaluation, make_bundle, role, serving
 
 
 def offer(platform: Platform, bundle: FakeBundle, run_id: str | None = None, **changes: Any) -> Any:
@@ -98,6 +102,23 @@ def test_bundle_with_a_dangerous_path_or_a_pickle_is_refused(platform: Platform,
     answer = offer(platform, bundle)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["path"] == path
+
+
+def test_the_operators_waiver_for_pickles_ends_after_its_day_and_takes_nothing_away(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'registry.db'}")
+    upgrade(database, "modelyard_registry")
+    today = FakeClock().now().date()
+    with serving(database, tmp_path, FakeMlflow(), FakeEvidence(), pickles_until=today) as platform:
+        platform.apply()
+        bundle = make_bundle(files={"model.pkl": b"x"})
+        taken = offer(platform, bundle)
+        platform.clock.advance(86400)
+        late = offer(platform, make_bundle(files={"model.pkl": b"y"}))
+        (cached(platform, bundle) / "model.pkl").unlink()
+        still = platform.http.get("/v1/models/m/versions/1/files/model.pkl")
+
+    assert (taken.status_code, late.status_code) == (201, 422)
+    assert (still.status_code, still.content) == (200, b"x")
 
 
 def test_digest_that_is_not_the_manifests_is_refused(platform: Platform) -> None:

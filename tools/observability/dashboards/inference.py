@@ -336,6 +336,24 @@ def _saturation() -> list[Any]:
             bad=stages(LIMITS["spool_share"], LIMITS["busy_share"]),
         ),
         trend(
+            "Models in memory",
+            "What loaded models take, as estimated, and the budget; both 0 without a budget (`memory_budget_bytes`).",
+            Query(f"sum by (instance) (modelyard_inference_models_in_memory_bytes{{{NAMESPACE}}})", "{{instance}}"),
+            Query(f"max(modelyard_inference_models_in_memory_limit_bytes{{{NAMESPACE}}})", "budget"),
+            unit="bytes",
+            bad=Unjudged("a budget that is full is as it should be."),
+        ),
+        trend(
+            "Models that made room",
+            "Evictions a second: each is a request later that waits for its model to be loaded.",
+            Query(
+                f"sum by (instance) ({per_second(f'modelyard_inference_models_evicted_total{{{NAMESPACE}}}')})",
+                "{{instance}}",
+            ),
+            unit="cps",
+            bad=Unjudged("how many are too many depends on how many models share the budget."),
+        ),
+        trend(
             "Age of the routing",
             "Since a server knew that its routing is the registry's.",
             Query(f"max by (instance) (modelyard_inference_routing_age_seconds{{{NAMESPACE}}})", "{{instance}}"),

@@ -135,26 +135,32 @@ def delete(
 
 def register(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="An MLflow model folder (skops format), or a .skops file.")],
+    path: Annotated[Path, typer.Argument(help="A .skops file, an MLflow model folder, or a server.json.")],
     model: Annotated[str, typer.Option(help="The model whose version this becomes; apply its manifest first.")],
     data: Annotated[Path, typer.Option(help="Sample rows with the target, as Parquet or CSV.")],
+    pyfunc: Annotated[
+        bool,
+        typer.Option("--pyfunc", help="The folder holds a model of any flavour; its code runs here."),
+    ] = False,
     output: Output = Format.table,
 ) -> None:
     """Bring a model that was trained elsewhere: it is packed, verified, judged and rolled out like any other.
 
     The sample gives the signature, the probe set and the baseline that drift is measured against; use rows that
-    the model has not learned from. Pickles are refused. What the gates do not let pass can be promoted by hand.
+    the model has not learned from. Pickles are refused. A server.json names a server that runs the model
+    (docs/runtimes.md). What the gates do not let pass can be promoted by hand.
 
     Examples:
       modelyard register model.skops --model diabetes --data sample.csv
       modelyard register mlruns/m-3f --model diabetes --data sample.parquet
+      modelyard register xgboost-model --pyfunc --model diabetes --data sample.parquet
       modelyard promote diabetes 3 -m "measured by hand"
     """
     session: Session = context.obj
     for needed in (path, data):
         if not needed.exists():
             raise NotFound(f"there is no {needed}")
-    answer = _bring(session, model, path, data)
+    answer = _bring(session, model, path, data, pyfunc=pyfunc)
     if output is Format.json:
         print_json(answer)
         return
@@ -163,11 +169,13 @@ def register(
         OUT.print(f"  {answer.verdict.decision}: {answer.verdict.reason}", soft_wrap=True, markup=False)
 
 
-def _bring(session: Session, model: str, path: Path, data: Path) -> VersionSummary:
+def _bring(session: Session, model: str, path: Path, data: Path, *, pyfunc: bool) -> VersionSummary:
     """Pack and register in a process of its own: that needs scikit-learn and MLflow's library, which are heavy."""
     command = [sys.executable, "-m", "modelyard_trainer.bring", str(path.absolute()), "--model", model]
     command += ["--data", str(data.absolute()), "--registry-url", session.url("registry")]
     command += ["--mlflow-url", session.url("mlflow")]
+    if pyfunc:
+        command += ["--pyfunc"]
     if session.token_file is not None:
         command += ["--token-file", str(session.token_file.absolute())]
     done = subprocess.run(command, capture_output=True, check=False)

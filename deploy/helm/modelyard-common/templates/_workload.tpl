@@ -2,7 +2,7 @@
 The pods of a chart: a Deployment with an emptyDir, or a StatefulSet with a claim per pod when /data must outlive them.
 
 A chart says in "<chart>.facts": `database` and `tokens` (whether it has them), `apiAccess` (whether its pods talk to
-the Kubernetes API), `command` (instead of the image's), and in "<chart>.checks" what its probes ask.
+the Kubernetes API), `command` (instead of the image's), `sidecars`, `mounts` and `volumes` of its own, and in "<chart>.checks" what its probes ask.
 */}}
 
 {{- define "modelyard-common.workload" -}}
@@ -79,7 +79,7 @@ securityContext:
   {{- include "modelyard-common.podSecurity" . | nindent 2 }}
 {{- include "modelyard-common.placement" . }}
 {{- include "modelyard-common.topologySpread" (dict "root" . "component" .Chart.Name) }}
-{{- with .Values.initContainers }}
+{{- with concat .Values.initContainers ($facts.sidecars | default list) }}
 initContainers:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -109,7 +109,7 @@ volumes:
         - key: {{ .Values.auth.tokenKey }}
           path: token
   {{- end }}
-  {{- with .Values.extraVolumes }}
+  {{- with concat ($facts.volumes | default list) .Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}
@@ -171,7 +171,7 @@ volumeMounts:
     mountPath: /etc/modelyard/auth
     readOnly: true
   {{- end }}
-  {{- with .Values.extraVolumeMounts }}
+  {{- with concat ($facts.mounts | default list) .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end -}}

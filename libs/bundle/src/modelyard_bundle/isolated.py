@@ -76,7 +76,10 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 
 class Load(_Message, frozen=True):
-    """Have a version loaded, by that runtime, from a folder whose every byte the digest stands for."""
+    """Have a version loaded, by that runtime, from a folder whose every byte the digest stands for.
+
+    The folder may be named from the one of the supervisor's socket: containers mount that in different places.
+    """
 
     folder: str
     digest: str
@@ -84,7 +87,7 @@ class Load(_Message, frozen=True):
 
 
 class Loaded(_Message, frozen=True):
-    """Where the version is asked, and which process answers there now."""
+    """The name of the version's socket, beside the supervisor's, and which process answers there now."""
 
     address: str
     process: int

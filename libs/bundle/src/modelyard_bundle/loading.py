@@ -35,4 +35,4 @@ def load(folder: Path, manifest: BundleManifest, *, prefer: str | None = None, c
             return PyfuncRuntime(folder, manifest.signature)
     if "pyfunc" in names:
         raise Invalid("a pyfunc model is code, and is loaded only in the inference runtime's own processes")
-    raise Invalid(f"no runtime for {', '.join(manifest.runtimes) or 'this bundle'} is built yet")
+    raise Invalid(f"no runtime for {', '.join(manifest.runtimes) or 'this bundle'} runs in this process")

@@ -71,7 +71,7 @@ class Keeper:
                 raise Invalid(self._words())
             if self._state != "ready" or self._process is None:
                 raise Unavailable(self._words() or "it did not load in time", retry_after_s=1)
-            return Loaded(str(self._address), self._process.pid)
+            return Loaded(self._address.name, self._process.pid)
 
     def replace(self, process: int, reason: str) -> None:
         """End the process if it is still this one."""

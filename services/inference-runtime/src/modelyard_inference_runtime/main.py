@@ -63,7 +63,8 @@ def main() -> None:
 
 
 def _start(settings: RuntimeSettings, load: Load, address: Path) -> subprocess.Popen[bytes]:
-    words = (load.folder, load.digest, load.runtime, str(address), str(settings.memory_bytes), str(_MOST_BYTES))
+    folder = settings.socket.parent / load.folder
+    words = (str(folder), load.digest, load.runtime, str(address), str(settings.memory_bytes), str(_MOST_BYTES))
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "modelyard_inference_runtime.worker", *words],
         stdin=subprocess.PIPE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from modelyard_common.settings import ServiceSettings
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -27,6 +29,9 @@ class RegistrySettings(ServiceSettings):
     """Open watches; each costs a connection and a query a poll."""
     max_bundle_bytes: int = Field(2 * 1024**3, ge=1)
     """The largest bundle that is taken in; a boosted forest is a few megabytes, a large pipeline hundreds."""
+    pickles_until: date | None = None
+    """The last day (UTC) on which a new bundle may hold pickles, which run code where they are loaded: the operator's
+    waiver. What was taken in by then stays; a runtime that loads it must allow pyfunc too. None: refused."""
     proxy_max_bytes: int = Field(4 * 1024**3, ge=1)
     """The largest answer of MLflow that is passed on."""
     proxy_deadline_s: float = Field(600.0, gt=0)

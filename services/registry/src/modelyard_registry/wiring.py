@@ -81,6 +81,7 @@ def build(
         settings.data_dir / "cache",
         Artifacts(rest),
         max_bytes=settings.max_bundle_bytes,
+        may_be_pickled=lambda: settings.pickles_until is not None and clock.now().date() <= settings.pickles_until,
         fetched=metrics.BUNDLE_BYTES.inc,
     )
     bell = _Bell(Watchers(settings.max_watchers, WATCHERS.set))

@@ -2,7 +2,8 @@
 
 What a run does after fitting is done with a model from a file: it is packed, scored on the sample beside the champion,
 tracked and offered to the registry. The answer on standard output is one JSON document: the version with exit code 0,
-else a problem document. Refuses whatever holds code: pickles, and types that are not on our list.
+else a problem document. Refuses whatever holds code, pickles and types that are not on our list, unless ``--pyfunc``
+says that the model is trusted.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from modelyard_bundle.packaging import Packed, environment, pack
-from modelyard_bundle.runtimes.base import Predicted, positive_scores
+from modelyard_bundle.packaging import Packed, environment, pack, pack_foreign
+from modelyard_bundle.runtimes.base import Predicted, Runtime, positive_scores
 from modelyard_bundle.runtimes.sklearn import answer, load_estimator
 from modelyard_client import RegistryClient
 from modelyard_common.clock import SystemClock
@@ -33,8 +34,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from modelyard_trainer.errors import RunFailed
+from modelyard_trainer.foreign import feature_names, open_model, packed_pyfunc, read_remote, remote_runtime
 from modelyard_trainer.rows import Rows
-from modelyard_trainer.steps.evaluate import evaluate, importances, load_contenders, slices
+from modelyard_trainer.steps.evaluate import LabelsOf, evaluate, importances, labels_of, load_contenders, slices
 from modelyard_trainer.steps.infer import infer_signature
 from modelyard_trainer.steps.split import Division
 from modelyard_trainer.steps.validate import history_rows
@@ -49,16 +51,22 @@ _PATIENCE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """The estimator and the rows that show what it does."""
+    """The rows that show what a model does, and what it answers to them."""
 
-    estimator: Any
+    kind: str
     signature: Signature
     rows: Rows
     answers: Predicted
+    labels: LabelsOf
 
 
-def bring(file: Path, *, model: str, data: Path, registry: RegistryClient, tracker: MlflowTracker) -> VersionView:
-    """Make a version of the model in a skops file; return it as the registry sees it.
+def bring(
+    path: Path, *, model: str, data: Path, registry: RegistryClient, tracker: MlflowTracker, pyfunc: bool = False
+) -> VersionView:
+    """Make a version of a model; return it as the registry sees it.
+
+    Args:
+        path: a skops file; an MLflow model folder with pyfunc; a ``.json`` file that names a server.
 
     Raises:
         Invalid: the file holds no model that can be stored safely, or the sample does not fit it; says what to mend.
@@ -67,10 +75,14 @@ def bring(file: Path, *, model: str, data: Path, registry: RegistryClient, track
     """
     view = registry.model(model)
     spec = ManagedModelSpec.model_validate(view.spec)
-    sample = _sample(spec, load_estimator(file), data)
     with tempfile.TemporaryDirectory(prefix="modelyard-bring-") as folder:
         work_dir = Path(folder)
-        packed = _package(model, sample, work_dir / "bundle")
+        if path.suffix == ".json":
+            sample, packed = _from_server(spec, model, path, data, work_dir / "bundle")
+        elif pyfunc:
+            sample, packed = _from_pyfunc(spec, model, path, data, work_dir / "bundle")
+        else:
+            sample, packed = _from_skops(spec, model, path, data, work_dir / "bundle")
         evaluation = evaluate(
             _EXTERNAL,
             Division(sample.rows, sample.rows, "test"),
@@ -95,17 +107,57 @@ def bring(file: Path, *, model: str, data: Path, registry: RegistryClient, track
     return registry.register(model, request)
 
 
-def _sample(spec: ManagedModelSpec, estimator: Any, data: Path) -> _Sample:
-    _check_task(spec, estimator)
+def _from_skops(spec: ManagedModelSpec, model: str, file: Path, data: Path, folder: Path) -> tuple[_Sample, Packed]:
+    estimator = load_estimator(file)
+    sample = _sample(spec, estimator, data)
+    return sample, pack(folder, estimator=estimator, **_described(model, sample))
+
+
+def _from_pyfunc(spec: ManagedModelSpec, model: str, source: Path, data: Path, folder: Path) -> tuple[_Sample, Packed]:
+    opened = open_model(source)
+    signature, rows = _rows(spec, data, feature_names(opened))
+    runtime = packed_pyfunc(source, folder, opened, signature, rows.columns)
+    sample = _asked(runtime, "pyfunc", signature, rows)
+    return sample, pack_foreign(folder, runtime=runtime, **_described(model, sample))
+
+
+def _from_server(spec: ManagedModelSpec, model: str, file: Path, data: Path, folder: Path) -> tuple[_Sample, Packed]:
+    server = read_remote(file)
+    signature, rows = _rows(spec, data, None)
+    runtime = remote_runtime(server, signature)
+    try:
+        sample = _asked(runtime, "remote", signature, rows)
+        return sample, pack_foreign(folder, runtime=runtime, remote=server, **_described(model, sample))
+    finally:
+        runtime.client.close()
+
+
+def _asked(runtime: Runtime, kind: str, signature: Signature, rows: Rows) -> _Sample:
+    try:
+        answers = runtime.predict(rows.columns)
+    except ModelyardError:
+        raise
+    except Exception as exc:  # whatever the model or its server does
+        raise Invalid(f"the model does not answer the sample ({type(exc).__name__}: {exc})") from exc
+    return _Sample(kind, signature, rows, answers, lambda columns: runtime.predict(columns).labels)
+
+
+def _rows(spec: ManagedModelSpec, data: Path, names: Sequence[str] | None) -> tuple[Signature, Rows]:
+    """Return what a model of this sample takes, and the sample."""
     frame = _read(data)
-    names = getattr(estimator, "feature_names_in_", None)
     if names is not None:
-        frame = _features_first(spec, frame, [str(name) for name in names])
+        frame = _features_first(spec, frame, names)
     try:
         signature = infer_signature(spec, frame)
-        rows = history_rows(spec, signature, frame)
+        return signature, history_rows(spec, signature, frame)
     except RunFailed as exc:
         raise Invalid(f"{data.name}: {exc.message}") from exc
+
+
+def _sample(spec: ManagedModelSpec, estimator: Any, data: Path) -> _Sample:
+    _check_task(spec, estimator)
+    names = getattr(estimator, "feature_names_in_", None)
+    signature, rows = _rows(spec, data, None if names is None else [str(name) for name in names])
     if spec.task == "classification":
         signature = _with_classes(spec, signature, estimator, rows)
     width = int(getattr(estimator, "n_features_in_", len(signature.features)))
@@ -116,7 +168,7 @@ def _sample(spec: ManagedModelSpec, estimator: Any, data: Path) -> _Sample:
         answers = answer(estimator, signature, rows.columns)
     except (ValueError, TypeError, KeyError) as exc:
         raise Invalid(f"the model refuses the rows of {data.name}: {str(exc).splitlines()[0][:300]}") from exc
-    return _Sample(estimator, signature, rows, answers)
+    return _Sample(type(estimator).__name__, signature, rows, answers, labels_of(estimator, signature))
 
 
 def _check_task(spec: ManagedModelSpec, estimator: Any) -> None:
@@ -166,39 +218,38 @@ def _with_classes(spec: ManagedModelSpec, signature: Signature, estimator: Any, 
     return signature.model_copy(update={"classes": classes, "positive_class": positive})
 
 
-def _package(model: str, sample: _Sample, folder: Path) -> Packed:
-    """Write the bundle; its baseline is the sample, and nobody knows which rows the model has learned from."""
+def _described(model: str, sample: _Sample) -> dict[str, Any]:
+    """Return what a bundle says of itself; its baseline is the sample, and nobody knows what the model learned from."""
     metrics = slices(sample.signature, sample.rows, sample.answers)
     watched = positive_scores(sample.signature, sample.answers)
     baseline = build_baseline(
         sample.rows.columns,
-        importances=importances(sample.signature, sample.estimator, sample.rows, seed=0),
+        importances=importances(sample.signature, sample.labels, sample.rows, seed=0),
         predictions=sample.answers.labels if watched is None else watched,
         metrics=metrics[0].metrics,
     )
     lineage = Lineage(
         run=_EXTERNAL,
         dataset=sample.rows.digest,
-        estimator=type(sample.estimator).__name__,
+        estimator=sample.kind,
         code=f"modelyard-trainer {version('modelyard-trainer')}",
         environment=environment(),
     )
-    return pack(
-        folder,
-        model=model,
-        estimator=sample.estimator,
-        signature=sample.signature,
-        sample=sample.rows.columns,
-        lineage=lineage,
-        baseline_json=baseline.to_json(),
-        metrics=metrics,
-        created=SystemClock().now(),
-    )
+    return {
+        "model": model,
+        "signature": sample.signature,
+        "sample": sample.rows.columns,
+        "lineage": lineage,
+        "baseline_json": baseline.to_json(),
+        "metrics": metrics,
+        "created": SystemClock().now(),
+    }
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="modelyard_trainer.bring", description="Bring a model fitted elsewhere.")
-    parser.add_argument("path", type=Path, help="an MLflow model folder (skops format), or a .skops file")
+    parser.add_argument("path", type=Path, help="a .skops file, an MLflow model folder, or server.json")
+    parser.add_argument("--pyfunc", action="store_true", help="the folder holds any flavour; its code runs here")
     parser.add_argument("--model", required=True, help="whose version it becomes")
     parser.add_argument("--data", type=Path, required=True, help="sample rows with the target, Parquet or CSV")
     parser.add_argument("--registry-url", required=True)
@@ -214,11 +265,14 @@ def main() -> None:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # MLflow tells its links there
             # Before the tracker, whose thread must not import MLflow at the same time.
-            file = skops_file(given.path)
+            foreign = given.pyfunc or given.path.suffix == ".json"
+            path = given.path if foreign else skops_file(given.path)
             tracker = MlflowTracker(
                 given.mlflow_url, run=_EXTERNAL, token_file=given.token_file, patience_s=_PATIENCE_S
             )
-            brought = bring(file, model=given.model, data=given.data, registry=registry, tracker=tracker)
+            brought = bring(
+                path, model=given.model, data=given.data, registry=registry, tracker=tracker, pyfunc=given.pyfunc
+            )
     except ModelyardError as exc:
         sys.stdout.write(problem_from(exc).model_dump_json())
         sys.exit(1)

@@ -15,7 +15,7 @@ from modelyard_stats.baseline import build_baseline
 
 from modelyard_trainer.context import RunContext, patiently
 from modelyard_trainer.rows import Rows
-from modelyard_trainer.steps.evaluate import evaluate, importances, load_contenders, slices
+from modelyard_trainer.steps.evaluate import evaluate, importances, labels_of, load_contenders, slices
 from modelyard_trainer.steps.fit import fit
 from modelyard_trainer.steps.infer import infer_signature, learned_signature
 from modelyard_trainer.steps.load import Loaded, load
@@ -111,7 +111,7 @@ def _package(
     watched = positive_scores(signature, given)
     baseline = build_baseline(
         learn.columns,
-        importances=importances(signature, pipeline, unseen, seed=spec.train.seed),
+        importances=importances(signature, labels_of(pipeline, signature), unseen, seed=spec.train.seed),
         predictions=given.labels if watched is None else watched,
         metrics=metrics[0].metrics,
     )

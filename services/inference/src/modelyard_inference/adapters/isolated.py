@@ -124,7 +124,7 @@ class IsolatedRuntime:
                 return peer
             peer.close()
         try:
-            return Peer(loaded.address)
+            return Peer(self._owner.address(loaded))
         except OSError as exc:
             self._owner.lost(self)
             raise self._away() from exc
@@ -183,6 +183,10 @@ class IsolatedRuntimes:
         task = Task("isolated-runtime", lambda _: self.keep(), _ROUND_S)
         self._wake = task.wake
         return task
+
+    def address(self, loaded: Loaded) -> Path:
+        """Return where a version is asked."""
+        return self._host.address(loaded.address)
 
     def lost(self, runtime: IsolatedRuntime) -> None:
         """Take note that a version's process does not answer."""

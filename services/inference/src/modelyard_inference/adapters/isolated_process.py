@@ -45,10 +45,13 @@ class RuntimeHost(Protocol):
         """
 
     def offer(self, folder: Path, digest: str) -> Path:
-        """Return the folder of a bundle as the supervisor's side sees it."""
+        """Return the folder of a bundle as the supervisor sees it, or from its socket's folder."""
 
     def withdraw(self, digest: str) -> None:
         """Say that it needs that folder no more."""
+
+    def address(self, name: str) -> Path:
+        """Return where a version's socket is, by its name."""
 
     def close(self) -> None:
         """End what was started here."""
@@ -86,11 +89,15 @@ class SideContainer:
         except OSError as exc:
             why = exc.strerror or type(exc).__name__
             raise Unavailable(f"the folder shared with the inference runtime cannot be written ({why})") from exc
-        return target
+        return target.relative_to(self._socket.parent)
 
     def withdraw(self, digest: str) -> None:
         """Remove the copy."""
         shutil.rmtree(self._shown(digest), ignore_errors=True)
+
+    def address(self, name: str) -> Path:
+        """Return where a version's socket is."""
+        return self._socket.parent / Path(name).name
 
     def close(self) -> None:
         """Nothing: the kubelet ends it."""
@@ -142,6 +149,10 @@ class SpawnedProcess:
 
     def withdraw(self, digest: str) -> None:
         """Nothing: it is the cache's."""
+
+    def address(self, name: str) -> Path:
+        """Return where a version's socket is."""
+        return self._address.parent / Path(name).name
 
     def close(self) -> None:
         """End the process: it does when its input ends."""

@@ -20,8 +20,9 @@ from modelyard_common.errors import Conflict
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.adapters import metrics
-from modelyard_inference.adapters.spool_records import frame, read_records, sound_bytes
-from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, unpack
+from modelyard_inference.adapters.spool_records import HEADER_BYTES, frame, read_records, sound_bytes
+from modelyard_inference.domain.records import Block
 
 __all__ = ["Batch", "PayloadSpool", "Position", "SpoolState"]
 
@@ -80,7 +81,6 @@ class PayloadSpool:
         self._segment_bytes = segment_bytes
         self.appended = appended
         self._write = write
-        self._encode = msgspec.json.Encoder().encode
         self._lock = threading.Lock()
         self._problem: str | None = None
         self._dropped = 0
@@ -103,18 +103,18 @@ class PayloadSpool:
         """Return what is wrong: a health check."""
         return self._problem
 
-    def append(self, records: Sequence[PredictionRecord]) -> None:
-        """Write records, or drop and count them."""
-        block = frame([self._encode(record) for record in records])
+    def append(self, blocks: Sequence[Block]) -> None:
+        """Write the records of answers, or drop and count them."""
+        block = frame([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
         with self._lock:
             if self._pending() + len(block) > self._max_bytes:
-                self._drop(len(records), "full", "the spool is full: events are dropped until drift takes some")
+                self._drop(_rows(blocks), "full", "the spool is full: events are dropped until drift takes some")
                 return
             try:
                 self._put(block)
             except OSError as exc:
                 reason = exc.strerror or type(exc).__name__
-                self._drop(len(records), "disk", f"the spool cannot be written: {reason}")
+                self._drop(_rows(blocks), "disk", f"the spool cannot be written: {reason}")
                 return
             if self._problem is not None:
                 _log.info("spool.recovered", dropped=self._dropped)
@@ -212,10 +212,19 @@ class PayloadSpool:
             fd = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return [], position.offset
+        payloads: list[bytes] = []
+        offset = position.offset
         try:
-            return read_records(fd, position.offset, size, most=most)
+            blocks, _ = read_records(fd, position.offset, size, most=most)
         finally:
             os.close(fd)
+        for block in blocks:
+            rows = unpack(block)
+            if payloads and len(payloads) + len(rows) > most:
+                break
+            payloads += rows
+            offset += HEADER_BYTES + len(block)
+        return payloads, offset
 
     def _mend(self) -> dict[int, int]:
         """Return the sizes of the files that are there, the newest cut at its last whole record."""
@@ -253,6 +262,10 @@ class PayloadSpool:
 
     def _path(self, number: int) -> Path:
         return self._root / f"{number:012d}{_SUFFIX}"
+
+
+def _rows(blocks: Sequence[Block]) -> int:
+    return sum(block.rows for block in blocks)
 
 
 def _own(root: Path) -> int:

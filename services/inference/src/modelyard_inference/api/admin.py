@@ -8,12 +8,13 @@ from fastapi import APIRouter
 from modelyard_contracts.base import View
 from modelyard_contracts.refs import DigestText, ModelName
 
+from modelyard_inference.api.error_documents import problems
 from modelyard_inference.api.services import Services, SpoolView
 from modelyard_inference.usecases.serving import Serving
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/v1", tags=["admin"])
+router = APIRouter(prefix="/v1", tags=["admin"], responses=problems())
 
 
 class LoadedView(View):

@@ -11,7 +11,8 @@ from typing import Any
 from fastapi import FastAPI
 from modelyard_contracts.bundle_v1 import Column, Signature
 
-from modelyard_inference.api.codecs.tensors import metadata_datatype, output_tensors
+from modelyard_inference.api.codecs.tensors import DATATYPES, metadata_datatype, output_tensors
+from modelyard_inference.api.error_documents import Responses, scoring_errors, v1_errors, v2_errors
 from modelyard_inference.usecases.serving import ServedModels, Serving
 
 __all__ = ["typed_openapi"]
@@ -20,11 +21,17 @@ Schema = dict[str, Any]
 
 _TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
 _LABELS: dict[str, str] = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string", "FP32": "number"}
+_TIMES: list[Schema] = [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]
+_LARGEST = 3.4028234e38
+"""What a float of 32 bits holds, which is what models take."""
 _PARAMETERS: Schema = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        "event_time": {"description": "When it happened: RFC 3339, or seconds since 1970; one, or one a row."},
+        "event_time": {
+            "description": "When it happened: RFC 3339, or seconds since 1970; one, or one a row.",
+            "anyOf": [*_TIMES, {"type": "array", "items": {"anyOf": _TIMES}}],
+        },
         "log": {"type": "boolean", "default": True, "description": "Whether it is logged; false is for services."},
         "routing_key": {"type": "string", "description": "Requests with one key go to one version during a rollout."},
         "timeout": {"type": "integer", "minimum": 0, "description": "Microseconds that the answer may take."},
@@ -50,16 +57,17 @@ def typed_openapi(app: FastAPI, served: ServedModels) -> Callable[[], Schema]:
 
 
 def _paths(model: str) -> Schema:
+    infer = "infer", "InferRequest", "InferResponse", "open inference"
+    invocations = "invocations", "ScoringRequest", "ScoringResponse", "mlflow scoring"
+    predict = "predict", "PredictRequest", "ScoringResponse", "v1"
     return {
-        f"/v2/models/{model}/infer": _operation(model, "infer", "InferRequest", "InferResponse", "open inference"),
-        f"/models/{model}/invocations": _operation(
-            model, "invocations", "ScoringRequest", "ScoringResponse", "mlflow scoring"
-        ),
-        f"/v1/models/{model}:predict": _operation(model, "predict", "PredictRequest", "ScoringResponse", "v1"),
+        f"/v2/models/{model}/infer": _operation(model, *infer, v2_errors()),
+        f"/models/{model}/invocations": _operation(model, *invocations, scoring_errors()),
+        f"/v1/models/{model}:predict": _operation(model, *predict, v1_errors()),
     }
 
 
-def _operation(model: str, verb: str, request: str, response: str, tag: str) -> Schema:
+def _operation(model: str, verb: str, request: str, response: str, tag: str, errors: Responses) -> Schema:
     def content(name: str) -> Schema:
         return {"application/json": {"schema": {"$ref": _ref(model, name)}}}
 
@@ -71,10 +79,11 @@ def _operation(model: str, verb: str, request: str, response: str, tag: str) -> 
             "requestBody": {"required": True, "content": content(request)},
             "responses": {
                 "200": {"description": "The answers, in the order of the rows.", "content": content(response)},
-                "400": {"description": "The request is wrong; says which field."},
-                "429": {"description": "Too many requests at once."},
-                "503": {"description": "The model is not ready."},
-                "504": {"description": "It was not answered in time."},
+                "400": errors["default"] | {"description": "The request is wrong; says which field."},
+                "429": errors["default"] | {"description": "Too many requests at once."},
+                "503": errors["default"] | {"description": "The model is not ready."},
+                "504": errors["default"] | {"description": "It was not answered in time."},
+                **errors,
             },
         }
     }
@@ -104,7 +113,8 @@ def _schemas(serving: Serving) -> Schema:
         "ScoringResponse": _object(predictions={"type": "array", "items": label}),
         "PredictRequest": {
             **_object(instances=rows),
-            "properties": {"instances": rows, "parameters": _PARAMETERS},
+            "additionalProperties": False,
+            "properties": {"instances": rows, "parameters": _PARAMETERS, "signature_name": {"type": "string"}},
             "examples": [{"instances": [_example(signature)]}],
         },
     }
@@ -124,6 +134,8 @@ def _row(signature: Signature) -> Schema:
 def _value(column: Column) -> Schema:
     kinds = [_TYPES.get(column.type, "string"), *(["integer"] if column.type == "category" else [])]
     schema: Schema = {"type": [*kinds, *([] if column.required else ["null"])]}
+    if column.type == "number":
+        schema |= {"minimum": -_LARGEST, "maximum": _LARGEST}
     if column.categories:
         schema["description"] = f"In training: {', '.join(map(str, column.categories[:20]))}."
     elif column.min is not None and column.max is not None:
@@ -167,7 +179,7 @@ def _tensor(column: Column) -> Schema:
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
             "name": {"const": column.name},
-            "datatype": {"type": "string", "examples": [metadata_datatype(column)]},
+            "datatype": {"enum": list(DATATYPES), "examples": [metadata_datatype(column)]},
             "shape": {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2},
             "data": {"type": "array", "items": {"anyOf": [_value(column), {"type": "array", "items": _value(column)}]}},
         },
@@ -181,7 +193,7 @@ def _matrix() -> Schema:
         "required": ["name", "shape", "datatype", "data"],
         "properties": {
             "name": {"type": "string"},
-            "datatype": {"type": "string"},
+            "datatype": {"enum": list(DATATYPES)},
             "shape": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2},
             "data": {"type": "array"},
         },
@@ -193,8 +205,9 @@ def _scoring_request(signature: Signature, rows: Schema) -> Schema:
     split = {
         "type": "object",
         "required": ["data"],
+        "additionalProperties": False,
         "properties": {
-            "columns": {"type": "array", "items": {"enum": names}},
+            "columns": {"type": "array", "items": {"enum": names}, "uniqueItems": True},
             "index": {"type": "array"},
             "data": {"type": "array", "items": {"type": "array"}},
         },

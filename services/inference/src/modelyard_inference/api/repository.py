@@ -19,6 +19,7 @@ from modelyard_contracts.open_inference import IndexEntry
 
 from modelyard_inference.api.codecs.tensors import short
 from modelyard_inference.api.codecs.text import decoded
+from modelyard_inference.api.error_documents import v2_errors
 from modelyard_inference.api.errors import error_route, v2_error
 from modelyard_inference.api.services import Services
 from modelyard_inference.api.slashes import SlashRouter
@@ -27,7 +28,9 @@ from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["check_load_parameters", "index_of", "may_load", "router"]
 
-router = SlashRouter(prefix="/v2/repository", tags=["open inference"], route_class=error_route(v2_error))
+router = SlashRouter(
+    prefix="/v2/repository", tags=["open inference"], route_class=error_route(v2_error), responses=v2_errors()
+)
 
 
 class _IndexRequest(msgspec.Struct):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from fastapi import Response
 from fastapi.responses import PlainTextResponse
 
+from modelyard_inference.api.error_documents import problems
 from modelyard_inference.api.services import Services
 from modelyard_inference.api.slashes import SlashRouter
 from modelyard_inference.api.v2 import VERSION
 
 __all__ = ["router"]
 
-router = SlashRouter(tags=["mlflow scoring"])
+router = SlashRouter(tags=["mlflow scoring"], responses=problems())
 
 
-@router.get("/ping")
+@router.get("/ping", response_class=PlainTextResponse, responses={503: {"description": "It cannot."}})
 def ping(services: Services) -> Response:
     """Tell whether the server can do its job."""
     return PlainTextResponse("\n", status_code=200 if services.health.report().ready else 503)

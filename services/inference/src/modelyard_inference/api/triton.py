@@ -12,6 +12,7 @@ from typing import Any
 from modelyard_contracts.open_inference import MetadataTensor
 
 from modelyard_inference.api.codecs.tensors import input_tensors, output_tensors
+from modelyard_inference.api.error_documents import v2_errors
 from modelyard_inference.api.errors import error_route, v2_error
 from modelyard_inference.api.services import Services
 from modelyard_inference.api.slashes import SlashRouter
@@ -20,7 +21,7 @@ from modelyard_inference.usecases.serving import LoadedVersion, Serving
 
 __all__ = ["TotalsOf", "config_of", "router", "statistics_of"]
 
-router = SlashRouter(prefix="/v2/models", tags=["triton"], route_class=error_route(v2_error))
+router = SlashRouter(prefix="/v2/models", tags=["triton"], route_class=error_route(v2_error), responses=v2_errors())
 
 TotalsOf = Callable[[str, int], Totals]
 

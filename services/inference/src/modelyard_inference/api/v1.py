@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelyard_inference.api.error_documents import v1_errors
 from modelyard_inference.api.errors import error_route, v1_error
 from modelyard_inference.api.services import Services
 from modelyard_inference.api.slashes import SlashRouter
@@ -9,7 +10,7 @@ from modelyard_inference.api.slashes import SlashRouter
 __all__ = ["router"]
 
 
-router = SlashRouter(tags=["v1"], route_class=error_route(v1_error))
+router = SlashRouter(tags=["v1"], route_class=error_route(v1_error), responses=v1_errors())
 
 
 @router.get("/")

@@ -8,6 +8,7 @@ from modelyard_contracts.open_inference import ModelMetadata, ServerMetadata
 from starlette.responses import JSONResponse
 
 from modelyard_inference.api.codecs.tensors import input_tensors, output_tensors
+from modelyard_inference.api.error_documents import v2_errors
 from modelyard_inference.api.errors import error_route, v2_error
 from modelyard_inference.api.services import Services
 from modelyard_inference.api.slashes import SlashRouter
@@ -22,7 +23,7 @@ SERVER = ServerMetadata(
     extensions=("model_repository", "binary_tensor_data", "model_configuration", "statistics"),
 )
 
-router = SlashRouter(prefix="/v2", tags=["open inference"], route_class=error_route(v2_error))
+router = SlashRouter(prefix="/v2", tags=["open inference"], route_class=error_route(v2_error), responses=v2_errors())
 
 
 @router.get("")
@@ -37,7 +38,7 @@ def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", responses={503: {"description": "It cannot."}})
 def ready(services: Services) -> Response:
     """Tell whether the server can do its job."""
     is_ready = services.health.report().ready

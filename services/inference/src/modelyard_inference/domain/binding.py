@@ -94,23 +94,22 @@ class Binder:
         """Return what a runtime takes."""
         return Table(self._numeric, numbers, dict(zip(self._texts, texts, strict=True)))
 
-    def features(self, bound: Bound, *, redact: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
-        """Return rows as they are logged: by feature, in the signature's order, each feature of one type.
+    def logged(self, bound: Bound, *, redact: frozenset[str] = frozenset()) -> tuple[Sequence[str], Sequence[Any]]:
+        """Return the features that are logged, and their values of each row, end to end, each feature of one type.
 
         Args:
             redact: features that are left out.
         """
         rows, matrix = bound.rows, bound.rows.matrix
         if bound.sent is None and matrix is not None and not redact:
-            flat, every, width = plain(matrix.values), self._names, matrix.width
-            return [dict(zip(every, flat[start : start + width], strict=True)) for start in range(0, len(flat), width)]
+            return self._names, plain(matrix.values)
         names = tuple(name for name in self._names if name not in redact)
-        if not names:
-            return [{}] * rows.count
         values = bound.sent if bound.sent is not None else self._values(rows)
         missing = (None,) * rows.count
         columns = [self._logged(name, values.get(name, missing)) for name in names]
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        if rows.count == 1:
+            return names, [column[0] for column in columns]
+        return names, [value for row in zip(*columns, strict=True) for value in row]
 
     def _values(self, rows: Rows) -> Values:
         """Return the values by name: what came by position is named after the signature.

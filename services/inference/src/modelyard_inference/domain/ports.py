@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from modelyard_bundle.runtimes.base import Runtime
 from modelyard_contracts.bundle_v1 import BundleManifest
 
-from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.requests import Role, Rows
 from modelyard_inference.domain.routing import Routing
 
@@ -38,8 +38,8 @@ VersionOutcome = Literal["serving", "refused", "tripped"]
 class PayloadSink(Protocol):
     """Keeps records until drift has them. Never raises: a prediction does not fail because its record is lost."""
 
-    def append(self, records: Sequence[PredictionRecord]) -> None:
-        """Write records so that they survive this process; drop and count what finds no room."""
+    def append(self, blocks: Sequence[Block]) -> None:
+        """Write the records of answers so that they survive this process; drop and count what finds no room."""
 
 
 class Lane(Protocol):

@@ -24,9 +24,9 @@ from modelyard_common.errors import Overloaded
 from modelyard_inference.domain.binding import Bound
 from modelyard_inference.domain.coalescing import Outcome, answer_all, take
 from modelyard_inference.domain.ports import Lane, Observer, PayloadSink
-from modelyard_inference.domain.records import PredictionRecord
+from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.requests import Answer, Late, Role
-from modelyard_inference.usecases.record import Ask, answer_records
+from modelyard_inference.usecases.record import Ask, answer_block
 from modelyard_inference.usecases.serving import LoadedVersion
 
 __all__ = ["Batching", "Limits", "Turn"]
@@ -246,7 +246,7 @@ class Batching:
     def _deliver(self, batch: list[_Waiting], outcomes: Sequence[Outcome], began: float) -> list[Answer | Exception]:
         """Write down all answers at once, and only then give them to those who still wait."""
         ended = self._clock.monotonic()
-        records: list[PredictionRecord] = []
+        blocks: list[Block] = []
         given: list[tuple[_Waiting, Answer | Exception]] = []
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if waiting.given_up:
@@ -258,7 +258,7 @@ class Batching:
             assert bound is not None  # noqa: S101  # or there would be no answer
             ask, loaded, took_s = turn.ask, turn.loaded, ended - waiting.arrived
             if turn.logged and ask.query.logged:
-                records.extend(answer_records(ask, loaded, turn.role, bound, outcome, took_s))
+                blocks.append(answer_block(ask, loaded, turn.role, bound, outcome, took_s))
             version = loaded.version
             self._observer.answered(ask.query.model, version.number, turn.role, waiting.rows, took_s)
             self._observer.stage(ask.query.model, "queue", began - waiting.arrived)
@@ -277,8 +277,8 @@ class Batching:
                     ),
                 )
             )
-        if records:
-            self._sink.append(records)
+        if blocks:
+            self._sink.append(blocks)
         self._observer.batch(batch[0].turn.ask.query.model, len(batch), sum(waiting.rows for waiting in batch))
         for waiting, answer in given:
             if waiting.future is None:

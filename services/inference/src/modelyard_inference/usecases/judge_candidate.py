@@ -9,7 +9,7 @@ from modelyard_common.logs import get_logger
 
 from modelyard_inference.domain.ports import Observer, PayloadSink, Reports
 from modelyard_inference.domain.requests import Late, Role
-from modelyard_inference.usecases.record import Ask, error_records
+from modelyard_inference.usecases.record import Ask, error_block
 from modelyard_inference.usecases.serving import LoadedVersion
 
 __all__ = ["JudgeCandidate"]
@@ -30,7 +30,7 @@ class JudgeCandidate:
         kind, words = _described(error)
         version = candidate.version
         self.observer.failed(ask.query.model, version.number, role, kind)
-        self.sink.append(error_records(ask, candidate, role, words, latency_s))
+        self.sink.append([error_block(ask, candidate, role, words, latency_s)])
         guard = ask.serving.guard
         if guard is not None and guard.failed():
             _log.warning("candidate.tripped", model=ask.query.model, version=version.number, reason=words)

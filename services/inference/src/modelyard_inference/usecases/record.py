@@ -1,21 +1,17 @@
-"""Write down what was answered: one record a row, stamped with the revision and champion that were in force."""
+"""Write down what was answered, stamped with the revision and champion that were in force."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
-from typing import Any
 
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.binding import Bound
-from modelyard_inference.domain.records import PredictionRecord, TracedRecord
+from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.requests import Query, Role
 from modelyard_inference.domain.routing import samples
 from modelyard_inference.usecases.serving import LoadedVersion, Serving
 
-__all__ = ["Ask", "answer_records", "error_records"]
+__all__ = ["Ask", "answer_block", "error_block"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,65 +25,55 @@ class Ask:
     """The trace that its records name, where one is recorded."""
 
 
-def answer_records(
+def answer_block(
     ask: Ask, loaded: LoadedVersion, role: Role, bound: Bound, answers: Answers, latency_s: float
-) -> list[PredictionRecord]:
+) -> Block:
     """Return the records of an answer."""
-    count = ask.query.rows.count
-    routing = ask.serving.routing
+    query, routing = ask.query, ask.serving.routing
     sampled = samples(ask.prediction_id, routing.log_payloads)
-    features: Sequence[dict[str, Any]] = (
-        loaded.binder.features(bound, redact=routing.redact) if sampled else [{}] * count
+    names, values = loaded.binder.logged(bound, redact=routing.redact) if sampled else ((), ())
+    return Block(
+        ask.prediction_id,
+        query.rows.count,
+        query.model,
+        routing.revision,
+        ask.serving.champion.version.digest,
+        loaded.version.digest,
+        role,
+        query.event_times or (query.arrival,),
+        query.arrival,
+        round(latency_s * 1e3, 4),
+        query.routing_key or "",
+        sampled,
+        names,
+        values,
+        answers.labels,
+        answers.scores,
+        None,
+        ask.traceparent,
     )
-    scores: Sequence[float | None] = answers.scores if answers.scores is not None else (None,) * count
-    return _records(ask, loaded, role, latency_s, features, sampled, answers.labels, scores, None)
 
 
-def error_records(ask: Ask, loaded: LoadedVersion, role: Role, error: str, latency_s: float) -> list[PredictionRecord]:
+def error_block(ask: Ask, loaded: LoadedVersion, role: Role, error: str, latency_s: float) -> Block:
     """Return the records of a version's failure; they hold no values."""
-    count = ask.query.rows.count
-    nothing: Sequence[None] = (None,) * count
-    return _records(ask, loaded, role, latency_s, [{}] * count, True, nothing, nothing, error)
-
-
-def _records(  # private, and on the hot path
-    ask: Ask,
-    loaded: LoadedVersion,
-    role: Role,
-    latency_s: float,
-    features: Sequence[dict[str, Any]],
-    sampled: bool,
-    predictions: Sequence[Any],
-    scores: Sequence[float | None],
-    error: str | None,
-) -> list[PredictionRecord]:
     query, serving = ask.query, ask.serving
-    latency_ms = round(latency_s * 1e3, 4)
-    make = PredictionRecord if ask.traceparent is None else partial(TracedRecord, traceparent=ask.traceparent)
-    return [
-        make(
-            id=f"{ask.prediction_id}/{row}",
-            model=query.model,
-            revision=serving.routing.revision,
-            champion=serving.champion.version.digest,
-            version=loaded.version.digest,
-            role=role,
-            event_time=_event_time(query, row),
-            arrival=query.arrival,
-            latency_ms=latency_ms,
-            routing_key=query.routing_key or "",
-            features=features[row],
-            sampled=sampled,
-            prediction=predictions[row],
-            score=scores[row],
-            error=error,
-        )
-        for row in range(query.rows.count)
-    ]
-
-
-def _event_time(query: Query, row: int) -> datetime:
-    times = query.event_times
-    if not times:
-        return query.arrival
-    return times[0] if len(times) == 1 else times[row]
+    return Block(
+        id=ask.prediction_id,
+        rows=query.rows.count,
+        model=query.model,
+        revision=serving.routing.revision,
+        champion=serving.champion.version.digest,
+        version=loaded.version.digest,
+        role=role,
+        event_times=query.event_times or (query.arrival,),
+        arrival=query.arrival,
+        latency_ms=round(latency_s * 1e3, 4),
+        routing_key=query.routing_key or "",
+        sampled=True,
+        names=(),
+        values=(),
+        predictions=(),
+        scores=None,
+        error=error,
+        traceparent=ask.traceparent,
+    )

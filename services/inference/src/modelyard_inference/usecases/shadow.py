@@ -10,7 +10,7 @@ from modelyard_common.clock import Clock
 
 from modelyard_inference.domain.ports import Lane, Observer, PayloadSink
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
-from modelyard_inference.usecases.record import Ask, answer_records
+from modelyard_inference.usecases.record import Ask, answer_block
 from modelyard_inference.usecases.serving import LoadedVersion
 
 __all__ = ["Shadow", "Stopping"]
@@ -102,7 +102,7 @@ class Shadow:
         took_s = self._clock.monotonic() - started
         guard.succeeded()
         self._count(ask, candidate, took_s)
-        self._sink.append(answer_records(ask, candidate, "shadow", bound, answers, took_s))
+        self._sink.append([answer_block(ask, candidate, "shadow", bound, answers, took_s)])
 
     def _count(self, ask: Ask, candidate: LoadedVersion, took_s: float) -> None:
         self._observer.answered(ask.query.model, candidate.version.number, "shadow", ask.query.rows.count, took_s)

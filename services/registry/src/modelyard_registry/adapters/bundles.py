@@ -58,11 +58,13 @@ class BundleCache:
         artifacts: Artifacts,
         *,
         max_bytes: int,
+        may_be_pickled: Callable[[], bool] = lambda: False,
         fetched: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._root = root
         self._artifacts = artifacts
         self._max_bytes = max_bytes
+        self._may_be_pickled = may_be_pickled
         self._fetched = fetched
         self._guard = threading.Lock()
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -71,7 +73,7 @@ class BundleCache:
         """Return the manifest of a bundle that is, from now on, in the cache."""
         with self._lock(digest):
             cached = self._cached_manifest(digest)
-            return cached or self._fetch(run_id, artifact_path, digest)
+            return cached or self._fetch(run_id, artifact_path, digest, pickled=self._may_be_pickled())
 
     def open(self, version: Version, path: str) -> CachedFile:
         """Return one file of a version, verified; a bundle that was lost or damaged is fetched again.
@@ -87,7 +89,8 @@ class BundleCache:
             found = self._intact(version, path, listed.get(path))
             if found is None:
                 shutil.rmtree(self._folder(version.digest), ignore_errors=True)
-                self._fetch(version.mlflow_run_id, version.artifact_path, version.digest)
+                # It was let in once: a waiver that has ended does not take a served version away.
+                self._fetch(version.mlflow_run_id, version.artifact_path, version.digest, pickled=True)
                 found = self._intact(version, path, listed.get(path))
         if found is None:
             raise Unavailable(f"{path} of {version.name} cannot be read back from the cache")
@@ -129,12 +132,12 @@ class BundleCache:
             return None
         return CachedFile(file, digest, file.stat().st_size)
 
-    def _fetch(self, run_id: str, artifact_path: str, digest: str) -> BundleManifest:
+    def _fetch(self, run_id: str, artifact_path: str, digest: str, *, pickled: bool) -> BundleManifest:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix="fetch-", dir=self._root))
             try:
-                manifest = self._download(run_id, artifact_path, digest, staging)
+                manifest = self._download(run_id, artifact_path, digest, staging, pickled=pickled)
                 shutil.rmtree(self._folder(digest), ignore_errors=True)
                 staging.rename(self._folder(digest))
             finally:
@@ -144,7 +147,7 @@ class BundleCache:
         self._fetched(sum(file.size_bytes for file in manifest.files))
         return manifest
 
-    def _download(self, run_id: str, artifact_path: str, digest: str, into: Path) -> BundleManifest:
+    def _download(self, run_id: str, artifact_path: str, digest: str, into: Path, *, pickled: bool) -> BundleManifest:
         try:
             root = self._artifacts.root(run_id, artifact_path)
             raw = self._small(root, MANIFEST_FILE)
@@ -152,7 +155,7 @@ class BundleCache:
             field = FieldError(path="mlflow_run_id", message=f"there is no bundle at {artifact_path!r} of this run")
             raise Invalid(f"{exc}", errors=(field,)) from exc
         manifest = _parse(raw, digest)
-        _check_files(manifest, self._max_bytes)
+        _check_files(manifest, self._max_bytes, pickled=pickled)
         listed = {file.path for file in manifest.files}
         found = set(self._artifacts.files(root, limit=MAX_FILES)) - {MANIFEST_FILE}
         if found != listed:
@@ -202,14 +205,14 @@ def _parse(raw: bytes, digest: str) -> BundleManifest:
     return manifest
 
 
-def _check_files(manifest: BundleManifest, max_bytes: int) -> None:
+def _check_files(manifest: BundleManifest, max_bytes: int, *, pickled: bool) -> None:
     found = []
     for file in manifest.files:
         parts = PurePosixPath(file.path)
         safe = file.path and not parts.is_absolute() and ".." not in parts.parts and "\\" not in file.path
         if not safe or str(parts) != file.path or file.path == MANIFEST_FILE:
             found.append(FieldError(path=file.path, message="is not a path inside of the bundle"))
-        elif parts.suffix.lower() in PICKLES:
+        elif parts.suffix.lower() in PICKLES and not pickled:
             found.append(FieldError(path=file.path, message="runs code when it is loaded; use skops or ONNX"))
     if len({file.path for file in manifest.files}) != len(manifest.files):
         found.append(FieldError(path="files", message="a path is listed twice"))

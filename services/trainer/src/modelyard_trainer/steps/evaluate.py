@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +27,9 @@ from modelyard_trainer.context import patiently
 from modelyard_trainer.rows import Rows
 from modelyard_trainer.steps.split import Division
 
-__all__ = ["Contender", "evaluate", "importances", "load_contenders", "slices"]
+__all__ = ["Contender", "evaluate", "importances", "labels_of", "load_contenders", "slices"]
+
+LabelsOf = Callable[[dict[str, npt.NDArray[Any]]], npt.NDArray[Any]]
 
 _LEAST_SLICE_ROWS = 30
 _MOST_SLICES = 40
@@ -195,7 +197,12 @@ def slices(signature: Signature, rows: Rows, answers: Predicted) -> list[SliceMe
     return result
 
 
-def importances(signature: Signature, pipeline: Any, rows: Rows, *, seed: int) -> Mapping[str, float]:
+def labels_of(estimator: Any, signature: Signature) -> LabelsOf:
+    """Return what answers columns with an estimator's labels."""
+    return lambda columns: np.asarray(estimator.predict(model_input(estimator, signature, columns)))
+
+
+def importances(signature: Signature, labels: LabelsOf, rows: Rows, *, seed: int) -> Mapping[str, float]:
     """Return the permutation importance of each feature (Breiman, 2001): what the metric loses when it is shuffled.
 
     Measured on at most a thousand of the newest rows, three shuffles each: a ranking, not an estimate.
@@ -205,7 +212,7 @@ def importances(signature: Signature, pipeline: Any, rows: Rows, *, seed: int) -
         return dict.fromkeys((column.name for column in signature.features), 0.0)
 
     def quality(columns: dict[str, npt.NDArray[Any]]) -> float:
-        predicted = np.asarray(pipeline.predict(model_input(pipeline, signature, columns)))
+        predicted = labels(columns)
         if signature.task == "regression":
             return -float(np.sqrt(np.mean((predicted - part.truth) ** 2)))
         return float(np.mean(predicted == part.truth))

@@ -15,6 +15,7 @@ from modelyard_contracts.open_inference import Datatype, MetadataTensor
 from modelyard_inference.domain.requests import Answer, Matrix, Rows, invalid, plain
 
 __all__ = [
+    "DATATYPES",
     "INTEGER_BITS",
     "Output",
     "Tensor",
@@ -44,6 +45,7 @@ _ALLOWED: dict[str, frozenset[type]] = {
     "FP64": _NUMBERS,
     "BF16": _NUMBERS,
 } | dict.fromkeys(INTEGER_BITS, _INTEGERS)
+DATATYPES = tuple(_ALLOWED)
 _RANGES = {
     name: (0, 2**bits - 1) if name[0] == "U" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     for name, bits in INTEGER_BITS.items()

@@ -7,6 +7,7 @@ that is none for that reason alone is read once more by Python's own parser, wit
 from __future__ import annotations
 
 import json
+import re
 from typing import TypeVar
 
 import msgspec
@@ -16,6 +17,7 @@ from modelyard_inference.domain.requests import invalid
 __all__ = ["decoded"]
 
 T = TypeVar("T")
+_LONG_NAME = re.compile(r"(unknown field `.{64}).+(`(?: - at `[^`]*`)?)\Z", re.DOTALL)
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes, hint: str = "") -> T:
@@ -27,7 +29,7 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes, hint: str = "") -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
-        raise invalid("body", f"{exc}{hint}") from exc
+        raise invalid("body", f"{_short(exc)}{hint}") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         if b"NaN" not in body:
             raise invalid("body", "is not JSON") from exc
@@ -35,9 +37,14 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes, hint: str = "") -> T:
         document = json.loads(body, parse_constant=_missing)
         return msgspec.convert(document, decoder.type)
     except msgspec.ValidationError as exc:
-        raise invalid("body", f"{exc}{hint}") from exc
+        raise invalid("body", f"{_short(exc)}{hint}") from exc
     except (ValueError, RecursionError) as exc:
         raise invalid("body", "is not JSON") from exc
+
+
+def _short(error: msgspec.ValidationError) -> str:
+    """Return what does not fit, without the rest of a long name that somebody sent."""
+    return _LONG_NAME.sub(r"\1…\2", str(error))
 
 
 def _missing(constant: str) -> None:
