@@ -30,7 +30,7 @@ from bench.inference.record import Cell, Place, Record, Round, Served
 
 __all__ = ["Plan", "run"]
 
-_START_S = 45.0
+_START_S = 120.0
 _WARM_S = 0.3
 _ANSWERS = 4
 _SLOW_S = 3.0
