@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ class Plan:
     Attributes:
         seconds: length of a turn.
         budget_s: each model gets its part of it, after which no other place of it is begun.
+        stopped: set to end the run early; what was measured is kept.
     """
 
     contenders: Sequence[Contender]
@@ -53,6 +55,11 @@ class Plan:
     seconds: float
     budget_s: float
     neighbours: str = ""
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def is_over(self, until: float) -> bool:
+        """Return whether no other place is begun."""
+        return self.stopped.is_set() or time.monotonic() > until
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -92,7 +99,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Record:
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as name, _own_core(cores):
         for part, model in enumerate(plan.models, start=1):
             until = begun_s + plan.budget_s * part / len(plan.models)
-            if time.monotonic() > until:
+            if plan.is_over(until):
                 taken.cut += [place for place in plan.places if place.model == model]
                 continue
             say(f"{model}: fit, convert, start")
@@ -100,7 +107,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Record:
             with ExitStack() as stack:
                 running = list(_start_all(plan, kit, Path(name) / model, pythons, cores, taken, stack, say))
                 for place in (place for place in plan.places if place.model == model):
-                    if time.monotonic() > until:
+                    if plan.is_over(until):
                         taken.cut.append(place)
                     else:
                         taken.cells += _measure_place(plan, place, running, kit, cores, say)
@@ -152,7 +159,7 @@ def _start_all(
 ) -> Iterator[_Running]:
     """Start one server after the other, so that none is slowed by another's start."""
     for contender in plan.contenders:
-        if contender.key not in pythons:
+        if contender.key not in pythons or plan.stopped.is_set():
             continue
         home = folder / contender.key
         start = contender.start(kit, home, pythons[contender.key])

@@ -79,7 +79,13 @@ def measure(
         command = [*pinned, find_h2load(), "--threads=1", *options, *kind, f"--data={body}", *heads, url]
         before = _children_s()
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=seconds + _ENDING_S, stdin=subprocess.DEVNULL
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=seconds + _ENDING_S,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C lets the turn end
         )
         spent_s = _children_s() - before
         lines = np.loadtxt(log, dtype=np.int64, ndmin=2) if log.exists() and log.stat().st_size else np.zeros((0, 3))
