@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the suite needs beyond Python: Prometheus and its Alertmanager, so that scraping, queries, rules and
-# the routing of alerts are tried for real; npm and rsync, with which GitLab's pipeline is; h2load, the load of the
-# benchmarks. Without root nothing is installed; the tests concerned then say why they are skipped.
+# the routing of alerts are tried for real; npm and rsync, with which GitLab's pipeline is; Java, with which the
+# Jenkinsfile is compiled; h2load, the load of the benchmarks. Without root nothing is installed; the tests concerned
+# then say why they are skipped.
 set -euo pipefail
 
 missing=()
@@ -10,6 +11,7 @@ command -v amtool >/dev/null || missing+=(prometheus-alertmanager)
 command -v h2load >/dev/null || missing+=(nghttp2-client)
 command -v npm >/dev/null || missing+=(npm)
 command -v rsync >/dev/null || missing+=(rsync)
+command -v java >/dev/null || missing+=(default-jre-headless)
 if [ ${#missing[@]} = 0 ]; then
     exit 0
 fi

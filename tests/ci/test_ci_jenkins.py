@@ -1,4 +1,4 @@
-"""The Jenkinsfile is Groovy by Groovy's grammar, and declarative by the rules of Jenkins' documentation.
+"""The Jenkinsfile is Groovy by Groovy's own compiler, and declarative by the rules of Jenkins' documentation.
 
 Jenkins itself checks a file only on a running server (`jenkins-cli declarative-linter`); the rules here are the part of
 its grammar that a Jenkinsfile of this size can get wrong.
@@ -6,7 +6,10 @@ its grammar that a Jenkinsfile of this size can get wrong.
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import tree_sitter
@@ -97,6 +100,43 @@ def check_stages(stages: Call) -> None:
             raise Wrong(f"stage {stage.arguments} does nothing, or two things")
         if work[0].name in ("parallel", "stages"):
             check_stages(work[0])
+
+
+@pytest.fixture
+def groovy(node_modules: Path) -> str:
+    """The class path of Groovy, which npm-groovy-lint brings."""
+    if shutil.which("java") is None:
+        pytest.skip("there is no java; tools/install-test-packages.sh installs it")
+    libraries = node_modules / "npm-groovy-lint/lib/java/groovy/lib"
+    assert list(libraries.glob("groovy-[0-9]*.jar"))
+    return f"{libraries}/*"
+
+
+def compiled(groovy: str, folder: Path, source: str) -> subprocess.CompletedProcess[str]:
+    file = folder / JENKINSFILE
+    file.write_text(source)
+    command = ["java", "-cp", groovy, "org.codehaus.groovy.tools.FileSystemCompiler", "-d", str(folder / "classes")]
+    return subprocess.run([*command, str(file)], capture_output=True, text=True, timeout=110, check=False)
+
+
+@pytest.mark.timeout(300, func_only=True)
+def test_groovy_itself_compiles_the_jenkinsfile(groovy: str, tmp_path: Path) -> None:
+    done = compiled(groovy, tmp_path, (ROOT / JENKINSFILE).read_text())
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert (tmp_path / "classes/Jenkinsfile.class").is_file()
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [("stage('Check') {", "stage('Check' {"), ("time: 3, unit", "time: 3 unit"), ("sh 'make types'", "sh 'make types")],
+    ids=["a-bracket", "a-comma", "a-quote"],
+)
+def test_what_groovy_refuses_is_found(groovy: str, tmp_path: Path, written: str, instead: str) -> None:
+    source = (ROOT / JENKINSFILE).read_text()
+    assert written in source
+
+    assert "startup failed" in compiled(groovy, tmp_path, source.replace(written, instead, 1)).stderr
 
 
 def test_the_jenkinsfile_is_a_declarative_pipeline_whose_steps_are_shell() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.observability.expressions import alerts, dashboards, panel_expressions, panels
+from tools.observability.drawing import round_steps
 from tools.observability.limits import Thresholds
 from tools.observability.panels import Query, Unjudged, trend
 from tools.observability.units import written
@@ -196,6 +197,21 @@ def test_what_a_dashboard_can_be_narrowed_to_its_queries_use() -> None:
 )
 def test_numbers_are_written_with_their_unit(value: float, unit: str, decimals: int | None, text: str) -> None:
     assert written(value, unit, decimals) == text
+
+
+@pytest.mark.parametrize(
+    ("top", "unit", "texts"),
+    [
+        (66 * 86_400, "s", ["0 s", "20 d", "40 d", "60 d"]),
+        (0.25, "s", ["0 s", "50 ms", "100 ms", "150 ms", "200 ms", "250 ms"]),
+        (200 * 2**20, "bytes", ["0 B", "50 MiB", "100 MiB", "150 MiB", "200 MiB"]),
+        (1, "percentunit", ["0%", "20%", "40%", "60%", "80%", "100%"]),
+    ],
+)
+def test_an_axis_has_round_numbers_in_the_unit_in_which_they_are_written(
+    top: float, unit: str, texts: list[str]
+) -> None:
+    assert [written(tick, unit) for tick in round_steps(0, top, unit)] == texts
 
 
 def test_a_unit_that_nobody_can_write_is_refused() -> None:

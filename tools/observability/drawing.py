@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from tools.observability.stage import BAR_S, Prometheus
-from tools.observability.units import written
+from tools.observability.units import size_of, written
 
 __all__ = ["draw", "note_annotations"]
 
@@ -32,6 +32,8 @@ _LINES = ("#3274d9", "#ff9830", "#56a64b", "#e02f44", "#8f3bb8", "#0aa5a5", "#b8
 _GREY = "#8e8e8e"
 _TITLE_IN = 0.24
 _CHARACTER_IN = 0.09
+_SHORT = 9
+"""Characters of a big number; more are written smaller, as Grafana does."""
 _LEGEND_ENTRIES = 6
 """More would leave the panel; Grafana lets them be scrolled."""
 Box = tuple[float, float, float, float]
@@ -79,7 +81,10 @@ def _number(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
         text = _said(value, defaults)
     colour = "#c8c9ca" if math.isnan(value) else _colour(value, defaults["thresholds"]["steps"])
     axes.set_facecolor(colour)
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, size=20, weight="bold", color="white", ha="center", va="center")
+    size = 20 if len(text) <= _SHORT else 13
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, size=size, weight="bold", color="white", ha="center", va="center"
+    )
     _bare(axes)
 
 
@@ -112,6 +117,7 @@ def _trend(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     top = max((value for _, _, values in series for value in values if not math.isnan(value)), default=0.0)
     axes.set_ylim(defaults.get("min", 0), max([top, *floor.values()]) * 1.06 or 1.0)
     _show_thresholds(axes, custom, defaults["thresholds"]["steps"])
+    axes.yaxis.set_major_locator(FixedLocator(round_steps(*axes.get_ylim(), defaults["unit"])))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, defaults["unit"])))
     _time_axis(axes, prometheus)
     if not series:
@@ -131,6 +137,13 @@ def _trend(axes: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
             borderaxespad=0,
             columnspacing=1,
         )
+
+
+def round_steps(bottom: float, top: float, unit: str) -> list[float]:
+    """Return where an axis has its numbers: round ones in the unit in which they are written."""
+    size = size_of(max(abs(bottom), abs(top)), unit)
+    ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom / size, top / size)
+    return [tick * size for tick in ticks if bottom <= tick * size <= top]
 
 
 def _show_thresholds(axes: Axes, custom: dict[str, Any], steps: Sequence[dict[str, Any]]) -> None:

@@ -70,8 +70,18 @@ class Frame:
         document: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(self._dashboard.build()))
         for place, panel in enumerate(document["panels"], 1):
             panel["id"] = place
+        _forget_what_grafana_forgot(document)
         document["annotations"] = {"list": _annotations(MODEL if self._by_model else NAMESPACE)}
         return document
+
+
+def _forget_what_grafana_forgot(document: dict[str, Any]) -> None:
+    """Leave out what the builders write for older releases: steps of intervals, which we have not; feet of tables."""
+    for variable in document["templating"]["list"]:
+        for name in ("auto", "auto_count", "auto_min"):
+            variable.pop(name, None)
+    for panel in document["panels"]:
+        panel.get("options", {}).pop("footer", None)
 
 
 def _choice(name: str, label: str, query: str) -> dashboard.QueryVariable:

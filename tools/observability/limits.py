@@ -22,6 +22,7 @@ from tools.observability import slo
 
 __all__ = [
     "ANY",
+    "BATCH_ROWS",
     "BUDGET",
     "DAY_S",
     "ERRORS",
@@ -89,6 +90,8 @@ def _default(settings: type[BaseModel], name: str) -> float:
     return float(settings.model_fields[name].default)
 
 
+BATCH_ROWS = _default(InferenceSettings, "batch_rows")
+"""Rows that may run together as one batch."""
 MAX_CONCURRENT = _default(InferenceSettings, "max_concurrent")
 """Requests that one inference server answers at once."""
 SHADOW_ROWS = _default(InferenceSettings, "shadow_rows")

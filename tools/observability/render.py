@@ -67,7 +67,10 @@ def _watched(arguments: argparse.Namespace) -> Iterator[Prometheus]:
         now = time.time()
         yield Prometheus(arguments.prometheus.rstrip("/"), now - arguments.minutes * 60, now)
         return
-    with tempfile.TemporaryDirectory() as folder, observed_demo(Path(folder), rows=arguments.rows) as prometheus:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        observed_demo(Path(folder), rows=arguments.rows, rollback=False) as prometheus,
+    ):
         yield prometheus
 
 

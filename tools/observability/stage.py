@@ -32,6 +32,10 @@ ROOT = Path(__file__).parents[2]
 _SCRAPE_S = 1
 _VARIABLES = {"namespace": ".*", "model": ".*", "version": ".*", "__rate_interval": "15s", "__interval": "15s"}
 _WAITS = f'modelyard_registry_promotion_waiting_since_seconds{{model="{OPERATED}"}}'
+_SERVES = "max(modelyard_inference_served_number) > 0"
+_LATE = 'modelyard_inference_requests_total{outcome!="answered"}'
+_ROAD_S = 150.0
+"""For one training, on a machine that does much else."""
 BAR_S = 15.0
 """A minute of the demo's loop is a quarter of an hour of a cluster's: bars count four times as finely."""
 
@@ -95,7 +99,7 @@ def plain(expr: str) -> str:
 
 @contextmanager
 def observed_demo(
-    home: Path, *, rows: int, settle_s: float = 8.0, example: str = "electricity"
+    home: Path, *, rows: int, settle_s: float = 8.0, example: str = "electricity", rollback: bool = True
 ) -> Iterator[Prometheus]:
     """Run a slice of a demo, then what a good demo does not have, and yield Prometheus; the platform still serves.
 
@@ -103,24 +107,34 @@ def observed_demo(
         home: an empty folder.
         rows: of the stream.
         settle_s: how long to watch on, so that rules have seen the end.
+        rollback: whether to end with one, after which drift has no window of its champion.
     """
     layout = Layout(home / f"demo-{example}", free_port_base())
     with (
         operated(home, layout) as cluster,
         _prometheus(home, layout, operator_port=cluster.port) as prometheus,
-        _demo(home, layout, rows, example),
+        _demo(home, layout, rows, example) as through,
     ):
+        _until(lambda: prometheus.instant(_SERVES), f"{example} was not trained", timeout_s=_ROAD_S)
         cluster.apply(example, layout.url("registry"))
-        _until(lambda: prometheus.instant(_WAITS), f"{OPERATED} was not trained, or waits for nobody", timeout_s=120)
+        through()
+        _until(
+            lambda: prometheus.instant(_WAITS), f"{OPERATED} was not trained, or waits for nobody", timeout_s=_ROAD_S
+        )
         answer_late(layout, example)
-        roll_back(layout, example)
+        # The first failures of a kind begin a series, in which Prometheus sees none.
+        _until(lambda: prometheus.instant(_LATE), "late answers are not counted", timeout_s=_ROAD_S)
+        answer_late(layout, example)
+        if rollback:
+            roll_back(layout, example)
         time.sleep(settle_s)
         prometheus.ended = time.time()
         yield prometheus
 
 
 @contextmanager
-def _demo(home: Path, layout: Layout, rows: int, example: str) -> Iterator[None]:
+def _demo(home: Path, layout: Layout, rows: int, example: str) -> Iterator[Callable[[], None]]:
+    """Run the demo; yield what waits until it is through."""
     log = home / "demo.log"
     command = [
         *(sys.executable, "-m", "modelyard_cli.main", "--data-dir", str(home), "--port-base", str(layout.port_base)),
@@ -131,8 +145,7 @@ def _demo(home: Path, layout: Layout, rows: int, example: str) -> Iterator[None]
             command, cwd=ROOT, stdout=handle, stderr=handle, env=os.environ | {"TERM": "dumb"}, start_new_session=True
         )
     try:
-        _await(lambda: "goes on serving" in log.read_text(), process, log, timeout_s=60 + rows / 15)
-        yield
+        yield lambda: _await(lambda: "goes on serving" in log.read_text(), process, log, timeout_s=_ROAD_S + rows / 15)
     finally:
         process.send_signal(signal.SIGINT)
         try:

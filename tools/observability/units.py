@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["written"]
+__all__ = ["size_of", "written"]
 
 _TIMES = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 _BYTES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
@@ -26,6 +26,12 @@ def written(value: float, unit: str, decimals: int | None = None) -> str:
     if unit == "none":
         return _rounded(value, decimals)
     raise ValueError(f"{unit!r} is no unit of ours")
+
+
+def size_of(value: float, unit: str) -> float:
+    """Return how many base units the unit has in which a value is written, for example 60 for minutes."""
+    scale = {"s": _TIMES, "bytes": _BYTES}.get(unit, ((1.0, ""),))
+    return next((size for size, _ in scale if abs(value) >= size), scale[-1][0])
 
 
 def _scaled(value: float, scale: tuple[tuple[float, str], ...], decimals: int | None) -> str:

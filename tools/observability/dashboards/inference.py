@@ -21,6 +21,7 @@ from tools.observability.dashboards.words import (
 from tools.observability.frame import MODEL, NAMESPACE, VERSION, Frame
 from tools.observability.limits import (
     ANY,
+    BATCH_ROWS,
     BUDGET,
     ERRORS,
     LIMITS,
@@ -40,6 +41,7 @@ _STAGES = "modelyard_inference_stage_seconds"
 _ONCE = f'{NAMESPACE}, stage="predict"'
 """Each request is predicted once."""
 _BATCH = "modelyard_inference_batch_requests"
+_ROWS = "modelyard_inference_batch_rows"
 _REQUESTS = "modelyard_inference_requests_total"
 
 
@@ -55,6 +57,7 @@ def document() -> dict[str, Any]:
         frame.row("Are callers served?", *_first())
         .row("Rate, errors, duration", *_red())
         .row("Where the time goes", *_stages())
+        .row("Batches", *_batches())
         .row("Candidate against champion", *_canary())
         .row("Threads, spool, routing", *_saturation())
         .document()
@@ -224,6 +227,19 @@ def _stages() -> list[Any]:
             width=12,
         ),
         trend(
+            "p99 by stage",
+            "Slowest one in a hundred, of each stage by itself; dashed: the promise, for all of them together.",
+            Query(quantile(0.99, _STAGES, MODEL, "stage"), "{{stage}}"),
+            unit="s",
+            bad=SLOW,
+            width=12,
+        ),
+    ]
+
+
+def _batches() -> list[Any]:
+    return [
+        trend(
             "Requests by batch",
             "How many requests ran together, on average and in the largest of a hundred batches: more when the model "
             "is the narrow place, 1 where callers come one by one.",
@@ -231,7 +247,15 @@ def _stages() -> list[Any]:
             Query(quantile(0.99, _BATCH, MODEL, "model"), "{{model}} p99"),
             unit="none",
             bad=CALLERS,
-            width=12,
+        ),
+        trend(
+            "Rows by batch",
+            "How many rows ran together, on average and in the largest of a hundred batches; dashed: half of what a "
+            "batch may have, and all (`batch_rows`).",
+            Query(f"{by_model(f'{_ROWS}_sum')} / {by_model(f'{_ROWS}_count')}", "{{model}}"),
+            Query(quantile(0.99, _ROWS, MODEL, "model"), "{{model}} p99"),
+            unit="none",
+            bad=filling(BATCH_ROWS),
         ),
         trend(
             "In flight",
@@ -243,7 +267,6 @@ def _stages() -> list[Any]:
             ),
             unit="none",
             bad=filling(MAX_CONCURRENT),
-            width=12,
         ),
     ]
 

@@ -120,14 +120,19 @@ def _motion() -> list[Any]:
 
 def _models() -> Any:
     severity = latest("modelyard_drift_severity_level")
+    candidate = latest("modelyard_registry_candidate_number")
     return columns(
         "Models",
         "One line a model: what answers, what is on its way, whether it still fits, and how well it does.",
         "model",
         [
-            Column("Champion", latest(_LIVE)),
-            Column("Candidate", f"{latest('modelyard_registry_candidate_number')} > 0"),
-            Column("Its share", f"{latest('modelyard_registry_candidate_weight_percent')}", "percent"),
+            Column("Champion", latest(_LIVE), words={0: ("none", "text")}),
+            Column("Candidate", f"{candidate} > 0"),
+            Column(
+                "Its share",
+                f"{latest('modelyard_registry_candidate_weight_percent')} and on (model) {candidate} > 0",
+                "percent",
+            ),
             Column("Step", f"{latest('modelyard_registry_rollout_step_number')} > 0"),
             Column("Drift", severity, words=SEVERITIES),
             Column(

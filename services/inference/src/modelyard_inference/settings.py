@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from modelyard_common.capacity import cpu_limit_cores
 from modelyard_common.settings import ServiceSettings
@@ -89,6 +90,18 @@ class InferenceSettings(ServiceSettings):
     """Memory that one version may take in the process that is started here. 0: no limit."""
     remote_hosts: tuple[str, ...] = ()
     """Servers of others that may run models, as ``["host:port"]``: what a bundle names beside these is not asked."""
+    sink_url: str | None = Field(None, pattern=r"^https?://[^/\s?#]+(/[^\s]*)?$")
+    """Where CloudEvents of what was answered are posted, under KServe's names; none, and only drift gets it."""
+    sink_hosts: tuple[str, ...] = ()
+    """The only hosts that payloads may go to, as ``["host:port"]`` or ``["host"]``. Empty: that of ``sink_url``."""
+    sink_token_file: Path | None = None
+    """A bearer token for the sink. Read again for each event."""
+    sink_namespace: str = Field("default", min_length=1, max_length=253)
+    """The ``namespace`` of the events."""
+    sink_timeout_s: float = Field(5.0, gt=0, le=60)
+    """How long the sink may take for one event."""
+    sink_connections: int = Field(4, ge=1, le=64)
+    """Events that are on their way to the sink at once."""
     instance: str = Field(default_factory=socket.gethostname)
     """The name of this server in reports and event batches."""
 
@@ -97,6 +110,17 @@ class InferenceSettings(ServiceSettings):
         if self.spool_max_bytes < 2 * self.spool_segment_bytes * self.process_count:
             raise ValueError(
                 "spool_max_bytes must hold at least two segments of spool_segment_bytes for each of processes"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_to_known_hosts(self) -> Self:
+        if self.sink_url is None or not self.sink_hosts:
+            return self
+        url = urlsplit(self.sink_url)
+        if {url.netloc, url.hostname}.isdisjoint(self.sink_hosts):
+            raise ValueError(
+                f"sink_url: payloads may not go to {url.netloc}; sink_hosts has {', '.join(self.sink_hosts)}"
             )
         return self
 

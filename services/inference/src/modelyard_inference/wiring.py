@@ -199,7 +199,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
             lane.close,
             candidate_lane.close,
             isolated.close,
-            log.spool.close,
+            *log.on_close,
             registry.close,
             follower.close,
             drift.close,

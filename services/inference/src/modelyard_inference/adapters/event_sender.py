@@ -17,6 +17,7 @@ from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
 from modelyard_common.tracing import Value, span
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
+from prometheus_client import Counter
 from pydantic import ValidationError
 
 from modelyard_inference.adapters import metrics
@@ -39,9 +40,10 @@ class EventTaker(Protocol):
 
 
 class _Spooled(PredictionEvent):
-    """An event with the trace of its prediction, which stays here: drift takes the trace of the batch."""
+    """An event with what stays here: the trace of its prediction (drift takes that of the batch), and its wait."""
 
     traceparent: str | None = None
+    queue_ms: float = 0.0
 
 
 def _traced(events: Sequence[_Spooled]) -> AbstractContextManager[object]:
@@ -54,15 +56,16 @@ def _traced(events: Sequence[_Spooled]) -> AbstractContextManager[object]:
 
 
 class DeadLetters:
-    """The file of what drift refused; bounded, then only counted."""
+    """The file of what somebody refused; bounded, then only counted."""
 
-    def __init__(self, path: Path, max_bytes: int = 16 * 1024**2) -> None:
+    def __init__(self, path: Path, max_bytes: int = 16 * 1024**2, *, refused: Counter = metrics.EVENTS_REFUSED) -> None:
         self._path = path
+        self._refused = refused
         self._max_bytes = max_bytes
 
     def put(self, payload: bytes, reason: str) -> None:
         """Set one record aside."""
-        metrics.EVENTS_REFUSED.inc()
+        self._refused.inc()
         _log.error("event.refused", reason=reason)
         try:
             if not self._path.exists() or self._path.stat().st_size + len(payload) < self._max_bytes:
@@ -108,6 +111,9 @@ class EventSender:
     def check(self) -> str | None:
         """Return what is wrong: a health check."""
         return self._problem
+
+    def close(self) -> None:
+        """Do nothing: drift's client belongs to whoever made it."""
 
     def run(self, stop: StopSignal) -> None:
         """Send until told to stop, and a little longer."""

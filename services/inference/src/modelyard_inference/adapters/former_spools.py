@@ -6,7 +6,7 @@ The spool of the first worker is ``spool``, as that of a server of one process; 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,9 @@ _log = get_logger(__name__)
 class _Sender(Protocol):
     def send_once(self) -> bool:
         """Send one batch; return whether there was one. Raise ModelyardError when it cannot be taken now."""
+
+    def close(self) -> None:
+        """Let go of what it sends with."""
 
 
 def spool_folder(home: Path, slot: int) -> Path:
@@ -45,7 +48,7 @@ class FormerSpools:
         home: Path,
         size: int,
         opened: Callable[[Path], PayloadSpool],
-        senders: Callable[[PayloadSpool], list[_Sender]],
+        senders: Callable[[PayloadSpool], Sequence[_Sender]],
     ) -> None:
         self._home = home
         self._size = size
@@ -60,20 +63,25 @@ class FormerSpools:
             except Conflict:
                 continue
             try:
-                self._empty(spool, stop)
-                done = spool.state.pending_bytes == 0
-            except ModelyardError:
-                return  # the next round tries again
+                done = self._empty(spool, stop)
             finally:
                 spool.close()
             if done:
                 _log.info("former_spool.sent", folder=folder.name)
                 _remove(folder)
 
-    def _empty(self, spool: PayloadSpool, stop: StopSignal) -> None:
+    def _empty(self, spool: PayloadSpool, stop: StopSignal) -> bool:
+        """Send all that can be sent now; return whether that is everything. One who is away keeps no other waiting."""
+        done = True
         for sender in self._senders(spool):
-            while not stop.is_set() and sender.send_once():
-                pass
+            try:
+                while not stop.is_set() and sender.send_once():
+                    pass
+            except ModelyardError:
+                done = False  # the next round tries again
+            finally:
+                sender.close()
+        return done and not stop.is_set()
 
     def _folders(self) -> Iterator[Path]:
         for folder in sorted(self._home.glob("spool-*")):

@@ -21,6 +21,7 @@ __all__ = [
     "EVENTS_DROPPED",
     "EVENTS_REFUSED",
     "EVENTS_SENT",
+    "READER_LOST",
     "ROUTING_AGE",
     "SHADOW_WAITING",
     "SPOOL_DAMAGED",
@@ -76,6 +77,14 @@ EVENTS_SENT = Counter("modelyard_inference_events_sent_total", "Events that drif
 EVENTS_REFUSED = Counter(
     "modelyard_inference_events_refused_total", "Events that drift refused; they are kept in the dead-letter file"
 )
+READER_LOST = Counter(
+    "modelyard_inference_spool_lost_bytes_total", "Bytes of the spool that a reader lost to make room", ["reader"]
+)
+SINK_SENT = Counter("modelyard_inference_sink_sent_total", "CloudEvents that the sink has taken")
+SINK_REFUSED = Counter(
+    "modelyard_inference_sink_refused_total", "CloudEvents that the sink refused; they are kept in the dead-letter file"
+)
+SINK_PENDING = Gauge("modelyard_inference_sink_pending_bytes", "Bytes of the spool that the sink does not have yet")
 ROUTING_AGE = Gauge(
     "modelyard_inference_routing_age_seconds", "Since the routing was known to be the registry's; -1: never yet"
 )
@@ -102,6 +111,8 @@ RETURNED = Histogram(
 LANE_WAITING = Snapshot("modelyard_inference_lane_waiting_requests", "Requests that wait for a thread", ["lane"])
 LANE_LOST = Snapshot("modelyard_inference_lane_lost_threads", "Threads in which a model hangs", ["lane"])
 
+for _reader in ("drift", "sink"):
+    READER_LOST.labels(_reader)
 for _reason in ("full", "disk"):
     # To Prometheus a series that begins at 1 has not risen.
     EVENTS_DROPPED.labels(_reason)

@@ -1,4 +1,7 @@
-"""The spool: records of what was answered, in append-only files, until drift has them.
+"""The spool: records of what was answered, in append-only files, until drift has them, and a sink where there is one.
+
+Each reader has its own place, so that none waits for another. When there is no room, the reader that is furthest back
+loses its oldest file to those that are ahead; with all equally far back, what is new is dropped.
 
 ``append`` returns after ``write(2)``: what it took survives this process, though not yet a power failure; ``sync``
 sees to that within a second. It never raises. What finds no room, or meets a disk that refuses, is dropped and
@@ -24,11 +27,13 @@ from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, unpack
 from modelyard_inference.adapters.spool_records import HEADER_BYTES, frame, read_records, sound_bytes
 from modelyard_inference.domain.records import Block
 
-__all__ = ["Batch", "PayloadSpool", "Position", "SpoolState"]
+__all__ = ["DRIFT", "SINK", "Batch", "PayloadSpool", "Position", "SpoolState"]
 
 _log = get_logger(__name__)
 _SUFFIX = ".events"
-_POSITION = "sent.json"
+DRIFT, SINK = "drift", "sink"
+"""Readers."""
+_POSITIONS = {DRIFT: "sent.json", SINK: "sent-sink.json"}
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
@@ -40,10 +45,20 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records to send, and the place after them."""
+    """Records to send, and the place after them.
+
+    Attributes:
+        ends: of each block that they were written in: how many records lie before its end, and where that is.
+    """
 
     payloads: list[bytes]
     after: Position
+    ends: list[tuple[int, int]]
+
+    def after_first(self, count: int) -> Position | None:
+        """Return the place after so many of them, or after as many whole blocks as they hold; None when none is."""
+        offset = max((offset for records, offset in self.ends if records <= count), default=None)
+        return None if offset is None else Position(self.after.segment, offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,7 @@ class PayloadSpool:
     Args:
         max_bytes: what unsent records may take on disk; holds at least two segments.
         segment_bytes: size after which a new file begins.
+        readers: who gets all records.
         appended: called after each append, to wake the sender.
         write: ``os.write``, for tests with a disk that fails.
     """
@@ -72,6 +88,7 @@ class PayloadSpool:
         *,
         max_bytes: int,
         segment_bytes: int,
+        readers: Sequence[str] = (DRIFT,),
         appended: Callable[[], None] = lambda: None,
         write: Callable[[int, bytes], int] = os.write,
     ) -> None:
@@ -88,16 +105,21 @@ class PayloadSpool:
         self._retired: list[int] = []
         root.mkdir(parents=True, exist_ok=True)
         self._owner = _own(root)
-        self._sent = _read_position(root / _POSITION)
+        self._sent = {reader: _read_position(root / _POSITIONS[reader]) for reader in readers}
         self._sizes = self._mend()
-        self._current = max([*self._sizes, self._sent.segment]) + 1
+        self._current = max([*self._sizes, *(sent.segment for sent in self._sent.values())]) + 1
         self._fd: int | None = None
 
     @property
     def state(self) -> SpoolState:
         """How full it is."""
         with self._lock:
-            return SpoolState(self._pending(), sum(self._sizes.values()), self._dropped, self._problem)
+            return SpoolState(self._pending(DRIFT), sum(self._sizes.values()), self._dropped, self._problem)
+
+    def pending_bytes(self, reader: str) -> int:
+        """Return how much a reader does not have yet."""
+        with self._lock:
+            return self._pending(reader)
 
     def check(self) -> str | None:
         """Return what is wrong: a health check."""
@@ -107,8 +129,11 @@ class PayloadSpool:
         """Write the records of answers, or drop and count them."""
         block = frame([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
         with self._lock:
-            if self._pending() + len(block) > self._max_bytes:
-                self._drop(_rows(blocks), "full", "the spool is full: events are dropped until drift takes some")
+            gone = self._make_room(len(block))
+            if gone is None:
+                self._drop(
+                    _rows(blocks), "full", f"the spool is full: events are dropped until {self._slowest} takes some"
+                )
                 return
             try:
                 self._put(block)
@@ -119,45 +144,44 @@ class PayloadSpool:
             if self._problem is not None:
                 _log.info("spool.recovered", dropped=self._dropped)
                 self._problem = None
+        self._unlink(gone)
         self.appended()
 
-    def read(self, most: int = 500) -> Batch | None:
-        """Return the next records that were not sent, or None when there are none. Only the sender reads."""
+    def read(self, most: int = 500, reader: str = DRIFT) -> Batch | None:
+        """Return the next records that a reader did not get, or None when there are none."""
         while True:
             with self._lock:
-                position, current = self._sent, self._current
+                position, current = self._sent[reader], self._current
                 sizes = dict(self._sizes)
             later = [number for number in sizes if number > position.segment]
             size = sizes.get(position.segment, 0)
             if position.offset < size:
-                payloads, offset = self._read_from(position, size, most)
-                if payloads:
-                    return Batch(payloads, Position(position.segment, offset))
+                payloads, ends = self._read_from(position, size, most)
+                if ends:
+                    return Batch(payloads, Position(position.segment, ends[-1][1]), ends)
+                if self._sent[reader] != position:
+                    continue  # the file had to make room
                 metrics.SPOOL_DAMAGED.inc(size - position.offset)
                 _log.error("spool.damaged", segment=position.segment, lost_bytes=size - position.offset)
-                self.sent(Position(position.segment, size))
+                self.sent(Position(position.segment, size), reader)
                 continue
             if not later or position.segment == current:
                 return None
-            self.sent(Position(min(later), 0))
+            self.sent(Position(min(later), 0), reader)
 
-    def sent(self, position: Position) -> None:
-        """Remember that everything before a position was sent, and delete the files that are done."""
+    def sent(self, position: Position, reader: str = DRIFT) -> None:
+        """Remember that a reader has everything before a position, and delete the files that all are done with."""
         with self._lock:
-            self._sent = position
-            done = [number for number in self._sizes if number < position.segment]
-            for number in done:
-                del self._sizes[number]
-        part = self._root / f"{_POSITION}.part"
+            position = self._sent[reader] = max(position, self._sent[reader])  # it may have had to make room since
+            done = self._done()
+        part = self._root / f"{_POSITIONS[reader]}.part"
         try:
             part.write_bytes(msgspec.json.encode(position))
-            part.replace(self._root / _POSITION)
+            part.replace(self._root / _POSITIONS[reader])
         except OSError as exc:
-            # Then what was sent is sent again after a restart, and drift knows it.
+            # Then what was sent is sent again after a restart, and whoever takes it knows it by its id.
             _log.warning("spool.position_not_written", kind=type(exc).__name__)
-        for number in done:
-            with suppress(OSError):
-                self._path(number).unlink()
+        self._unlink(done)
 
     def sync(self) -> None:
         """Bring what was written to the disk itself."""
@@ -207,31 +231,33 @@ class PayloadSpool:
         self._sizes.setdefault(number, 0)
         return fd
 
-    def _read_from(self, position: Position, size: int, most: int) -> tuple[list[bytes], int]:
+    def _read_from(self, position: Position, size: int, most: int) -> tuple[list[bytes], list[tuple[int, int]]]:
         try:
             fd = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return [], position.offset
-        payloads: list[bytes] = []
-        offset = position.offset
+            return [], []
         try:
             blocks, _ = read_records(fd, position.offset, size, most=most)
         finally:
             os.close(fd)
+        payloads: list[bytes] = []
+        ends: list[tuple[int, int]] = []
+        offset = position.offset
         for block in blocks:
             rows = unpack(block)
             if payloads and len(payloads) + len(rows) > most:
                 break
             payloads += rows
             offset += HEADER_BYTES + len(block)
-        return payloads, offset
+            ends.append((len(payloads), offset))
+        return payloads, ends
 
     def _mend(self) -> dict[int, int]:
         """Return the sizes of the files that are there, the newest cut at its last whole record."""
         files = {int(path.stem): path for path in self._root.glob(f"*{_SUFFIX}") if path.stem.isdigit()}
         sizes = {}
         for number, path in sorted(files.items()):
-            if number < self._sent.segment:
+            if number < min(sent.segment for sent in self._sent.values()):
                 path.unlink(missing_ok=True)
                 continue
             sizes[number] = path.stat().st_size
@@ -249,9 +275,41 @@ class PayloadSpool:
                 os.close(fd)
         return sizes
 
-    def _pending(self) -> int:
-        sent = self._sent
-        return sum(self._sizes.values()) - min(sent.offset, self._sizes.get(sent.segment, 0))
+    def _pending(self, reader: str) -> int:
+        sent = self._sent[reader]
+        later = sum(size for number, size in self._sizes.items() if number > sent.segment)
+        return later + max(0, self._sizes.get(sent.segment, 0) - sent.offset)
+
+    @property
+    def _slowest(self) -> str:
+        return min(self._sent, key=lambda reader: self._sent[reader])
+
+    def _make_room(self, size: int) -> list[int] | None:
+        """Return the files that had to go for a block, or None when there is no room for it."""
+        gone: list[int] = []
+        while self._pending(slowest := self._slowest) + size > self._max_bytes:
+            sent = self._sent[slowest]
+            later = [number for number in self._sizes if number > sent.segment]
+            if not later or not any(other.segment > sent.segment for other in self._sent.values()):
+                return None
+            lost = max(0, self._sizes.get(sent.segment, 0) - sent.offset)
+            self._sent[slowest] = Position(min(later), 0)
+            gone += self._done()
+            metrics.READER_LOST.labels(slowest).inc(lost)
+            _log.error("spool.reader_lost", reader=slowest, lost_bytes=lost)
+        return gone
+
+    def _done(self) -> list[int]:
+        first = min(sent.segment for sent in self._sent.values())
+        done = [number for number in self._sizes if number < first]
+        for number in done:
+            del self._sizes[number]
+        return done
+
+    def _unlink(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            with suppress(OSError):
+                self._path(number).unlink()
 
     def _drop(self, count: int, reason: str, problem: str) -> None:
         metrics.EVENTS_DROPPED.labels(reason).inc(count)

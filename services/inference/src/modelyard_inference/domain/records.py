@@ -29,6 +29,8 @@ class PredictionRecord:
     event_time: datetime
     arrival: datetime
     latency_ms: float
+    queue_ms: float = 0.0
+    """The part of it before the model ran. Stays here: drift does not ask for it."""
     routing_key: str = ""
     features: Mapping[str, Any] = field(default_factory=dict)
     sampled: bool = True
@@ -76,6 +78,7 @@ class Block(NamedTuple):
     error: str | None = None
     traceparent: str | None = None
     first_row: int = 0
+    queue_ms: float = 0.0
 
     def records(self) -> Iterator[PredictionRecord]:
         """Return its rows."""
@@ -92,6 +95,7 @@ class Block(NamedTuple):
                 "event_time": self.event_times[0 if once else row],
                 "arrival": self.arrival,
                 "latency_ms": self.latency_ms,
+                "queue_ms": self.queue_ms,
                 "routing_key": self.routing_key,
                 "features": dict(zip(self.names, features, strict=True)),
                 "sampled": self.sampled,

@@ -258,7 +258,9 @@ class Batching:
             assert bound is not None  # noqa: S101  # or there would be no answer
             ask, loaded, took_s = turn.ask, turn.loaded, ended - waiting.arrived
             if turn.logged and ask.query.logged:
-                blocks.append(answer_block(ask, loaded, turn.role, bound, outcome, took_s))
+                blocks.append(
+                    answer_block(ask, loaded, turn.role, bound, outcome, took_s, queue_s=began - waiting.arrived)
+                )
             version = loaded.version
             self._observer.answered(ask.query.model, version.number, turn.role, waiting.rows, took_s)
             self._observer.stage(ask.query.model, "queue", began - waiting.arrived)

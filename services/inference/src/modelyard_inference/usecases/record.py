@@ -26,9 +26,16 @@ class Ask:
 
 
 def answer_block(
-    ask: Ask, loaded: LoadedVersion, role: Role, bound: Bound, answers: Answers, latency_s: float
+    ask: Ask,
+    loaded: LoadedVersion,
+    role: Role,
+    bound: Bound,
+    answers: Answers,
+    latency_s: float,
+    *,
+    queue_s: float = 0.0,
 ) -> Block:
-    """Return the records of an answer."""
+    """Return the records of an answer; ``queue_s`` of ``latency_s`` went by before the model ran."""
     query, routing = ask.query, ask.serving.routing
     sampled = samples(ask.prediction_id, routing.log_payloads)
     names, values = loaded.binder.logged(bound, redact=routing.redact) if sampled else ((), ())
@@ -51,6 +58,8 @@ def answer_block(
         answers.scores,
         None,
         ask.traceparent,
+        0,
+        round(queue_s * 1e3, 4),
     )
 
 

@@ -1,0 +1,220 @@
+"""Sends the spool to a sink of CloudEvents: at least once, beside drift and at its own pace.
+
+A sink that is away or slow holds up nobody: its place in the spool stands still, and when the spool has no room it is
+the sink that loses its oldest. What it refuses goes to a file of its own. After a failure one event is tried, and then
+all again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, Protocol
+
+import httpx
+from modelyard_common.errors import Unavailable
+from modelyard_common.logs import get_logger
+from modelyard_common.tasks import StopSignal
+
+from modelyard_inference.adapters import metrics
+from modelyard_inference.adapters.cloud_events import CloudEvent, Place, Row, events_of, requests_in
+from modelyard_inference.adapters.event_sender import DeadLetters
+from modelyard_inference.adapters.payload_spool import SINK, PayloadSpool
+from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS
+
+__all__ = ["HttpSink", "Sink", "SinkSender"]
+
+_log = get_logger(__name__)
+_LOOK_S = 0.25
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0
+_REQUESTS = 64
+"""Requests whose events are on their way together: what may be sent twice after a crash."""
+_PASSING = frozenset({408, 425, 429})
+"""Of the 4xx those that say not now, and not never."""
+Fate = Literal["taken", "refused"]
+
+
+class Sink(Protocol):
+    """Takes events."""
+
+    def post(self, event: CloudEvent) -> Fate:
+        """Hand over one event. Raise Unavailable when it cannot be taken now."""
+
+    def close(self) -> None:
+        """Let go of its connections."""
+
+
+class HttpSink:
+    """A sink behind HTTP. Redirects are not followed: payloads go where they were told to go.
+
+    Args:
+        token_file: with a bearer token; read again for each event, so that it may change.
+        timeout_s: how long one event may take.
+    """
+
+    def __init__(self, url: str, *, token_file: Path | None, timeout_s: float, connections: int) -> None:
+        self._url = url
+        self._token_file = token_file
+        self._http = httpx.Client(
+            timeout=timeout_s, limits=httpx.Limits(max_connections=connections), follow_redirects=False
+        )
+
+    def post(self, event: CloudEvent) -> Fate:
+        """Hand over one event."""
+        try:
+            headers = dict(event.headers) | self._authorization()
+            answer = self._http.post(self._url, content=event.body, headers=headers)
+        except httpx.HTTPError as exc:
+            raise Unavailable(f"the sink does not answer ({type(exc).__name__})") from exc
+        status = answer.status_code
+        if 200 <= status < 300:
+            return "taken"
+        if 400 <= status < 500 and status not in _PASSING:
+            return "refused"
+        wait = answer.headers.get("retry-after", "")
+        raise Unavailable(f"the sink answers {status}", retry_after_s=float(wait) if wait.isdecimal() else None)
+
+    def close(self) -> None:
+        """Let go of its connections."""
+        self._http.close()
+
+    def _authorization(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            return {"authorization": f"Bearer {self._token_file.read_text().strip()}"}
+        except OSError as exc:
+            raise Unavailable(f"sink_token_file cannot be read ({exc.strerror or type(exc).__name__})") from exc
+
+
+class SinkSender:
+    """Empties the sink's part of the spool.
+
+    Args:
+        most_rows: rows of the largest request, which is read whole.
+        connections: how many events are on their way at once.
+        flush_s: how long to send on after the stop.
+    """
+
+    def __init__(
+        self,
+        spool: PayloadSpool,
+        sink: Sink,
+        dead: DeadLetters,
+        place: Place,
+        *,
+        most_rows: int,
+        connections: int,
+        flush_s: float,
+    ) -> None:
+        self._spool = spool
+        self._sink = sink
+        self._dead = dead
+        self._place = place
+        self._most_rows = most_rows
+        self._flush_s = flush_s
+        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="sink")
+        self._woken = threading.Event()
+        self._problem: str | None = None
+
+    def wake(self) -> None:
+        """Say that something was written."""
+        if not self._woken.is_set():
+            self._woken.set()
+
+    def check(self) -> str | None:
+        """Return what is wrong: a health check."""
+        return self._problem
+
+    def run(self, stop: StopSignal) -> None:
+        """Send until told to stop, and a little longer."""
+        pause_s = _FIRST_PAUSE_S
+        self._woken.set()
+        while not stop.is_set():
+            if not self._woken.wait(_LOOK_S):
+                continue
+            self._woken.clear()
+            try:
+                if self.send_once():
+                    self._woken.set()
+                pause_s = _FIRST_PAUSE_S
+            except Unavailable as exc:
+                self._woken.set()
+                stop.wait(min(max(pause_s, exc.retry_after_s or 0.0), _LONGEST_PAUSE_S))
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        self._flush()
+
+    def send_once(self) -> bool:
+        """Send what is next; return whether there was something.
+
+        Raises:
+            Unavailable: the sink cannot take it now; it stays in the spool.
+        """
+        batch = self._spool.read(self._most_rows, SINK)
+        if batch is None:
+            return False
+        requests = list(requests_in(batch.payloads))
+        if len(requests) > 1 and len(batch.payloads) + BLOCK_ROWS > self._most_rows:
+            requests.pop()  # the last one may go on in what was not read
+        done = 0
+        try:
+            # One alone after a failure: a sink that is away is asked once a pause.
+            for part in _parts(requests, 1 if self._problem else _REQUESTS):
+                self._post_all([event for rows in part for event in events_of(rows, self._place)])
+                done += sum(map(len, part))
+                if (place := batch.after_first(done)) is not None:
+                    self._spool.sent(place, SINK)
+                self._back()
+            if not requests:
+                self._spool.sent(batch.after, SINK)  # blocks that nobody can read
+        except Unavailable as exc:
+            self._away(exc)
+            raise
+        return True
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._sink.close()
+
+    def _post_all(self, events: Sequence[CloudEvent]) -> None:
+        posted = [self._threads.submit(self._sink.post, event) for event in events]
+        failed = [one.exception() for one in posted]
+        away = next((error for error in failed if error is not None), None)
+        if away is not None:
+            raise away
+        for event, one in zip(events, posted, strict=True):
+            if one.result() == "taken":
+                metrics.SINK_SENT.inc()
+            else:
+                self._dead.put(event.body, f"the sink refused {event.headers['ce-id']}")
+
+    def _back(self) -> None:
+        if self._problem is not None:
+            _log.info("sink.back")
+            self._problem = None
+
+    def _away(self, error: Unavailable) -> None:
+        if self._problem is None:
+            _log.warning("sink.away", reason=error.message)
+        self._problem = f"events wait on disk: {error.message}"
+
+    def _flush(self) -> None:
+        out_of_time = threading.Event()
+        timer = threading.Timer(self._flush_s, out_of_time.set)
+        timer.daemon = True
+        timer.start()
+        try:
+            while not out_of_time.is_set() and self.send_once():
+                pass
+        except Unavailable:
+            return
+        finally:
+            timer.cancel()
+
+
+def _parts(requests: Sequence[list[Row]], size: int) -> Sequence[Sequence[list[Row]]]:
+    first, rest = requests[:size], requests[size:]
+    return [first, *(rest[start : start + _REQUESTS] for start in range(0, len(rest), _REQUESTS))]

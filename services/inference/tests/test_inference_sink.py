@@ -1,0 +1,335 @@
+"""CloudEvents to a sink, read by the CloudEvents SDK: each answer at least once, whatever the sink does; drift too."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import pytest
+from cloudevents.http import CloudEvent, from_http
+from inference_fakes import Platform, a_server, eventually
+from inference_process import InferenceProcess
+from modelyard_bundle.packaging import Packed
+from modelyard_inference.adapters import metrics
+from modelyard_inference.adapters.cloud_events import REQUEST, RESPONSE
+from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
+from modelyard_inference.adapters.spool_blocks import pack
+from modelyard_inference.adapters.spool_records import frame
+from modelyard_inference.settings import InferenceSettings
+from pydantic import ValidationError
+from test_inference_spool import a_record
+
+INFER = "/v2/models/power/infer"
+
+
+def body(rows: int = 1, day: str = "mon", **parameters: Any) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {"name": "load", "shape": [rows], "datatype": "FP64", "data": [0.7] * rows},
+            {"name": "day", "shape": [rows], "datatype": "BYTES", "data": [day] * rows},
+        ],
+        "parameters": parameters,
+    }
+
+
+class SinkServer:
+    """A sink that answers as it is told to."""
+
+    def __init__(self) -> None:
+        self.events: list[CloudEvent] = []
+        self.heads: list[dict[str, str]] = []
+        self.status: Callable[[dict[str, str]], int] = lambda headers: 202
+        self.delay_s = 0.0
+        self._lock = threading.Lock()
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                content = self.rfile.read(int(self.headers["content-length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                if owner.delay_s:
+                    time.sleep(owner.delay_s)
+                status = owner.status(headers)
+                if status < 300:
+                    with owner._lock:
+                        owner.heads.append(headers)
+                        owner.events.append(from_http(headers, content))
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/events"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def ids(self, kind: str) -> set[str]:
+        return {event["id"] for event in list(self.events) if event["type"] == kind}
+
+
+@pytest.fixture
+def sink() -> Iterator[SinkServer]:
+    made = SinkServer()
+    yield made
+    made.close()
+
+
+def ask(http: httpx.Client, count: int = 1, **given: Any) -> list[str]:
+    answers = [http.post(INFER, json=body(**given)) for _ in range(count)]
+    assert {answer.status_code for answer in answers} == {200}
+    return [answer.headers["modelyard-prediction-id"] for answer in answers]
+
+
+def test_an_answer_is_two_events_as_kserve_names_them(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("geheim\n")
+    given = {"sink_url": sink.url, "sink_token_file": tmp_path / "token", "sink_namespace": "grid", "instance": "pod-1"}
+    with a_server(platform, bundles, **given) as http:
+        (id_,) = ask(http, rows=3, routing_key='key "ä" 100 %')
+        eventually(lambda: len(sink.events) == 2)
+
+    question, answer = sorted(sink.events, key=lambda event: event["type"])
+    assert [event["type"] for event in (question, answer)] == [REQUEST, RESPONSE]
+    for event in (question, answer):
+        assert (event["id"], event["specversion"], event["source"]) == (id_, "1.0", "/modelyard/inference/pod-1")
+        assert (event["inferenceservicename"], event["namespace"]) == ("power", "grid")
+        assert (event["component"], event["endpoint"]) == ("predictor", "default")
+        told = json.loads(unquote(event["metadata"]))
+        assert (told["version"], told["role"], told["revision"]) == (str(bundles[0].digest), "champion", 1)
+        assert told["routing_key"] == 'key "ä" 100 %'
+        assert told["predict_ms"] > 0 <= told["queue_ms"]
+    assert question["recordedtime"] <= answer["time"]
+    assert question.data["id"] == answer.data["id"] == id_
+    assert question.data["inputs"] == [
+        {"name": "load", "shape": [3], "datatype": "FP64", "data": [0.7] * 3},
+        {"name": "price", "shape": [3], "datatype": "FP64", "data": [None] * 3},
+        {"name": "day", "shape": [3], "datatype": "BYTES", "data": ["mon"] * 3},
+    ]
+    predicted, score = answer.data["outputs"]
+    assert (predicted["name"], predicted["shape"], predicted["datatype"]) == ("predict", [3], "INT64")
+    assert (score["name"], score["datatype"]) == ("score", "FP64")
+    assert {head["authorization"] for head in sink.heads} == {"Bearer geheim"}
+    assert {head["content-type"] for head in sink.heads} == {"application/json"}
+
+
+def test_redacted_features_reach_neither_disk_nor_drift_nor_sink(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer
+) -> None:
+    with a_server(platform, bundles, sink_url=sink.url) as http:
+        platform.registry.route("power", str(bundles[0].digest), redact=("day",))
+        eventually(lambda: http.get("/v1/models").json()["models"][0]["revision"] == 2)
+        platform.drift.away, sink.status = True, lambda headers: 503
+        (id_,) = ask(http, day="a-secret-day")
+        written = b"".join(path.read_bytes() for path in platform.data_dir.rglob("*") if path.is_file())
+        platform.drift.away, sink.status = False, lambda headers: 202
+        eventually(lambda: sink.ids(RESPONSE) == {id_} and platform.drift.role("champion"))
+
+    assert id_.encode() in written and b"a-secret-day" not in written
+    assert [one["features"] for one in platform.drift.role("champion")] == [{"load": 0.7, "price": None}]
+    (question,) = [event for event in sink.events if event["type"] == REQUEST]
+    assert [tensor["name"] for tensor in question.data["inputs"]] == ["load", "price"]
+
+
+def test_a_request_that_was_written_in_several_blocks_is_two_events(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer
+) -> None:
+    with a_server(platform, bundles, sink_url=sink.url) as http:
+        ids = [*ask(http, 3), *ask(http, rows=1001), *ask(http, 3)]
+        eventually(lambda: sink.ids(RESPONSE) == set(ids))
+
+    sizes = [event.data["outputs"][0]["shape"] for event in sink.events if event["type"] == RESPONSE]
+    assert sorted(sizes) == [[1]] * 6 + [[1001]]
+
+
+def test_what_is_not_sampled_is_in_no_event(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer
+) -> None:
+    with a_server(platform, bundles, sink_url=sink.url) as http:
+        platform.registry.route("power", str(bundles[0].digest), log_payloads=0.0)
+        eventually(lambda: http.get("/v1/models").json()["models"][0]["revision"] == 2)
+        ask(http, 5)
+        eventually(lambda: len(platform.drift.role("champion")) == 5)
+        platform.registry.route("power", str(bundles[0].digest), log_payloads=1.0)
+        eventually(lambda: http.get("/v1/models").json()["models"][0]["revision"] == 3)
+        (id_,) = ask(http)
+        eventually(lambda: len(sink.events) == 2)
+
+    assert sink.ids(REQUEST) == {id_}
+
+
+def test_a_sink_that_is_away_holds_up_neither_callers_nor_drift_and_gets_all_later(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer
+) -> None:
+    sink.status = lambda headers: 503
+    with a_server(platform, bundles, sink_url=sink.url) as http:
+        ids = ask(http, 50)
+        eventually(lambda: len(platform.drift.role("champion")) == 50)
+        checks = eventually(lambda: _unwell(http))
+        assert http.get("/health/ready").status_code == 200
+        sink.status = lambda headers: 202
+        eventually(lambda: sink.ids(RESPONSE) == sink.ids(REQUEST) == set(ids))
+        eventually(lambda: http.get("/health/ready").json()["checks"]["sink"] == "ok")
+
+    assert checks == "events wait on disk: the sink answers 503"
+
+
+def _unwell(http: httpx.Client) -> str | None:
+    told: str = http.get("/health/ready").json()["checks"]["sink"]
+    return None if told == "ok" else told
+
+
+def test_while_drift_is_away_the_sink_is_served(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer
+) -> None:
+    platform.drift.away = True
+    with a_server(platform, bundles, sink_url=sink.url) as http:
+        ids = ask(http, 20)
+        eventually(lambda: sink.ids(RESPONSE) == set(ids))
+        assert platform.drift.events == {}
+        platform.drift.away = False
+        eventually(lambda: len(platform.drift.role("champion")) == 20)
+
+
+def test_a_slow_sink_costs_callers_nothing(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer
+) -> None:
+    sink.delay_s = 0.5
+    with a_server(platform, bundles, sink_url=sink.url, sink_connections=1, flush_s=0) as http:
+        began = time.monotonic()
+        ids = ask(http, 20)
+        took_s = time.monotonic() - began
+        eventually(lambda: len(platform.drift.role("champion")) == 20)
+        assert len(sink.events) < 2 * len(ids)
+        sink.delay_s = 0.0
+        eventually(lambda: sink.ids(RESPONSE) == set(ids))
+
+    assert took_s < 0.5 * 2 * len(ids) / 2
+
+
+@pytest.mark.parametrize("status", [400, 404, 413], ids=str)
+def test_what_the_sink_refuses_is_set_aside_and_the_rest_goes_on(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer, status: int
+) -> None:
+    refused: list[str] = []
+
+    def first_request_only(headers: dict[str, str]) -> int:
+        if headers["ce-type"] == REQUEST and (not refused or headers["ce-id"] in refused):
+            refused.append(headers["ce-id"])
+            return status
+        return 202
+
+    sink.status = first_request_only
+    before = metrics.SINK_REFUSED._value.get()
+    with a_server(platform, bundles, sink_url=sink.url, sink_connections=1) as http:
+        ids = ask(http, 5)
+        eventually(lambda: sink.ids(RESPONSE) == set(ids))
+    letters = (platform.data_dir / "inference" / "spool" / "refused-sink.jsonl").read_text().splitlines()
+
+    assert sink.ids(REQUEST) == set(ids) - set(refused)
+    assert [json.loads(line)["id"] for line in letters] == refused
+    assert metrics.SINK_REFUSED._value.get() - before == len(refused) == 1
+
+
+def test_after_kill_9_the_sink_gets_every_answer_that_left(
+    platform: Platform, bundles: tuple[Packed, Packed], sink: SinkServer, tmp_path: Path
+) -> None:
+    platform.registry.add(*bundles)
+    platform.registry.route("power", str(bundles[0].digest))
+    server = InferenceProcess(platform, tmp_path / "server", sink_url=sink.url)
+    try:
+        server.start()
+        server.wait_ready()
+        with httpx.Client(base_url=server.url, trust_env=False) as http:
+            ids = ask(http, 30)
+            eventually(lambda: len(sink.events) > 10)
+            sink.status = lambda headers: 503
+            ids += ask(http, 30)
+        server.kill()
+        sink.status = lambda headers: 202
+        server.start()
+        eventually(lambda: sink.ids(RESPONSE) == sink.ids(REQUEST) == set(ids), 60)
+    finally:
+        server.close()
+
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(("away", "quick"), [(SINK, DRIFT), (DRIFT, SINK)], ids=["sink away", "drift away"])
+def test_the_reader_that_is_behind_loses_its_oldest_and_the_other_gets_all(
+    tmp_path: Path, away: str, quick: str
+) -> None:
+    lost = metrics.READER_LOST.labels(away)._value
+    before = lost.get()
+    spool = PayloadSpool(tmp_path / "spool", max_bytes=16 * KIB, segment_bytes=2 * KIB, readers=(DRIFT, SINK))
+    try:
+        got = []
+        for number in range(200):
+            spool.append([a_record(number)])
+            while batch := spool.read(500, quick):
+                got += batch.payloads
+                spool.sent(batch.after, quick)
+        left = []
+        while batch := spool.read(500, away):
+            left += batch.payloads
+            spool.sent(batch.after, away)
+        state = spool.state
+    finally:
+        spool.close()
+
+    assert [json.loads(payload)["id"] for payload in got] == [f"p{number}/0" for number in range(200)]
+    assert left == got[-len(left) :] and 0 < len(left) < 200
+    assert lost.get() - before == sum(len(frame([pack(a_record(number))])) for number in range(200 - len(left)))
+    assert (state.dropped, state.problem) == (0, None)
+
+
+def test_with_both_away_what_is_new_is_dropped_and_each_place_survives_a_restart(tmp_path: Path) -> None:
+    def opened() -> PayloadSpool:
+        return PayloadSpool(tmp_path / "spool", max_bytes=8 * KIB, segment_bytes=2 * KIB, readers=(DRIFT, SINK))
+
+    spool = opened()
+    for number in range(100):
+        spool.append([a_record(number)])
+    dropped = spool.state.dropped
+    batch = spool.read(2, SINK)
+    assert batch is not None
+    place = batch.after_first(1)
+    assert place is not None
+    spool.sent(place, SINK)
+    spool.close()
+
+    again = opened()
+    first = {reader: json.loads(again.read(1, reader).payloads[0])["id"] for reader in (DRIFT, SINK)}  # type: ignore[union-attr]
+    again.close()
+
+    assert 0 < dropped < 100
+    assert first == {DRIFT: "p0/0", SINK: "p1/0"}
+
+
+def test_a_sink_beyond_the_allowed_hosts_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match="payloads may not go to evil:80; sink_hosts has broker, other:81"):
+        InferenceSettings(sink_url="http://evil:80/x", sink_hosts=("broker", "other:81"))
+
+    assert InferenceSettings(sink_url="http://broker:80/x", sink_hosts=("broker",)).sink_url
+
+
+@pytest.mark.parametrize("url", ["ftp://broker/", "broker:80", "http://"], ids=str)
+def test_a_sink_that_is_no_http_url_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="sink_url"):
+        InferenceSettings(sink_url=url)
