@@ -92,7 +92,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Record:
     """Measure, and return what was measured. Raises LoadMissing."""
     find_h2load()
     cores, begun_s, taken = Cores.split(), time.monotonic(), _Taken()
-    begun = os.getloadavg()[0]
+    begun, commit = os.getloadavg()[0], _commit()
     say(f"{cores.sentence}; {plan.rounds} rounds of {plan.seconds:g} s")
     pythons = _pythons(plan.contenders, taken.missing, say)
     rows = tuple(sorted({place.rows for place in plan.places}))
@@ -118,7 +118,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Record:
     load = f"load average {begun:.1f} before, {os.getloadavg()[0]:.1f} after"
     return Record(
         taken=datetime.now(UTC).isoformat(timespec="minutes"),
-        commit=_commit(),
+        commit=commit,
         machine=_machine(),
         cores=cores.sentence,
         neighbours=f"{plan.neighbours}; {load}" if plan.neighbours else load,
