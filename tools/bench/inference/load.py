@@ -89,8 +89,10 @@ def measure(
         )
         spent_s = _children_s() - before
         lines = np.loadtxt(log, dtype=np.int64, ndmin=2) if log.exists() and log.stat().st_size else np.zeros((0, 3))
-    if done.returncode != 0 or not len(lines):
-        raise RuntimeError(f"nothing was answered: {(done.stderr or done.stdout)[-500:]}")
+    if done.returncode != 0:
+        raise RuntimeError(f"h2load failed: {(done.stderr or done.stdout)[-500:]}")
+    if not len(lines):
+        raise RuntimeError(f"nothing was answered within {seconds:g} s")
     right = lines[lines[:, 1] == 200]
     failed = max(len(lines) - len(right), _counted(r"(\d+) failed", done.stdout))
     if ask.grpc:
