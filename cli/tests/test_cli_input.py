@@ -60,7 +60,8 @@ def test_unbuilt_field_is_refused_with_what_to_do_instead(services: Services, tm
 
     said = services("apply", "-f", path)
 
-    assert (said.code, said.err.splitlines()[1].strip()) == (2, "spec.serve.explain: explanations are not built yet")
+    told = "spec.serve.explain: there is nothing to turn on: every model answers POST /v1/models/<name>:explain"
+    assert (said.code, said.err.splitlines()[1].strip()) == (2, told)
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,13 @@ class Checkout:
     def on_main(self) -> None:
         self.git("checkout", "--quiet", "--force", "main")
 
-    def ci(self, *arguments: str, variables: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def ci(
+        self, *arguments: str, variables: dict[str, str] | None = None, timeout_s: float = 110
+    ) -> subprocess.CompletedProcess[str]:
         """Run gitlab-ci-local."""
         command = [str(self.node_modules / ".bin/gitlab-ci-local"), *arguments]
         command += [word for item in (variables or {}).items() for word in ("--variable", "=".join(item))]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=110, check=False)
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout_s, check=False)
 
     def jobs(self, variables: dict[str, str]) -> dict[str, dict[str, str]]:
         """Return the jobs that a pipeline would have, by name, with stage and when."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -137,6 +138,21 @@ def test_the_scan_runs_as_the_runner_would_run_it(
     assert "scan $ make scan" in " ".join(done.stdout.split())
     assert len(database.asked) > 100
     assert ("PYSEC-2026-1" in done.stdout) == bool(known)
+
+
+@needs_rsync
+@pytest.mark.slow
+@pytest.mark.timeout(480)
+def test_the_tests_of_a_member_run_as_the_runner_would_run_them(checkout: Checkout) -> None:
+    checkout.change("libs/contracts/x.py")
+
+    done = checkout.ci("test:contracts", "--force-shell-executor", "--no-color", variables=MERGE_REQUEST, timeout_s=400)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    assert "test:contracts $ bash tools/install-test-packages.sh" in said
+    assert "test:contracts $ make test-member" in said
+    assert re.search(r"\d\d+ passed", said)
 
 
 @needs_rsync

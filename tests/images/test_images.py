@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from modelyard_bundle.packaging import Packed, pack
+from modelyard_contracts.bundle_v1 import Column, Lineage, Signature
+from sklearn.linear_model import LogisticRegression
 
 from tests.images.containers import HARDENED, await_answer, eventually, serving
 from tools.images.build import Built, build
@@ -93,6 +98,7 @@ def test_member_imports_nothing_that_its_image_lacks(engine: Engine, built: Buil
         ("drift", ["sklearn", "pandas", "mlflow", "onnxruntime"]),
         ("operator", ["numpy", "sqlalchemy", "mlflow", "modelyard_training", "modelyard_registry"]),
         ("trainer", ["sqlalchemy", "modelyard_training", "modelyard_registry", "modelyard_inference"]),
+        ("cli", ["sklearn", "scipy", "mlflow", "onnxruntime", "sqlalchemy", "modelyard_inference", "modelyard_bundle"]),
         *((package, ["pip", "setuptools", "pytest", "uv"]) for package in IMAGES),
     ],
 )
@@ -144,6 +150,65 @@ print(decoded(peer.call(STATUS, (), 5.0), Status).versions)
     assert health == "healthy"
     assert said == ["Invalid", "()"]
     assert code == 0, "SIGTERM is an end, not a crash"
+
+
+ASK_THE_RUNTIME = """
+from pathlib import Path
+from modelyard_bundle.manifest import bundle_digest, read_manifest
+from modelyard_bundle.probe import replay
+from modelyard_inference.adapters.isolated import IsolatedRuntimes
+from modelyard_inference.adapters.isolated_process import SideContainer
+folder = Path("/bundle")
+manifest = read_manifest(folder)
+beside = IsolatedRuntimes(SideContainer(Path("/run/modelyard/runtime.sock")), call_s=60.0)
+runtime = beside.load(folder, manifest, str(bundle_digest(manifest)), "sklearn")
+replay(runtime, manifest.signature, folder)
+print(runtime.name, sorted(path.name for path in Path("/run/modelyard").iterdir()))
+"""
+
+
+def test_inference_runs_what_its_image_cannot_by_the_runtime_beside_it(
+    engine: Engine, built: Build, tmp_path: Path
+) -> None:
+    server, beside = built("inference").tag, built("inference-runtime").tag
+    bundle = _bundle(tmp_path / "bundle")
+    tmp_path.chmod(0o755)
+    volume = engine.run("volume", "create")
+    container = engine.run("run", "--detach", "--network=none", *HARDENED, f"--volume={volume}:/data", beside)
+    try:
+        eventually(lambda: _turned_healthy(engine, container), lambda: engine.run("logs", container))
+        mounts = (f"--volume={volume}:/run/modelyard", f"--volume={bundle.folder}:/bundle:ro")
+        command = ("--entrypoint=/app/bin/python", server, "-P", "-c", ASK_THE_RUNTIME)
+        said = engine.run("run", "--rm", "--network=none", *HARDENED, *mounts, *command)
+    finally:
+        engine.run("rm", "--force", "--volumes", container)
+        engine.run("volume", "rm", volume)
+
+    assert said == f"sklearn ['{bundle.digest.hex[:16]}.sock', 'bundles', 'runtime.sock']"
+
+
+def test_inference_runtime_has_the_flavours_that_are_promised(engine: Engine, built: Build) -> None:
+    flavours = "mlflow.pyfunc, mlflow.xgboost, skops.io, sklearn.ensemble, xgboost"
+    probe = f"import {flavours}; print(xgboost.Booster().attributes())"
+
+    assert _python(engine, built("inference-runtime").tag, probe).splitlines()[-1] == "{}"
+
+
+def _bundle(folder: Path) -> Packed:
+    """Pack a small model that answers whether its one number is positive."""
+    load = np.linspace(-1, 1, 100, dtype=np.float32)
+    columns = (Column(name="load", type="number"),)
+    return pack(
+        folder,
+        model="power",
+        estimator=LogisticRegression().fit(load.reshape(-1, 1), (load > 0).astype(int)),
+        signature=Signature(task="classification", features=columns, target="up", classes=(0, 1), positive_class=1),
+        sample={"load": load},
+        lineage=Lineage(run="r", dataset="sha256:" + "0" * 64, estimator="logistic_regression"),
+        baseline_json="{}",
+        metrics=(),
+        created=datetime(2026, 3, 1, tzinfo=UTC),
+    )
 
 
 def test_trainer_runs_as_its_launcher_starts_it_and_names_a_missing_job(engine: Engine, built: Build) -> None:

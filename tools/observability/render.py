@@ -30,6 +30,7 @@ from tools.observability.write import DASHBOARDS
 
 __all__ = ["render"]
 
+_BEFORE_S = 20.0
 _UNIT_IN = 0.62
 _HEADER_IN = 0.75
 _WIDTH_IN = 18.0
@@ -69,9 +70,16 @@ def _watched(arguments: argparse.Namespace) -> Iterator[Prometheus]:
         return
     with (
         tempfile.TemporaryDirectory() as folder,
-        observed_demo(Path(folder), rows=arguments.rows, rollback=False) as prometheus,
+        observed_demo(Path(folder), rows=arguments.rows, trouble=False) as prometheus,
     ):
+        prometheus.began = _first_champion(prometheus) - _BEFORE_S
         yield prometheus
+
+
+def _first_champion(prometheus: Prometheus) -> float:
+    """Return when there was something to look at: a platform takes a while to start."""
+    [series] = prometheus.over_time("max(modelyard_registry_champion_number) > 0")
+    return float(series["values"][0][0])
 
 
 def main() -> None:

@@ -99,7 +99,7 @@ def plain(expr: str) -> str:
 
 @contextmanager
 def observed_demo(
-    home: Path, *, rows: int, settle_s: float = 8.0, example: str = "electricity", rollback: bool = True
+    home: Path, *, rows: int, settle_s: float = 8.0, example: str = "electricity", trouble: bool = True
 ) -> Iterator[Prometheus]:
     """Run a slice of a demo, then what a good demo does not have, and yield Prometheus; the platform still serves.
 
@@ -107,7 +107,7 @@ def observed_demo(
         home: an empty folder.
         rows: of the stream.
         settle_s: how long to watch on, so that rules have seen the end.
-        rollback: whether to end with one, after which drift has no window of its champion.
+        trouble: whether to end with late answers, and with a rollback, after which drift has no window of its champion.
     """
     layout = Layout(home / f"demo-{example}", free_port_base())
     with (
@@ -121,11 +121,11 @@ def observed_demo(
         _until(
             lambda: prometheus.instant(_WAITS), f"{OPERATED} was not trained, or waits for nobody", timeout_s=_ROAD_S
         )
-        answer_late(layout, example)
-        # The first failures of a kind begin a series, in which Prometheus sees none.
-        _until(lambda: prometheus.instant(_LATE), "late answers are not counted", timeout_s=_ROAD_S)
-        answer_late(layout, example)
-        if rollback:
+        if trouble:
+            answer_late(layout, example)
+            # The first failures of a kind begin a series, in which Prometheus sees none.
+            _until(lambda: prometheus.instant(_LATE), "late answers are not counted", timeout_s=_ROAD_S)
+            answer_late(layout, example)
             roll_back(layout, example)
         time.sleep(settle_s)
         prometheus.ended = time.time()

@@ -43,7 +43,7 @@ def _scaled(value: float, scale: tuple[tuple[float, str], ...], decimals: int | 
 
 def _rounded(value: float, decimals: int | None) -> str:
     if decimals is not None:
-        return f"{value:.{decimals}f}"
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"
     if value == round(value) or abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.3g}"

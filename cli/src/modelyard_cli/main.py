@@ -10,7 +10,7 @@ import typer
 from modelyard_common.errors import ModelyardError, Unavailable
 from rich.markup import escape
 
-from modelyard_cli.commands import browsing, changing, describing, drifting, platform, predicting, training
+from modelyard_cli.commands import browsing, changing, describing, drifting, explaining, platform, predicting, training
 from modelyard_cli.demo.command import demo
 from modelyard_cli.embedded.layout import DEFAULT_PORT_BASE, Layout
 from modelyard_cli.exits import exit_code_of
@@ -78,7 +78,7 @@ def options(
     context.call_on_close(session.close)
 
 
-for group in (platform, changing, training, browsing, describing, predicting, drifting):
+for group in (platform, changing, training, browsing, describing, predicting, explaining, drifting):
     group.add_to(app)
 app.command(rich_help_panel="Platform")(demo)
 

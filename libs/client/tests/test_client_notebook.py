@@ -11,10 +11,12 @@ from typing import Any
 import modelyard_client
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.ipc
 import pytest
 from client_world import MODEL, TOKEN, World
 from modelyard_client import Modelyard
-from modelyard_common.errors import Conflict, Invalid, NotFound, Unauthenticated
+from modelyard_common.errors import Conflict, Denied, Invalid, NotFound, Unauthenticated
 
 from services.inference.tests.inference_fakes import eventually
 
@@ -171,6 +173,43 @@ def test_the_address_given_goes_before_the_environment_and_that_before_the_defau
         assert yard.drift.base_url == "http://drift.test"
         assert yard.registry.base_url == "http://127.0.0.1:8081"
         assert yard.inference.base_url == "http://127.0.0.1:8080"
+
+
+def test_rows_are_explained_feature_by_feature(yard: Modelyard, world: World) -> None:
+    found = yard.inference.explain(MODEL, pd.DataFrame(ROWS))
+
+    assert (found.method, found.digest) == ("exact", world.digest)
+    for row, chance in zip(found.explanations, (1, 0), strict=True):
+        assert row.prediction == chance
+        assert row.base_value + sum(row.contributions.values()) == pytest.approx(row.value, abs=1e-6)
+    with pytest.raises(Invalid, match="no rows to explain"):
+        yard.inference.explain(MODEL, [])
+
+
+def test_a_table_is_scored_as_one_and_a_client_may_not_leave_it_out_of_the_log(yard: Modelyard, world: World) -> None:
+    content = pd.DataFrame(ROWS).to_csv(index=False).encode()
+
+    found = yard.inference.score(MODEL, content, "text/csv", version=yard.inference.version(MODEL, "@champion").digest)
+
+    table = pa.ipc.open_stream(found.table).read_all()
+    assert (table["predictions"].to_pylist(), found.version) == ([1, 0], world.digest)
+    with pytest.raises(Denied, match="takes service or admin"):
+        yard.inference.score(MODEL, content, "text/csv", logged=False)
+    with pytest.raises(Invalid, match=r"\[0\].load: must be a number"):
+        yard.inference.score(MODEL, b"load,day\nx,mon\n", "text/csv")
+
+
+@pytest.mark.parametrize("reference", ["1", "@champion", "digest"])
+def test_a_version_is_found_by_its_number_alias_and_digest(yard: Modelyard, world: World, reference: str) -> None:
+    found = yard.inference.version(MODEL, reference.replace("digest", world.digest))
+
+    assert (found.number, found.digest, found.role) == (1, world.digest, "champion")
+
+
+@pytest.mark.parametrize(("model", "reference"), [(MODEL, "2"), (MODEL, "@candidate"), (MODEL, "@kept"), ("none", "1")])
+def test_a_version_that_is_not_loaded_is_not_found(yard: Modelyard, model: str, reference: str) -> None:
+    with pytest.raises(NotFound):
+        yard.inference.version(model, reference)
 
 
 def test_what_the_package_exports_is_there_and_says_what_it_is() -> None:

@@ -25,6 +25,7 @@ from modelyard_contracts.bundle_v1 import Column, Lineage, Signature
 from modelyard_contracts.pages import Page
 from modelyard_contracts.registry_v1 import CandidateRoute, ModelView, Route, RoutingTable, RuntimeReport, WatchEvent
 from modelyard_inference.domain.binding import Binder
+from modelyard_inference.domain.ports import Run
 from modelyard_inference.domain.records import Block, PredictionRecord
 from modelyard_inference.domain.routing import Version
 from modelyard_inference.settings import InferenceSettings
@@ -127,7 +128,7 @@ class CountingObserver:
         self.answers: list[tuple[int, str, int]] = []
         self.failures: list[tuple[int, str, str]] = []
         self.batches: list[tuple[int, int]] = []
-        self.stages: list[str] = []
+        self.parsed = 0
         self.dropped_rows = 0
 
     def answered(self, model: str, version: int, role: str, rows: int, took_s: float) -> None:
@@ -136,11 +137,13 @@ class CountingObserver:
     def failed(self, model: str, version: int, role: str, reason: str) -> None:
         self.failures.append((version, role, reason))
 
-    def batch(self, model: str, requests: int, rows: int) -> None:
-        self.batches.append((requests, rows))
+    def ran(self, run: Run) -> None:
+        self.batches.append((run.requests, run.rows))
+        for role, (rows, _) in run.answers.items():
+            self.answers += [(run.version, role, count) for count in rows]
 
-    def stage(self, model: str, stage: str, took_s: float) -> None:
-        self.stages.append(stage)
+    def took(self, model: str, parse_s: float, encode_s: float) -> None:
+        self.parsed += 1
 
     def shadow_dropped(self, model: str, rows: int) -> None:
         self.dropped_rows += rows
@@ -179,7 +182,11 @@ def make_bundle(folder: Path, *, seed: int, model: str = "power", estimator: Any
         estimator=fitted,
         signature=SIGNATURE,
         sample=columns,
-        lineage=Lineage(run=f"run-{seed}", dataset=digest_of("d"), estimator="hist_gradient_boosting"),
+        lineage=Lineage(
+            run=f"run-{seed}",
+            dataset=digest_of("d"),
+            estimator=type(estimator).__name__ if estimator else "hist_gradient_boosting",
+        ),
         baseline_json="{}",
         metrics=(),
         created=NOW,

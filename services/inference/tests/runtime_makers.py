@@ -35,7 +35,7 @@ def without_twin(folder: Path, *, seed: int = 3, model: str = "power") -> Packed
 
 
 _CODE = """
-import os, signal, time
+import ctypes, time
 import numpy as np
 
 HELD = []
@@ -45,7 +45,7 @@ class Model:
     def predict(self, frame, params=None):
         load = frame["load"].to_numpy()
         if (load == 666).any():
-            os.kill(os.getpid(), signal.SIGSEGV)
+            ctypes.string_at(0)
         if (load == 777).any():
             time.sleep(3600)
         if (load == 888).any():

@@ -12,6 +12,7 @@ from modelyard_bundle.packaging import Packed
 from modelyard_common.errors import ModelyardError
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.adapters.metrics import PrometheusObserver, show_lanes
+from modelyard_inference.domain.ports import Run
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -122,8 +123,8 @@ def test_waiting_requests_and_hanging_threads_are_shown() -> None:
 def test_a_model_that_is_gone_leaves_no_stages_and_no_batches() -> None:
     observer = PrometheusObserver()
     observer.answered("left", 1, "champion", 2, 0.01)
-    observer.batch("left", 1, 2)
-    observer.stage("left", "queue", 0.0)
+    observer.ran(Run("left", 1, 1, 2, 0.01, {"champion": ([2], [0.01])}, [0.0]))
+    observer.took("left", 0.0, 0.0)
     labels = {"model": "left"}
     before = REGISTRY.get_sample_value("modelyard_inference_batch_rows_sum", labels)
 

@@ -34,6 +34,7 @@ PATHS = {
     "/v2/models/power/infer": "InferRequest",
     "/models/power/invocations": "ScoringRequest",
     "/v1/models/power:predict": "PredictRequest",
+    "/v1/models/power:explain": "ExplainRequest",
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
@@ -18,8 +19,10 @@ from inference_process import InferenceProcess
 from modelyard_bundle.packaging import Packed
 from modelyard_common.merged_metrics import OVER_PROCESSES
 from modelyard_inference.adapters.workers.pod_metrics import GAUGE_RULES
+from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.domain.routing import Candidate, Routing, Version
 from prometheus_client import REGISTRY
+from test_inference_grpc_process import REQUEST
 
 INFER = "/v2/models/power/infer"
 WORKER = "modelyard_inference.worker"
@@ -311,3 +314,37 @@ def test_a_worker_that_is_stopped_by_a_signal_is_begun_again_and_takes_no_reques
         eventually(lambda: len(callers.answered) > 200)
 
     assert {one for one in callers.failed if one[0].isdigit()} == set(), "nobody was told that it is not ready"
+
+
+def test_a_worker_that_stands_still_is_replaced(serving: Callable[..., InferenceProcess]) -> None:
+    server = serving(worker_patience_s=3)
+    stuck = workers_of(server)[0]
+
+    stuck.suspend()
+
+    psutil.wait_procs([stuck], timeout=40)
+    assert stuck.pid not in [one.pid for one in workers_of(server)]
+    eventually(lambda: len(workers_of(server)) == 2 and server.gauge("modelyard_inference_worker_restarts_total") == 1)
+    assert "worker.stands_still" in server.log
+
+
+def test_grpc_is_spoken_by_all_workers_on_one_port(serving: Callable[..., InferenceProcess]) -> None:
+    server = serving()
+    ids: set[str] = set()
+    for _ in range(24):
+        # A connection of its own each time: channels to one address share theirs otherwise.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options=options) as channel:
+            infer = channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelInfer",
+                request_serializer=pb.ModelInferRequest.SerializeToString,
+                response_deserializer=pb.ModelInferResponse.FromString,
+            )
+            ids.add(infer(REQUEST, timeout=20).parameters["modelyard-prediction-id"].string_param)
+    busy = [
+        any(one.laddr.port == server.grpc_port and one.status == psutil.CONN_LISTEN for one in worker.net_connections())
+        for worker in workers_of(server)
+    ]
+
+    assert (len(ids), busy) == (24, [True, True])
+    assert counted(server) == server.gauge("modelyard_grpc_requests_total") == 24

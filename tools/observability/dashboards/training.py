@@ -222,11 +222,11 @@ def _verdicts() -> list[Any]:
             bad=above(LIMITS["held_s"]),
         ),
         trend(
-            "Reign of the champion",
-            "Since when the champion is it.",
-            Query(f"time() - {latest('modelyard_registry_champion_since_seconds')}", "{{model}}"),
+            "Waits for approval",
+            "How long the oldest promotion of a model has waited for somebody; dashed: it is told.",
+            Query(f"time() - {latest('modelyard_registry_promotion_waiting_since_seconds')}", "{{model}}"),
             unit="s",
-            bad=Unjudged("a champion may be good for long; how old its data are is in Drift and performance."),
+            bad=above(LIMITS["approval_s"]),
         ),
     ]
 

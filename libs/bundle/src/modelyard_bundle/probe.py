@@ -13,7 +13,7 @@ from modelyard_contracts.bundle_v1 import Signature
 from modelyard_bundle.runtimes.base import Predicted, Runtime, scale
 from modelyard_bundle.signature import columns_from_rows
 
-__all__ = ["PROBE_FILE", "PROBE_ROWS", "replay", "write_probe"]
+__all__ = ["PROBE_FILE", "PROBE_ROWS", "probe_rows", "replay", "write_probe"]
 
 PROBE_FILE = "probe.json"
 PROBE_ROWS = 64
@@ -30,6 +30,12 @@ def write_probe(folder: Path, rows: list[dict[str, Any]], predicted: Predicted) 
         "probabilities": None if predicted.probabilities is None else predicted.probabilities.tolist(),
     }
     (folder / PROBE_FILE).write_text(json.dumps(document))
+
+
+def probe_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a bundle's probe set. Raise Invalid when it cannot be read."""
+    rows, _ = _recorded(folder / PROBE_FILE)
+    return rows
 
 
 def replay(runtime: Runtime, signature: Signature, folder: Path) -> None:

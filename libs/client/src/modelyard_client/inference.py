@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
+from modelyard_contracts.explanations_v1 import ExplainResponse
 from modelyard_contracts.open_inference import IndexEntry, InferResponse, ModelMetadata
 from modelyard_contracts.problem import FieldError
 from pydantic import BaseModel, RootModel
@@ -22,6 +23,7 @@ __all__ = ["InferenceClient", "LoadedVersion", "Prediction", "Scored", "tensors"
 
 Row = Mapping[str, Any]
 _ARROW = "application/vnd.apache.arrow.stream"
+_EXPLAIN_TIMEOUT_S = 30.0
 _SCORE_TIMEOUT_S = 60.0
 """Longer than a server takes for any request, with the way there and back."""
 _PLAIN = (str, int, bool, float, type(None))
@@ -190,6 +192,34 @@ class InferenceClient(ApiClient):
             version=response.headers["modelyard-version"],
             table=response.content,
         )
+
+    def explain(
+        self,
+        model: str,
+        rows: Sequence[Row] | pd.DataFrame,
+        *,
+        version: str | int | None = None,
+        timeout_s: float = _EXPLAIN_TIMEOUT_S,
+    ) -> ExplainResponse:
+        """Return what each feature of each row adds to the answer.
+
+        Args:
+            rows: dicts of feature to value, or a DataFrame; few, since each is asked about many times.
+            version: a number, digest or alias; the champion when left out.
+
+        Raises:
+            Invalid: names the row and the feature.
+            TooLarge: too many rows for one request.
+        """
+        given = [
+            {name: _plain(value, f"[{number}].{name}") for name, value in row.items()}
+            for number, row in enumerate(_records(rows))
+        ]
+        if not given:
+            raise Invalid("there are no rows to explain")
+        path = f"/v1/models/{model}" + (f"/versions/{version}" if version is not None else "") + ":explain"
+        response = self._http.request("POST", path, json={"instances": given}, timeout_s=timeout_s)
+        return self._read(ExplainResponse, response)
 
     def ready(self, model: str) -> bool:
         """Return whether the model can be asked now."""

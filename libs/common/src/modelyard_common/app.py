@@ -28,7 +28,8 @@ from starlette.exceptions import HTTPException
 from modelyard_common import context, metrics
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import TokenFile
-from modelyard_common.connections import TICK_S, BoundedProtocol, ConnectionBounds, tick
+from modelyard_common.connections import TICK_S, ConnectionBounds, tick
+from modelyard_common.direct import DirectProtocol
 from modelyard_common.edge import Edge, ErrorBody, problem_bytes
 from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
 from modelyard_common.health import Health
@@ -39,7 +40,7 @@ from modelyard_common.settings import ServiceSettings
 from modelyard_common.tasks import Task
 from modelyard_common.tracing import shutdown_tracing
 
-__all__ = ["Companion", "Team", "bound", "create_app", "serve"]
+__all__ = ["Companion", "Team", "bound", "create_app", "protocol_of", "serve"]
 
 _log = get_logger(__name__)
 _TASK_JOIN_S = 10.0
@@ -122,7 +123,7 @@ def create_app(  # noqa: PLR0913  # what a service may have, each by name
         error_body=error_body,
     )
     app = _Service(title=f"Modelyard {service}", version="v1", lifespan=lifespan, redoc_url=None)
-    app.edge = edge
+    app.edge = app.state.edge = edge
     for key, value in (state or {}).items():
         setattr(app.state, key, value)
     app.state.health = health
@@ -181,6 +182,11 @@ def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return listener
 
 
+def protocol_of(app: FastAPI, bounds: ConnectionBounds) -> Any:
+    """Return what speaks HTTP for an application of ours: uvicorn asks for a class, calls it, and no more."""
+    return partial(DirectProtocol, bounds=bounds, edge=app.state.edge)
+
+
 class _DrainingServer(uvicorn.Server):
     """Turns the first signal into a drain: unready first, shut down after ``drain_s``."""
 
@@ -194,8 +200,7 @@ class _DrainingServer(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, int(settings.grace_s)),
                 timeout_keep_alive=75,
                 server_header=False,
-                # A class is what uvicorn asks for; it calls it, and no more.
-                http=partial(BoundedProtocol, bounds=bounds),  # type: ignore[arg-type]
+                http=protocol_of(app, bounds),
                 # It is a layer around every request, for an address and a scheme that nothing here reads.
                 proxy_headers=False,
                 lifespan="on",

@@ -134,6 +134,41 @@ class Edge:
             self._in_flight -= 1
             self._count(scope, route.template, status, time.perf_counter() - started, span)
 
+    def answer_soon(
+        self, route: RawRoute, scope: Scope, body: bytes, receive: Receive, send: Callable[[RawAnswer, bytes], None]
+    ) -> bool:
+        """Answer a request of a raw route that was read whole, within this turn of the event loop, if that may be.
+
+        Args:
+            send: takes the answer and the request id; it may be called before this returns.
+
+        Returns:
+            False, having done nothing, for a request that is left to ``answer_raw``.
+        """
+        if route.soon is None or tracing.is_recording():
+            return False
+        headers: Headers = dict(scope["headers"])
+        request_id = _take_request_id(headers)
+        parent = tracing.parse_traceparent(_text(headers, b"traceparent"))
+        context.traceparent.set(parent or tracing.new_traceparent())
+        started = time.perf_counter()
+
+        def done(answer: RawAnswer) -> None:
+            self._in_flight -= 1
+            self._count(scope, route.template, answer.status, time.perf_counter() - started, None)
+            send(answer, request_id)
+
+        self._in_flight += 1
+        try:
+            request = RawRequest(scope["path"], self._admit(scope, headers), headers, body, receive)
+        except ModelyardError as exc:
+            done(self._error(scope["path"], exc))
+            return True
+        if route.soon(request, done):
+            return True
+        self._in_flight -= 1
+        return False
+
     async def _ask(self, route: RawRoute, scope: Scope, headers: Headers, receive: Receive) -> RawAnswer | None:
         """Return a raw route's answer, or its error; None when the caller has gone."""
         try:

@@ -58,6 +58,12 @@ class QuickHistogram(Histogram):
         if len(kept) >= _MOST_KEPT:
             self._count()
 
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Observe several amounts."""
+        self._kept.extend(amounts)
+        if len(self._kept) >= _MOST_KEPT:
+            self._count()
+
     def _count(self) -> None:
         """Count what is kept. An append of another thread meanwhile stays for the next time."""
         with self._counting:

@@ -55,11 +55,14 @@ class RawRoute:
         matches: (method, path) → whether this route answers.
         answer: answers; None once the caller has gone.
         template: the route's name in metrics.
+        soon: hands over the answer within this turn of the event loop, without a coroutine; returns False, having done
+            nothing, for a request that it leaves to ``answer``. It raises nothing.
     """
 
     matches: Callable[[str, str], bool]
     answer: Callable[[RawRequest], Awaitable[RawAnswer | None]]
     template: str
+    soon: Callable[[RawRequest, Callable[[RawAnswer], None]], bool] | None = None
 
 
 async def read_body(receive: _Receive) -> bytes | None:

@@ -32,6 +32,7 @@ __all__ = [
     "call",
     "configure_tracing",
     "install",
+    "is_recording",
     "is_sampled",
     "new_traceparent",
     "outgoing",
@@ -155,6 +156,11 @@ def recorded() -> str | None:
     if current is None or _Process.recorder is None or current[-1] not in _ODD:
         return None
     return current
+
+
+def is_recording() -> bool:
+    """Return whether this process records spans at all."""
+    return _Process.recorder is not None
 
 
 def start(

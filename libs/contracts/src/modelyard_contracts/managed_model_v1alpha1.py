@@ -481,7 +481,7 @@ UNBUILT: dict[str, str] = {
     "spec.data.source.query": "reading from a database is not built yet; upload a file or use dataset://",
     "spec.train.recipe.code": "training from code:// is not built yet; use recipe.estimator",
     "spec.train.search": "hyper-parameter search is not built yet; set recipe.params",
-    "spec.serve.explain": "explanations are not built yet",
+    "spec.serve.explain": "there is nothing to turn on: every model answers POST /v1/models/<name>:explain",
     "spec.serve.runtime": "the choice of a runtime is not built yet; ONNX is used where parity held",
     "spec.monitor.segments": "monitoring by segment is not built yet",
 }

@@ -27,6 +27,7 @@ MODULES = (
     "drift_v1",
     "evaluation_v1",
     "events_v1",
+    "explanations_v1",
     "managed_model_status_v1alpha1",
     "managed_model_v1alpha1",
     "open_inference",

@@ -28,6 +28,8 @@ class InferenceSettings(ServiceSettings):
     processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = 1
     """Worker processes of this server, which share its ports. auto: as many as the cores that it may keep busy. Each
     holds the models, has its own part of the spool, and answers ``max_concurrent`` requests at once."""
+    worker_patience_s: float = Field(30.0, ge=1)
+    """How long one of several workers may stand still before it is replaced; probes would find the others."""
     max_body_bytes: int = Field(16 * 1024**2, ge=1024)
     """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
     max_rows: int = Field(10_000, ge=1)
@@ -50,6 +52,10 @@ class InferenceSettings(ServiceSettings):
     """Threads for champions whose runtime blocks, and for large requests."""
     candidate_workers: int = Field(2, ge=1)
     """Threads for candidates, apart, so that one that hangs leaves the champion its own."""
+    explain_rows: int = Field(16, ge=1)
+    """Rows in one request for explanations: each is asked about hundreds of times, or thousands."""
+    explain_evaluations: int = Field(100_000, ge=1000)
+    """Rows that a model may be asked for one such request: about a second of a forest of a hundred trees."""
     poll_s: float = Field(1.0, gt=0)
     """Between two looks at the registry while its watch cannot be had."""
     resync_s: float = Field(30.0, gt=0)
@@ -73,8 +79,9 @@ class InferenceSettings(ServiceSettings):
     """Disk that unsent events may take; a full spool drops and counts, and predictions go on."""
     spool_segment_bytes: int = Field(8 * 1024**2, ge=1024)
     """Size of one file of the spool; a file is deleted when all of it is sent."""
-    spool_linger_s: float = Field(0.02, ge=0, le=1)
-    """How long the sender gathers events before it sends: less is more requests, more is later news."""
+    spool_linger_s: float = Field(0.1, ge=0, le=1)
+    """How long the sender gathers events before it sends: less is more requests, more is later news. A request costs
+    as much as some hundred answers, which many small ones would take from the answers."""
     spool_sync_s: float = Field(0.5, gt=0, le=1)
     """Between two fsyncs of the spool: what a power failure may lose."""
     flush_s: float = Field(3.0, ge=0)

@@ -54,6 +54,7 @@ def supervise(settings: InferenceSettings) -> int:
             grpc_port=grpc,
             module=_WORKER,
             end_s=settings.drain_s + settings.grace_s + settings.flush_s + _TASKS_END_S,
+            patience_s=settings.worker_patience_s,
         )
         try:
             return supervisor.run()

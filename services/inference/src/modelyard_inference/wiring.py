@@ -19,6 +19,7 @@ from modelyard_common.tasks import StopSignal, Task
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.bundles import BundleCache
 from modelyard_inference.adapters.columnar import ColumnarProcess
+from modelyard_inference.adapters.explain_metrics import PrometheusExplainObserver
 from modelyard_inference.adapters.isolated import IsolatedRuntimes
 from modelyard_inference.adapters.isolated_process import SideContainer, SpawnedProcess
 from modelyard_inference.adapters.lanes import ThreadLane
@@ -30,7 +31,7 @@ from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess, Rem
 from modelyard_inference.adapters.totals import COUNTED, totals_from, totals_of
 from modelyard_inference.adapters.workers.member import Member
 from modelyard_inference.adapters.workers.pod_metrics import WORKERS
-from modelyard_inference.api import admin, repository, scoring, triton, v1, v2
+from modelyard_inference.api import admin, explain, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.grpc.server import GrpcServer
@@ -42,8 +43,10 @@ from modelyard_inference.domain.records import Totals
 from modelyard_inference.payload_log import PayloadLog, payload_log
 from modelyard_inference.settings import InferenceSettings, environment_beside
 from modelyard_inference.usecases.batching import Batching, Limits
+from modelyard_inference.usecases.explain import Explain, ExplainLimits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
+from modelyard_inference.usecases.patience import Patience
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import ServedModels
@@ -51,6 +54,10 @@ from modelyard_inference.usecases.shadow import Shadow
 
 __all__ = ["build"]
 
+_EXPLANATIONS_WAITING = 8
+"""Requests for explanations that may wait for their thread; each may take a second."""
+_NICENESS = 10
+"""Of the thread that explains: where there is no core to spare, predictions go first."""
 _DRIFT_TIMEOUT_S = 5.0
 """Below the time that a task gets to end: a drift that hangs does not hold up a shutdown."""
 
@@ -96,10 +103,11 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
     served = ServedModels()
     shelf = RoutingFile(home / ("routing.json" if slot == 0 else f"routing-{slot}.json"))
     isolated = _isolated(settings)
+    bundles = BundleCache(home / "bundles", registry, most=settings.cached_bundles)
     residents = Residents(settings.memory_budget_bytes, settings.pinned_models, metrics.ResidentCounts(), clock)
     lifecycle = Lifecycle(
         served=served,
-        bundles=BundleCache(home / "bundles", registry, most=settings.cached_bundles),
+        bundles=bundles,
         runtimes=_runtimes(settings, isolated),
         residents=residents,
         reports=reports,
@@ -119,8 +127,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         resync_s=settings.resync_s,
     )
 
-    lane = ThreadLane("champions", threads=settings.workers, depth=settings.max_concurrent)
-    candidate_lane = ThreadLane("candidates", threads=settings.candidate_workers, depth=settings.max_concurrent)
+    lane, candidate_lane, explain_lane = _lanes(settings)
     judge = JudgeCandidate(log.spool, observer, reports)
     shadow = Shadow(
         lane=candidate_lane,
@@ -142,6 +149,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         candidates=Batching(
             lane=candidate_lane, sink=log.spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
         ),
+        patience=Patience(clock, max(1, settings.max_concurrent // 2)),
         candidate_share=settings.candidate_share,
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
@@ -157,7 +165,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         WORKERS.set(size)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
-        metrics.show_lanes(lane, candidate_lane)
+        metrics.show_lanes(lane, candidate_lane, explain_lane)
         metrics.show_residents(residents, settings.memory_budget_bytes)
         loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
         observer.forget_unloaded(loaded, clock.monotonic())
@@ -186,11 +194,20 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         routing_age_s=lambda: watch.age_s,
         shadow_rows=lambda: shadow.waiting_rows,
         totals=totals,
+        front=front,
+        explain=Explain(
+            served=served,
+            bundles=bundles,
+            lane=explain_lane,
+            observer=PrometheusExplainObserver(),
+            clock=clock,
+            limits=ExplainLimits(settings.explain_rows, settings.explain_evaluations),
+        ),
     )
     app = create_app(
         service="inference",
         settings=settings,
-        routers=[repository.router, triton.router, v2.router, scoring.router, admin.router, v1.router],
+        routers=[repository.router, triton.router, v2.router, scoring.router, admin.router, explain.router, v1.router],
         health=health,
         tasks=tasks,
         on_close=[
@@ -198,6 +215,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
             table_lane.close,
             lane.close,
             candidate_lane.close,
+            explain_lane.close,
             isolated.close,
             *log.on_close,
             registry.close,
@@ -273,6 +291,15 @@ def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtim
             "pyfunc": isolated,
             "remote": RemoteServers(settings.remote_hosts, call_s=settings.timeout_s),
         }
+    )
+
+
+def _lanes(settings: InferenceSettings) -> tuple[ThreadLane, ThreadLane, ThreadLane]:
+    """Return threads for champions, for candidates and for explanations, so that none takes those of another."""
+    return (
+        ThreadLane("champions", threads=settings.workers, depth=settings.max_concurrent),
+        ThreadLane("candidates", threads=settings.candidate_workers, depth=settings.max_concurrent),
+        ThreadLane("explanations", threads=1, depth=_EXPLANATIONS_WAITING, niceness=_NICENESS),
     )
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import uvicorn
 
+from modelyard_common.app import protocol_of
+from modelyard_common.connections import ConnectionBounds
+
 __all__ = ["free_port", "free_port_base", "running"]
 
 
@@ -45,7 +48,10 @@ def running(app: Any) -> Iterator[str]:
     """Serve app in a thread on an ephemeral port of loopback; give its base URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2)
+    http = protocol_of(app, ConnectionBounds(60, 1000)) if hasattr(getattr(app, "state", None), "edge") else "auto"
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=2, http=http
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -27,6 +27,8 @@ __all__ = ["DeadLetters", "EventSender", "EventTaker"]
 
 _log = get_logger(__name__)
 _BATCH = 500
+_FULL = _BATCH // 2
+"""Records that lie in one block are sent together, so that a batch may end before it is full."""
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _LOOK_S = 0.25
@@ -99,6 +101,7 @@ class EventSender:
         self._dead = dead
         self._source = source
         self._linger_s = linger_s
+        self._full = False
         self._flush_s = flush_s
         self._woken = threading.Event()
         self._problem: str | None = None
@@ -122,10 +125,12 @@ class EventSender:
         while not stop.is_set():
             if not self._woken.wait(_LOOK_S):
                 continue
-            stop.wait(self._linger_s)
+            # A batch that was full has left more behind it. After any other, to send on at once would mean a request
+            # for every few records.
+            if not self._full:
+                stop.wait(self._linger_s)
             self._woken.clear()
             try:
-                # One batch a round: to send on at once would mean a request for every few records.
                 if self.send_once():
                     pause_s = _FIRST_PAUSE_S
                     self._woken.set()
@@ -143,6 +148,7 @@ class EventSender:
             ModelyardError: drift cannot take it now; it stays in the spool.
         """
         batch = self._spool.read(_BATCH)
+        self._full = batch is not None and len(batch.payloads) >= _FULL
         if batch is None:
             return False
         self._send(batch)

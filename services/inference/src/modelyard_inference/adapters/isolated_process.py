@@ -11,13 +11,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from modelyard_bundle.isolated import Peer
-from modelyard_common.errors import Unavailable
+from modelyard_bundle.manifest import verify
+from modelyard_common.errors import Invalid, Unavailable
 from modelyard_contracts.refs import Digest
 
 from modelyard_inference.adapters.runtimes import not_here
@@ -75,8 +77,11 @@ class SideContainer:
             raise Unavailable(f"the inference runtime does not listen at {self._socket}", retry_after_s=1) from exc
 
     def offer(self, folder: Path, digest: str) -> Path:
-        """Copy the bundle into the shared folder; it appears there whole."""
+        """Copy the bundle into the shared folder; it appears there whole. Another server may have done so before."""
         target = self._shown(digest)
+        shown = target.relative_to(self._socket.parent)
+        if _is_whole(target, digest):
+            return shown
         try:
             self._bundles.mkdir(parents=True, exist_ok=True)
             part = Path(tempfile.mkdtemp(prefix=".part-", dir=self._bundles))
@@ -89,7 +94,7 @@ class SideContainer:
         except OSError as exc:
             why = exc.strerror or type(exc).__name__
             raise Unavailable(f"the folder shared with the inference runtime cannot be written ({why})") from exc
-        return target.relative_to(self._socket.parent)
+        return shown
 
     def withdraw(self, digest: str) -> None:
         """Remove the copy."""
@@ -106,6 +111,14 @@ class SideContainer:
         return self._bundles / Digest.parse(digest).hex
 
 
+def _is_whole(folder: Path, digest: str) -> bool:
+    try:
+        verify(folder, digest)
+    except Invalid:
+        return False
+    return True
+
+
 class SpawnedProcess:
     """A process of our own, in a folder of its own.
 
@@ -119,6 +132,7 @@ class SpawnedProcess:
         self._environment = dict(environment)
         self._began = self._not_before = 0.0
         self._short_lives = 0
+        self._lock = threading.Lock()
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -131,8 +145,9 @@ class SpawnedProcess:
         """Return a connection; start the process when there is none."""
         if importlib.util.find_spec(_MODULE) is None:
             raise not_here("isolated", f"{_MODULE} is not installed")
-        if self._process is None or self._process.poll() is not None:
-            self._start()
+        with self._lock:  # a hang is reported beside whatever else is going on
+            if self._process is None or self._process.poll() is not None:
+                self._start()
         deadline = time.monotonic() + _START_S
         while True:
             try:

@@ -7,7 +7,9 @@ close the lane. The number of replacements in being is bounded: after that, work
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -40,11 +42,13 @@ class ThreadLane:
     Args:
         threads: how many work at once.
         depth: how many jobs may wait.
+        niceness: how much the threads stand back for others when cores are short, 0 to 19.
     """
 
-    def __init__(self, name: str, *, threads: int, depth: int = 1024) -> None:
+    def __init__(self, name: str, *, threads: int, depth: int = 1024, niceness: int = 0) -> None:
         self.name = name
         self._depth = depth
+        self._niceness = niceness
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = threads
@@ -69,6 +73,9 @@ class ThreadLane:
             async with asyncio.timeout(timeout_s):
                 result: T = await asyncio.wrap_future(job.future)
                 return result
+        except asyncio.CancelledError:
+            self._give_up(job)
+            raise
         except TimeoutError as exc:
             self._give_up(job)
             raise Late("the model did not answer within the deadline") from exc
@@ -111,6 +118,9 @@ class ThreadLane:
         threading.Thread(target=self._work, name=self.name, daemon=True).start()
 
     def _work(self) -> None:
+        if self._niceness and sys.platform == "linux":
+            # To Linux alone a thread is a process of its own here.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while (job := self._jobs.get()) is not None:
             if not job.future.set_running_or_notify_cancel():
                 continue

@@ -12,7 +12,7 @@ from modelyard_common.metrics import QuickHistogram, Snapshot
 from prometheus_client import Counter, Gauge, Histogram
 
 from modelyard_inference.adapters.lanes import ThreadLane
-from modelyard_inference.domain.ports import Stage
+from modelyard_inference.domain.ports import Run
 from modelyard_inference.domain.requests import Role
 from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import Serving
@@ -49,6 +49,7 @@ STAGE_SECONDS = QuickHistogram(
     ["model", "stage"],
     buckets=(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+STAGES = ("queue", "predict", "parse", "encode")
 BATCH_REQUESTS = QuickHistogram(
     "modelyard_inference_batch_requests",
     "Requests that ran together as one batch",
@@ -126,13 +127,18 @@ class PrometheusObserver:
 
     def __init__(self) -> None:
         self._children: dict[tuple[str, int, Role], tuple[Counter, Counter, QuickHistogram]] = {}
-        self._stages: dict[tuple[str, Stage], QuickHistogram] = {}
-        self._batches: dict[str, tuple[QuickHistogram, QuickHistogram]] = {}
+        self._models: dict[str, tuple[QuickHistogram, ...]] = {}
         self._counted: set[tuple[str, int]] = set()
         self._gone_since: dict[tuple[str, int], float] = {}
 
     def answered(self, model: str, version: int, role: Role, rows: int, took_s: float) -> None:
         """Count an answer."""
+        requests, answered, seconds = self._of_version(model, version, role)
+        requests.inc()
+        answered.inc(rows)
+        seconds.observe(took_s)
+
+    def _of_version(self, model: str, version: int, role: Role) -> tuple[Counter, Counter, QuickHistogram]:
         children = self._children.get((model, version, role))
         if children is None:
             number = str(version)
@@ -143,24 +149,33 @@ class PrometheusObserver:
             )
             self._children[model, version, role] = children
             self._counted.add((model, version))
-        children[0].inc()
-        children[1].inc(rows)
-        children[2].observe(took_s)
+        return children
 
-    def batch(self, model: str, requests: int, rows: int) -> None:
-        """Count what ran together."""
-        children = self._batches.get(model)
+    def ran(self, run: Run) -> None:
+        """Count the answers of a batch."""
+        for role, (rows, took_s) in run.answers.items():
+            requests, answered, seconds = self._of_version(run.model, run.version, role)
+            requests.inc(len(rows))
+            answered.inc(sum(rows))
+            seconds.observe_all(took_s)
+        batch_requests, batch_rows, queue, predict, _, _ = self._of_model(run.model)
+        batch_requests.observe(run.requests)
+        batch_rows.observe(run.rows)
+        queue.observe_all(run.queued_s)
+        predict.observe_all([run.predict_s] * len(run.queued_s))
+
+    def took(self, model: str, parse_s: float, encode_s: float) -> None:
+        """Count how long it took to read a request and to write its answer."""
+        children = self._of_model(model)
+        children[4].observe(parse_s)
+        children[5].observe(encode_s)
+
+    def _of_model(self, model: str) -> tuple[QuickHistogram, ...]:
+        children = self._models.get(model)
         if children is None:
-            children = self._batches[model] = (BATCH_REQUESTS.labels(model), BATCH_ROWS.labels(model))
-        children[0].observe(requests)
-        children[1].observe(rows)
-
-    def stage(self, model: str, stage: Stage, took_s: float) -> None:
-        """Count how long one request spent in a stage."""
-        child = self._stages.get((model, stage))
-        if child is None:
-            child = self._stages[model, stage] = STAGE_SECONDS.labels(model, stage)
-        child.observe(took_s)
+            stages = (STAGE_SECONDS.labels(model, stage) for stage in STAGES)
+            children = self._models[model] = (BATCH_REQUESTS.labels(model), BATCH_ROWS.labels(model), *stages)
+        return children
 
     def failed(self, model: str, version: int, role: Role, reason: str) -> None:
         """Count a version's failure."""
@@ -193,8 +208,7 @@ class PrometheusObserver:
             metric.remove_by_labels({"model": model, "version": str(number)})
         self._counted.discard((model, number))
         if not any(name == model for name, _ in self._counted):
-            self._batches.pop(model, None)
-            self._stages = {key: child for key, child in self._stages.items() if key[0] != model}
+            self._models.pop(model, None)
             for metric in (STAGE_SECONDS, BATCH_REQUESTS, BATCH_ROWS):
                 metric.remove_by_labels({"model": model})
 

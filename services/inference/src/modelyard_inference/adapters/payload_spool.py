@@ -10,6 +10,7 @@ counted, and the prediction is answered all the same.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -212,7 +213,7 @@ class PayloadSpool:
         try:
             written = self._write(fd, block)
             if written != len(block):
-                raise OSError("it was written in part")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the last bytes that fitted
         except OSError:
             with suppress(OSError):
                 os.ftruncate(fd, size)  # no torn record between whole ones

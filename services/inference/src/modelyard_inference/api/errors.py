@@ -96,7 +96,7 @@ def edge_error(path: str, error: ModelyardError) -> ErrorBody | None:
     path = path.removesuffix("/")
     if path.endswith("/invocations"):
         return scoring_error(error)
-    return v1_error(error) if path.endswith(":predict") else None
+    return v1_error(error) if path.endswith((":predict", ":explain")) else None
 
 
 def error_route(error_body: Callable[[ModelyardError], ErrorBody]) -> type[APIRoute]:

@@ -18,6 +18,7 @@ from modelyard_common.errors import Denied, NotFound, Overloaded, TooLarge
 from modelyard_inference.api.codecs.labels import event_times_from, logged_from, routing_key_from, times_from_header
 from modelyard_inference.domain.ports import Observer
 from modelyard_inference.domain.requests import Answer, Query, Rows, invalid
+from modelyard_inference.usecases.batching import Done
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
 
@@ -59,11 +60,19 @@ class Places:
         self._taken = 0
 
     def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *exc: object) -> None:
+        self.give_back()
+
+    def take(self) -> None:
+        """Take a place. Raise Overloaded when there is none."""
         if self._taken >= self._most:
             raise Overloaded(f"{self._most} requests are being answered already", retry_after_s=1)
         self._taken += 1
 
-    def __exit__(self, *exc: object) -> None:
+    def give_back(self) -> None:
+        """Leave a place to others."""
         self._taken -= 1
 
 
@@ -95,8 +104,7 @@ class Front:
 
     def took(self, model: str, parse_s: float, encode_s: float) -> None:
         """Count how long it took to read a request and to write its answer."""
-        self._observer.stage(model, "parse", parse_s)
-        self._observer.stage(model, "encode", encode_s)
+        self._observer.took(model, parse_s, encode_s)
 
     def only_model(self) -> str:
         """Return the model that is meant where none is named. Raise NotFound or Invalid unless there is one."""
@@ -111,6 +119,21 @@ class Front:
         self, model: str, version: str | None, rows: Rows, parameters: Mapping[str, Any], labels: Labels
     ) -> Answer:
         """Return the answer. Raises what ``Predict`` raises, TooLarge for too many rows, Denied for no log."""
+        return await self._predict(self._query(model, version, rows, parameters, labels))
+
+    def ask_soon(self, model: str, rows: Rows, parameters: Mapping[str, Any], labels: Labels, done: Done) -> bool:
+        """Hand over the champion's answer within this turn of the event loop; False where that may not be.
+
+        Raises what ``ask`` does, save for what is handed over.
+        """
+        if not self._predict.is_plain(model, rows.count):
+            return False
+        self._predict.answer_soon(self._query(model, None, rows, parameters, labels), done)
+        return True
+
+    def _query(
+        self, model: str, version: str | None, rows: Rows, parameters: Mapping[str, Any], labels: Labels
+    ) -> Query:
         if rows.count > self.bounds.max_rows:
             raise TooLarge(f"there are {rows.count} rows; at most {self.bounds.max_rows} are taken")
         times: tuple[datetime, ...] = ()
@@ -118,26 +141,25 @@ class Front:
             times = event_times_from(parameters["event_time"])
         elif labels.event_time:
             times = times_from_header(labels.event_time)
-        query = Query(
+        return Query(
             model=model,
             rows=rows,
             arrival=datetime.now(UTC),
-            deadline=self._clock.monotonic() + self._timeout_s(labels, parameters.get("timeout")),
+            deadline=self._clock.monotonic() + self.timeout_s(labels, parameters.get("timeout")),
             version=version,
             event_times=times,
             routing_key=routing_key_from(parameters, labels.routing_key),
             logged=_logged(parameters, labels),
         )
-        return await self._predict(query)
 
     @contextmanager
     def deadline(self, labels: Labels) -> Iterator[float]:
         """Give how long work ahead of the engine may take, and take its time off what is left for the engine."""
-        allowed_s, started = self._timeout_s(labels, None), self._clock.monotonic()
+        allowed_s, started = self.timeout_s(labels, None), self._clock.monotonic()
         yield allowed_s
         labels.left_s = allowed_s - (self._clock.monotonic() - started)
 
-    def _timeout_s(self, labels: Labels, timeout_us: Any) -> float:
+    def timeout_s(self, labels: Labels, timeout_us: Any) -> float:
         """Return the shortest of what the server, the transport and the caller allow."""
         allowed_s = self.bounds.timeout_s
         if labels.left_s is not None:

@@ -84,7 +84,12 @@ class HotPath:
     def routes(self) -> Sequence[RawRoute]:
         """Return the routes for the application."""
         return (
-            RawRoute(lambda method, path: _posted(infer_target, method, path), self.infer, "/v2/models/{model}/infer"),
+            RawRoute(
+                lambda method, path: _posted(infer_target, method, path),
+                self.infer,
+                "/v2/models/{model}/infer",
+                self.infer_soon,
+            ),
             RawRoute(
                 lambda method, path: _posted(invocations_target, method, path),
                 self.invocations,
@@ -98,6 +103,51 @@ class HotPath:
     async def infer(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST /v2/models/{model}[/versions/{version}]/infer``."""
         return await self._answer(request, infer_target, self._infer, v2_error)
+
+    def infer_soon(self, request: RawRequest, done: Callable[[RawAnswer], None]) -> bool:
+        """Hand over the answer to a plain ``infer`` in this turn of the event loop; False leaves it to ``infer``."""
+        target = infer_target(request.path)
+        if target is None or target.version is not None or self._front.may_wait(target.model):
+            return False
+        heads = _heads(request.headers)
+        heads.principal = request.principal
+        if heads.encoding or heads.json_length is not None:
+            return False
+        places = self._front.places
+        try:
+            places.take()
+        except ModelyardError as exc:
+            done(_failure(exc, v2_error))
+            return True
+        began = time.perf_counter()
+
+        def told(answer: Answer | Exception) -> None:
+            places.give_back()
+            done(self._told(answer, call, heads, parsed - began))
+
+        try:
+            call = v2.decode(request.body)
+            parsed = time.perf_counter()
+            if self._front.ask_soon(target.model, call.rows, call.parameters, heads, told):
+                return True
+        except Exception as exc:
+            places.give_back()
+            done(_error(exc))
+            return True
+        places.give_back()
+        return False
+
+    def _told(self, answer: Answer | Exception, call: v2.V2Call, heads: _Heads, parse_s: float) -> RawAnswer:
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            began = time.perf_counter()
+            content, json_length = v2.encode(answer, call)
+            self._front.took(answer.model, parse_s, time.perf_counter() - began)
+        except Exception as exc:
+            return _error(exc)
+        reply = _Reply(content, answer, _JSON if json_length is None else _BINARY, json_length)
+        return RawAnswer(content, reply.media_type, 200, _headers(reply))
 
     async def invocations(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST [/models/{model}[/versions/{version}]]/invocations``."""
@@ -200,14 +250,26 @@ async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) 
         going.cancel()
 
 
-async def _written(reply: _Reply, heads: _Heads) -> RawAnswer:
-    content, found, media_type, json_length = reply
+def _headers(reply: _Reply) -> tuple[tuple[bytes, bytes], ...]:
     headers: tuple[tuple[bytes, bytes], ...] = (
-        (b"modelyard-prediction-id", found.prediction_id.encode()),
-        (b"modelyard-version", found.digest.encode()),
+        (b"modelyard-prediction-id", reply.answer.prediction_id.encode()),
+        (b"modelyard-version", reply.answer.digest.encode()),
     )
-    if json_length is not None:
-        headers += ((b"inference-header-content-length", b"%d" % json_length),)
+    if reply.json_length is not None:
+        headers += ((b"inference-header-content-length", b"%d" % reply.json_length),)
+    return headers
+
+
+def _error(error: Exception) -> RawAnswer:
+    """Return a V2 error; of what is no error of ours, nothing is said: its message may hold what somebody sent."""
+    if isinstance(error, ModelyardError):
+        return _failure(error, v2_error)
+    _log.error("request.broken", kind=type(error).__name__)
+    return _failure(ModelyardError("something went wrong here"), v2_error)
+
+
+async def _written(reply: _Reply, heads: _Heads) -> RawAnswer:
+    content, media_type, headers = reply.content, reply.media_type, _headers(reply)
     if heads.accept_encoding and len(content) >= WORTH_PACKING_BYTES:
         content, encoding = await packed(content, heads.accept_encoding)
         headers += ((b"vary", b"accept-encoding"),)

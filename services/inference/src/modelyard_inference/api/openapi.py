@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from modelyard_contracts.bundle_v1 import Column, Signature
+from modelyard_contracts.explanations_v1 import Background, ExplainResponse
 
 from modelyard_inference.api.codecs.tensors import DATATYPES, metadata_datatype, output_tensors
 from modelyard_inference.api.error_documents import Responses, scoring_errors, v1_errors, v2_errors
@@ -21,6 +22,7 @@ Schema = dict[str, Any]
 
 _TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
 _LABELS: dict[str, str] = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string", "FP32": "number"}
+_TIMEOUT: Schema = {"type": "integer", "minimum": 0, "description": "Microseconds that the answer may take."}
 _TIMES: list[Schema] = [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]
 _LARGEST = 3.4028234e38
 """What a float of 32 bits holds, which is what models take."""
@@ -34,7 +36,7 @@ _PARAMETERS: Schema = {
         },
         "log": {"type": "boolean", "default": True, "description": "Whether it is logged; false is for services."},
         "routing_key": {"type": "string", "description": "Requests with one key go to one version during a rollout."},
-        "timeout": {"type": "integer", "minimum": 0, "description": "Microseconds that the answer may take."},
+        "timeout": _TIMEOUT,
     },
 }
 
@@ -60,10 +62,12 @@ def _paths(model: str) -> Schema:
     infer = "infer", "InferRequest", "InferResponse", "open inference"
     invocations = "invocations", "ScoringRequest", "ScoringResponse", "mlflow scoring"
     predict = "predict", "PredictRequest", "ScoringResponse", "v1"
+    explain = "explain", "ExplainRequest", "ExplainResponse", "v1"
     return {
         f"/v2/models/{model}/infer": _operation(model, *infer, v2_errors()),
         f"/models/{model}/invocations": _operation(model, *invocations, scoring_errors()),
         f"/v1/models/{model}:predict": _operation(model, *predict, v1_errors()),
+        f"/v1/models/{model}:explain": _operation(model, *explain, v1_errors()),
     }
 
 
@@ -118,7 +122,31 @@ def _schemas(serving: Serving) -> Schema:
             "examples": [{"instances": [_example(signature)]}],
         },
     }
+    named |= {"ExplainRequest": _explain_request(signature, rows), "ExplainResponse": _explain_response(signature)}
     return {f"{model}.{name}": schema for name, schema in named.items()}
+
+
+def _explain_request(signature: Signature, rows: Schema) -> Schema:
+    timeout = {"type": "object", "additionalProperties": False, "properties": {"timeout": _TIMEOUT}}
+    return {
+        **_object(instances=rows),
+        "properties": {"instances": rows, "parameters": timeout},
+        "examples": [{"instances": [_example(signature)]}],
+    }
+
+
+def _explain_response(signature: Signature) -> Schema:
+    """Return the schema of the answer, with this model's features where the general one has any."""
+    schema = ExplainResponse.model_json_schema(ref_template="{model}")
+    row: Schema = schema.pop("$defs")["RowExplanation"]
+    features = _object(**{column.name: {"type": "number"} for column in signature.features})
+    row["properties"] |= {
+        "contributions": {**features, "description": "Feature to its Shapley value."},
+        "standard_errors": {"anyOf": [features, {"type": "null"}]},
+    }
+    schema["properties"]["explanations"] = {"type": "array", "items": row}
+    schema["properties"]["background"] = Background.model_json_schema()
+    return schema
 
 
 def _row(signature: Signature) -> Schema:

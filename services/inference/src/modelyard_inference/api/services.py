@@ -10,8 +10,10 @@ from fastapi import Depends, Request
 from modelyard_common.health import Health
 from modelyard_contracts.base import View
 
+from modelyard_inference.api.front import Front
 from modelyard_inference.domain.ports import Loading
 from modelyard_inference.domain.records import Totals
+from modelyard_inference.usecases.explain import Explain
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["InferenceServices", "Services", "SpoolView"]
@@ -41,6 +43,8 @@ class InferenceServices:
     routing_age_s: Callable[[], float | None]
     shadow_rows: Callable[[], int]
     totals: Callable[[str, int], Totals]
+    front: Front
+    explain: Explain
 
 
 def _services(request: Request) -> InferenceServices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -20,9 +21,9 @@ __all__ = [
     "Observer",
     "PayloadSink",
     "Reports",
+    "Run",
     "Runtimes",
     "Shelf",
-    "Stage",
     "TableFormat",
     "Tables",
     "VersionOutcome",
@@ -30,8 +31,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-Stage = Literal["parse", "queue", "predict", "encode"]
-"""Of a request: its bytes become rows; it waits for its turn; the model runs; the answer becomes bytes."""
 VersionOutcome = Literal["serving", "refused", "tripped"]
 
 
@@ -115,17 +114,37 @@ class Shelf(Protocol):
         """Replace what is kept."""
 
 
+@dataclass(slots=True)
+class Run:
+    """What ran together.
+
+    Attributes:
+        requests: how many; rows: of all of them.
+        answers: what was answered, and is still waited for, by role: rows, and how long each answer took with its wait.
+        queued_s: how long each that was answered waited for its turn.
+        predict_s: how long the model ran.
+    """
+
+    model: str
+    version: int
+    requests: int
+    rows: int
+    predict_s: float
+    answers: dict[Role, tuple[list[int], list[float]]] = field(default_factory=dict)
+    queued_s: list[float] = field(default_factory=list)
+
+
 class Observer(Protocol):
     """Counts."""
 
     def answered(self, model: str, version: int, role: Role, rows: int, took_s: float) -> None:
         """Count an answer."""
 
-    def batch(self, model: str, requests: int, rows: int) -> None:
-        """Count what ran together."""
+    def ran(self, run: Run) -> None:
+        """Count the answers of a batch."""
 
-    def stage(self, model: str, stage: Stage, took_s: float) -> None:
-        """Count how long one request spent in a stage."""
+    def took(self, model: str, parse_s: float, encode_s: float) -> None:
+        """Count how long it took to read a request and to write its answer."""
 
     def failed(self, model: str, version: int, role: Role, reason: str) -> None:
         """Count a version's failure; reason: ``late``, ``refused``, ``failed``, ``overloaded`` or ``away``."""

@@ -13,23 +13,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Overloaded
 
 from modelyard_inference.domain.binding import Bound
 from modelyard_inference.domain.coalescing import Outcome, answer_all, take
-from modelyard_inference.domain.ports import Lane, Observer, PayloadSink
+from modelyard_inference.domain.ports import Lane, Observer, PayloadSink, Run
 from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.requests import Answer, Late, Role
 from modelyard_inference.usecases.record import Ask, answer_block
 from modelyard_inference.usecases.serving import LoadedVersion
 
-__all__ = ["Batching", "Limits", "Turn"]
+__all__ = ["Batching", "Done", "Limits", "Turn"]
+
+Done = Callable[[Answer | Exception], None]
+"""Takes an answer, or what was raised in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Turn:
     Attributes:
         deadline: seconds, monotonic.
         logged: its answer is written down.
+        alone: it is not laid together with others.
     """
 
     ask: Ask
@@ -66,6 +72,7 @@ class Turn:
     role: Role
     deadline: float
     logged: bool = True
+    alone: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -76,6 +83,9 @@ class _Waiting:
     bound: Bound | None
     arrived: float
     future: asyncio.Future[Answer] | None = None
+    done: Done | None = None
+    context: Context | None = None
+    """Of a request that is answered by ``done``: lines of the log find in it whose they are."""
 
     @property
     def rows(self) -> int:
@@ -127,6 +137,11 @@ class Batching:
         self._inline = inline
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def inline_rows(self) -> int:
+        """How many rows of a request a quick runtime answers on the event loop."""
+        return self._limits.inline_rows if self._inline else 0
+
     async def answer(self, turn: Turn) -> Answer:
         """Return the answer of one version; its records are written when this returns.
 
@@ -136,33 +151,58 @@ class Batching:
             Invalid: the rows do not fit its signature.
             Exception: whatever the runtime raises.
         """
-        now = self._clock.monotonic()
-        if turn.deadline <= now:
-            raise Late("the deadline of this request has passed")
+        now, queue = self._begun(turn)
         rows, loaded = turn.ask.query.rows, turn.loaded
-        queue = loaded.queues.get(self)
-        if queue is None:
-            queue = loaded.queues[self] = _Queue()
-        if rows.count > self._limits.inline_rows:
+        if turn.alone or rows.count > self._limits.inline_rows:
             return await self._queued(queue, _Waiting(turn, None, now))
         waiting = _Waiting(turn, loaded.binder.bind(rows), now)
         if self._inline and not loaded.runtime.blocking:
             return await self._soon(queue, waiting)
         return await self._queued(queue, waiting)
 
+    def answer_soon(self, turn: Turn, done: Done) -> None:
+        """Hand over the answer within this turn of the event loop: of a quick runtime, to no more rows than run inline.
+
+        Raises:
+            Late: the deadline has passed.
+            Invalid: the rows do not fit its signature.
+        """
+        now, queue = self._begun(turn)
+        waiting = _Waiting(turn, turn.loaded.binder.bind(turn.ask.query.rows), now, done=done)
+        if self._is_alone(queue, waiting):
+            ((_, answer),) = self._deliver([waiting], self._run([waiting]), now)
+            done(answer)
+        else:
+            waiting.context = copy_context()
+            queue.gathered.append(waiting)
+
+    def _begun(self, turn: Turn) -> tuple[float, _Queue]:
+        """Return the time, and where to wait for this version. Raise Late."""
+        now = self._clock.monotonic()
+        if turn.deadline <= now:
+            raise Late("the deadline of this request has passed")
+        queue = turn.loaded.queues.get(self)
+        if queue is None:
+            queue = turn.loaded.queues[self] = _Queue()
+        return now, queue
+
+    def _is_alone(self, queue: _Queue, waiting: _Waiting) -> bool:
+        """Return whether nobody else seems to come in this turn of the event loop; at its end the others are run."""
+        queue.arrived += 1
+        if queue.turning:
+            return False
+        queue.turning = True
+        asyncio.get_running_loop().call_soon(self._turned, queue, waiting.turn.loaded)
+        return queue.crowd <= 1
+
     async def _soon(self, queue: _Queue, waiting: _Waiting) -> Answer:
         """Return an answer from this turn of the event loop: at once to whoever seems to be alone."""
-        loop = asyncio.get_running_loop()
-        queue.arrived += 1
-        if not queue.turning:
-            queue.turning = True
-            loop.call_soon(self._turned, queue, waiting.turn.loaded)
-            if queue.crowd <= 1:
-                (outcome,) = self._deliver([waiting], self._run([waiting]), waiting.arrived)
-                if isinstance(outcome, Exception):
-                    raise outcome
-                return outcome
-        waiting.future = loop.create_future()
+        if self._is_alone(queue, waiting):
+            ((_, outcome),) = self._deliver([waiting], self._run([waiting]), waiting.arrived)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        waiting.future = asyncio.get_running_loop().create_future()
         queue.gathered.append(waiting)
         return await waiting.future
 
@@ -170,14 +210,30 @@ class Batching:
         """Run what this turn of the event loop has brought."""
         queue.turning, queue.crowd, queue.arrived = False, queue.arrived, 0
         if loaded.runtime.blocking:  # since: it has just been put out of memory
-            queue.waiting.extend(queue.gathered)
-            queue.gathered.clear()
+            while queue.gathered:
+                self._let_queue(queue, queue.gathered.popleft())
             self._begin(queue)
             return
         while batch := take(queue.gathered, self._limits.rows):
             if there := [waiting for waiting in batch if not waiting.given_up]:
                 began = self._clock.monotonic()
-                self._deliver(there, self._run(there), began)
+                _hand_all(self._deliver(there, self._run(there), began))
+
+    def _let_queue(self, queue: _Queue, waiting: _Waiting) -> None:
+        """Let one wait for a lane that did not mean to."""
+        done = waiting.done
+        if done is None:
+            queue.waiting.append(waiting)
+            return
+
+        async def hand_over() -> None:
+            try:
+                done(await self._queued(queue, waiting))
+            except Exception as exc:
+                done(exc)
+
+        waiting.done = None
+        self._spawn(hand_over(), "hand over", waiting.context)
 
     async def _queued(self, queue: _Queue, waiting: _Waiting) -> Answer:
         """Return an answer from a lane, after those that came before."""
@@ -200,11 +256,14 @@ class Batching:
         while queue.running < self._limits.runs and (batch := take(queue.waiting, self._limits.rows)):
             queue.running += 1
             loaded = batch[0].turn.loaded
-            task = asyncio.get_running_loop().create_task(
-                self._in_lane(queue, batch), name=f"batch of {batch[0].turn.ask.query.model} {loaded.version.number}"
+            self._spawn(
+                self._in_lane(queue, batch), f"batch of {batch[0].turn.ask.query.model} {loaded.version.number}"
             )
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str, context: Context | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _in_lane(self, queue: _Queue, batch: list[_Waiting]) -> None:
         """Run one batch in the lane, and begin the next when it is over, or takes too long."""
@@ -227,7 +286,7 @@ class Batching:
         finally:
             impatient.cancel()
             over()
-        self._deliver(batch, outcomes, began)
+        _hand_all(self._deliver(batch, outcomes, began))
 
     def _run(self, batch: list[_Waiting]) -> Sequence[Outcome]:
         """Return what became of each; may run in a thread."""
@@ -243,11 +302,14 @@ class Batching:
             waiting.bound = bound
         return answer_all(loaded.runtime.predict, loaded.signature, bounds, _wanted(batch))
 
-    def _deliver(self, batch: list[_Waiting], outcomes: Sequence[Outcome], began: float) -> list[Answer | Exception]:
-        """Write down all answers at once, and only then give them to those who still wait."""
+    def _deliver(self, batch: list[_Waiting], outcomes: Sequence[Outcome], began: float) -> list[_Given]:
+        """Write down all answers at once, and only then return what to hand to each that still waits."""
         ended = self._clock.monotonic()
         blocks: list[Block] = []
-        given: list[tuple[_Waiting, Answer | Exception]] = []
+        given: list[_Given] = []
+        first = batch[0].turn
+        total = sum(waiting.rows for waiting in batch)
+        run = Run(first.ask.query.model, first.loaded.version.number, len(batch), total, ended - began)
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if waiting.given_up:
                 continue
@@ -262,9 +324,10 @@ class Batching:
                     answer_block(ask, loaded, turn.role, bound, outcome, took_s, queue_s=began - waiting.arrived)
                 )
             version = loaded.version
-            self._observer.answered(ask.query.model, version.number, turn.role, waiting.rows, took_s)
-            self._observer.stage(ask.query.model, "queue", began - waiting.arrived)
-            self._observer.stage(ask.query.model, "predict", ended - began)
+            rows, took = run.answers.setdefault(turn.role, ([], []))
+            rows.append(waiting.rows)
+            took.append(took_s)
+            run.queued_s.append(began - waiting.arrived)
             given.append(
                 (
                     waiting,
@@ -281,15 +344,23 @@ class Batching:
             )
         if blocks:
             self._sink.append(blocks)
-        self._observer.batch(batch[0].turn.ask.query.model, len(batch), sum(waiting.rows for waiting in batch))
-        for waiting, answer in given:
-            if waiting.future is None:
-                continue
-            if isinstance(answer, Exception):
-                waiting.future.set_exception(answer)
-            else:
-                waiting.future.set_result(answer)
-        return [answer for _, answer in given]
+        self._observer.ran(run)
+        return given
+
+
+_Given = tuple[_Waiting, Answer | Exception]
+
+
+def _hand_all(given: list[_Given]) -> None:
+    for waiting, answer in given:
+        if waiting.done is not None and waiting.context is not None:
+            waiting.context.run(waiting.done, answer)
+        elif waiting.future is None:
+            continue
+        elif isinstance(answer, Exception):
+            waiting.future.set_exception(answer)
+        else:
+            waiting.future.set_result(answer)
 
 
 def _wanted(batch: list[_Waiting]) -> Callable[[], bool]:

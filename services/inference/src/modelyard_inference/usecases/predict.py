@@ -17,8 +17,9 @@ from modelyard_common.tracing import Value, recorded, span
 from modelyard_inference.domain.ports import Observer
 from modelyard_inference.domain.requests import Answer, Late, Query, Role, invalid
 from modelyard_inference.domain.routing import MAX_AHEAD, is_too_far_ahead
-from modelyard_inference.usecases.batching import Batching, Turn
+from modelyard_inference.usecases.batching import Batching, Done, Turn
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
+from modelyard_inference.usecases.patience import Patience
 from modelyard_inference.usecases.record import Ask
 from modelyard_inference.usecases.serving import LoadedVersion, ServedModels, Serving
 from modelyard_inference.usecases.shadow import Shadow
@@ -39,6 +40,7 @@ class Predict:
     Attributes:
         champions: what is asked for by name, or answers for all.
         candidates: what answers its share, apart, so that one that hangs leaves the champion its own threads.
+        patience: of those whom champions answer; a candidate that is away has a champion to answer for it.
         candidate_share: part of the time left that a candidate may take.
     """
 
@@ -50,6 +52,7 @@ class Predict:
     new_id: Callable[[], str]
     champions: Batching
     candidates: Batching
+    patience: Patience
     candidate_share: float = 0.5
 
     async def __call__(self, query: Query) -> Answer:
@@ -126,23 +129,61 @@ class Predict:
             return await self._answer(ask, loaded, "champion")
         return await self._answer(ask, loaded, "candidate", logged=loaded is ask.serving.candidate)
 
-    async def _answer(self, ask: Ask, loaded: LoadedVersion, role: Role, *, logged: bool = True) -> Answer:
-        query = ask.query
+    def answer_soon(self, query: Query, done: Done) -> None:
+        """Hand over the champion's answer, or the error, within this turn of the event loop, without a coroutine.
+
+        For what ``is_plain``; nothing of it is recorded as spans.
+
+        Raises:
+            NotFound: no such model here.
+            Unavailable: the model is not loaded, or the deadline has passed.
+            Invalid: the rows do not fit the signature, or an event time lies too far ahead.
+        """
+        serving = self.served.find(query.model)
+        _refuse_the_future(query, serving)
+        ask = Ask(query, serving, self.new_id())
+        turn = Turn(ask, serving.champion, "champion", query.deadline)
         try:
-            return await self.champions.answer(Turn(ask, loaded, role, query.deadline, logged))
-        except Invalid:
-            raise
-        except (Late, Overloaded) as exc:
-            self._failed(ask, loaded, role, "late" if isinstance(exc, Late) else "overloaded")
-            raise
-        except Unavailable:
-            self._failed(ask, loaded, role, "away")
-            raise
+            self.champions.answer_soon(turn, lambda answer: done(self._told(ask, turn, answer)))
         except Exception as exc:
-            # Not the exception itself: its message may hold what somebody sent.
-            _log.error("predict.failed", model=query.model, version=loaded.version.number, kind=type(exc).__name__)
-            self._failed(ask, loaded, role, "failed")
-            raise Failed from exc
+            raise self._blamed(ask, turn.loaded, "champion", exc) from exc
+
+    def is_plain(self, model: str, rows: int) -> bool:
+        """Return whether a request without a version is the champion's alone, and answered on the event loop."""
+        serving = self.served.get(model)
+        return (
+            serving is not None
+            and serving.candidate is None
+            and rows <= self.champions.inline_rows
+            and not serving.champion.runtime.blocking
+            and recorded() is None
+        )
+
+    def _told(self, ask: Ask, turn: Turn, answer: Answer | Exception) -> Answer | Exception:
+        return self._blamed(ask, turn.loaded, turn.role, answer) if isinstance(answer, Exception) else answer
+
+    async def _answer(self, ask: Ask, loaded: LoadedVersion, role: Role, *, logged: bool = True) -> Answer:
+        try:
+            return await self.patience.answer(self.champions, Turn(ask, loaded, role, ask.query.deadline, logged))
+        except Exception as exc:
+            raise self._blamed(ask, loaded, role, exc) from exc.__cause__
+
+    def _blamed(self, ask: Ask, loaded: LoadedVersion, role: Role, error: Exception) -> Exception:
+        """Return what the caller hears of an error, and count it against the version where it is its fault."""
+        if isinstance(error, Invalid):
+            return error
+        if isinstance(error, Late | Overloaded):
+            self._failed(ask, loaded, role, "late" if isinstance(error, Late) else "overloaded")
+            return error
+        if isinstance(error, Unavailable):
+            self._failed(ask, loaded, role, "away")
+            return error
+        # Not the exception itself: its message may hold what somebody sent.
+        _log.error("predict.failed", model=ask.query.model, version=loaded.version.number, kind=type(error).__name__)
+        self._failed(ask, loaded, role, "failed")
+        failed = Failed()
+        failed.__cause__ = error
+        return failed
 
     def _failed(self, ask: Ask, loaded: LoadedVersion, role: Role, reason: str) -> None:
         self.observer.failed(ask.query.model, loaded.version.number, role, reason)

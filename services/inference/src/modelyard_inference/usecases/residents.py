@@ -79,6 +79,11 @@ class Resident:
         """Whether it answers without being loaded."""
         return self._runtime is not None
 
+    @property
+    def problem(self) -> str:
+        """Why its runtime cannot be asked now, where that is a process or a server that may be away."""
+        return str(getattr(self._runtime, "problem", ""))
+
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked.
 

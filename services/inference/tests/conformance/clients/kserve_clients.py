@@ -60,6 +60,14 @@ def V1_infer(stage: Stage) -> None:
     expect(answer == {"predictions": [1, 1]}, answer)
 
 
+def V1_explain(stage: Stage) -> None:
+    answer = rest(stage, "v1", lambda client: client.explain(stage.url, "power", {"instances": [ROW, ROW]}))
+    first, second = answer["explanations"]
+    expect(first == second and set(first["contributions"]) == set(ROW), answer)
+    total = first["base_value"] + sum(first["contributions"].values())
+    expect(abs(total - first["value"]) < 1e-4 and first["prediction"] == 1, answer)
+
+
 def V2_is_server_live(stage: Stage) -> None:
     expect(rest(stage, "v2", lambda client: client.is_server_live(stage.url)))
 
@@ -115,6 +123,7 @@ REST = [
     V1_is_server_live,
     V1_is_model_ready,
     V1_infer,
+    V1_explain,
     V2_is_server_live,
     V2_is_server_ready,
     V2_is_model_ready,

@@ -39,6 +39,7 @@ class Member:
         self._missing = 0
         self._told_ready = False
         self._own: Loading | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._settled: Callable[[], bool] = lambda: False
         self._draining: Callable[[], bool] = lambda: False
         self._spool: Callable[[], Any] = lambda: None
@@ -46,6 +47,7 @@ class Member:
         handlers: Handlers = {
             "collect": _told_families,
             "others": self._hear_of_others,
+            "beat": self._beat,
             "load": self._load_here,
             "unload": self._unload_here,
             "spool": self._tell_spool,
@@ -73,6 +75,7 @@ class Member:
 
     async def before_listening(self) -> None:
         """Return at once when all begin together; one that joins waits until it can answer as the others do."""
+        self._loop = asyncio.get_running_loop()
         self._channel.tell("up")
         if not self.post.joins:
             return
@@ -132,6 +135,11 @@ class Member:
         """Return every worker's spool."""
         found: list[Any] = self._channel.ask("each", "spool")
         return found
+
+    def _beat(self) -> None:
+        """Return once the event loop has had a turn: it is what answers."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
 
     def _load_here(self, model: str) -> None:
         self._loading.load(model)

@@ -110,6 +110,16 @@ class Pod:
             raise failed[0]
         return [one.result() for one in asked]
 
+    def beats(self, seat: Seat, patience_s: float) -> bool:
+        """Return whether a worker's event loop turns; one that is not up yet may take its time."""
+        if not seat.is_up:
+            return True
+        try:
+            seat.channel.ask("beat", timeout_s=patience_s)
+        except ModelyardError:
+            return False
+        return True
+
     def render(self) -> tuple[bytes, str]:
         """Return one exposition of all of them; of a worker that does not answer, what it last showed."""
         WORKERS.set(len(self._seats))

@@ -29,6 +29,7 @@ __all__ = ["Supervisor"]
 
 _log = get_logger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 10.0
+_BEAT_S = 2.0
 _LONG_LIFE_S = 60.0
 """One that has lived as long did not end because of how it began."""
 
@@ -57,6 +58,7 @@ class Supervisor:
     Attributes:
         module: what a worker runs.
         end_s: how long workers may take to end after SIGTERM; then they are killed.
+        patience_s: how long a worker's event loop may stand still; then it is killed, and begun again.
     """
 
     pod: Pod
@@ -65,6 +67,7 @@ class Supervisor:
     grpc_port: int
     module: str
     end_s: float
+    patience_s: float
     _events: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue, init=False)
     _places: list[_Place] = field(default_factory=list, init=False)
     _until: float | None = field(default=None, init=False)
@@ -148,12 +151,25 @@ class Supervisor:
         seat = Seat(place.slot, Channel(ours, self.pod.handlers(place.slot), lambda: None), area)
         self.pod.seat(seat)
         place.process, place.seat, place.began, place.due = process, seat, time.monotonic(), None
-        threading.Thread(target=self._watch, args=(place, process), name=f"worker-{place.slot}", daemon=True).start()
+        for watch in (self._watch, self._feel):
+            threading.Thread(
+                target=watch, args=(place, process, seat), name=f"worker-{place.slot}", daemon=True
+            ).start()
         _log.info("worker.begun", slot=place.slot, pid=process.pid)
 
-    def _watch(self, place: _Place, process: subprocess.Popen[bytes]) -> None:
+    def _watch(self, place: _Place, process: subprocess.Popen[bytes], seat: Seat) -> None:
+        del seat
         process.wait()
         self._events.put(lambda: self._ended(place))
+
+    def _feel(self, place: _Place, process: subprocess.Popen[bytes], seat: Seat) -> None:
+        """Kill a worker that stands still: probes would not find it, since the others answer them."""
+        while process.returncode is None:
+            if not self.pod.beats(seat, self.patience_s) and process.returncode is None:
+                _log.error("worker.stands_still", slot=place.slot, seconds=self.patience_s)
+                process.kill()
+                return
+            time.sleep(min(_BEAT_S, self.patience_s))
 
     def _ended(self, place: _Place) -> None:
         process, seat = place.process, place.seat

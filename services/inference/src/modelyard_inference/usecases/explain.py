@@ -1,0 +1,348 @@
+"""Explain: what each feature of a row added to its answer, by asking the model about rows in between.
+
+It runs on a thread of its own, at most so many rows and so much asking a request, and asks in pieces, so that a
+prediction never waits for more than one of them. What it asks is no prediction: it is logged nowhere and counted apart.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from modelyard_bundle.probe import probe_rows
+from modelyard_bundle.runtimes.base import Predicted, positive_scores
+from modelyard_bundle.signature import Columns, columns_from_rows
+from modelyard_common.clock import Clock
+from modelyard_common.errors import ModelyardError, TooLarge
+from modelyard_common.logs import get_logger
+from modelyard_contracts.bundle_v1 import BundleManifest, Signature
+
+from modelyard_inference.domain import shapley
+from modelyard_inference.domain.ports import Bundles, Lane
+from modelyard_inference.domain.requests import Late, Rows
+from modelyard_inference.domain.shapley import Contributions
+from modelyard_inference.usecases.predict import Failed
+from modelyard_inference.usecases.serving import LoadedVersion, ServedModels
+
+__all__ = ["Explain", "ExplainLimits", "ExplainObserver", "Explained", "Explanation", "Method", "Space"]
+
+_log = get_logger(__name__)
+
+Method = Literal["linear", "exact", "permutation"]
+Space = Literal["log-odds", "probability", "value", "score"]
+
+_LINEAR = frozenset({"logisticregression", "linearregression", "ridge", "lasso", "elasticnet"})
+"""Estimators that add their features up, in log-odds where they classify. It is measured before it is said."""
+_RESIDUE = 1e-4
+"""Of the sum, against the spread of the answers: probabilities in 32 bits lose more than this only near 0 and 1."""
+_AT_ONCE = 2048
+"""Rows that the model is asked at a time: a prediction that needs the same runtime waits for these at most."""
+_SHARE = 0.8
+"""Part of the time that sampling may take; the rest is for the answer."""
+_KEPT = 16
+_TINY = 1e-12
+
+
+class ExplainObserver(Protocol):
+    """Counts explanations."""
+
+    def explained(self, model: str, method: Method, rows: int, evaluations: int, took_s: float) -> None:
+        """Count an explanation."""
+
+    def not_explained(self, model: str, reason: str) -> None:
+        """Count one that failed; reason: ``late``, ``refused`` or ``failed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainLimits:
+    """What one request may take.
+
+    Attributes:
+        rows: rows to explain.
+        evaluations: rows that the model is asked for all of them together.
+    """
+
+    rows: int
+    evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One row.
+
+    Attributes:
+        label: the class that is explained; None where it is a value or a score.
+        contributions: feature to what it adds, in the signature's order.
+    """
+
+    prediction: Any
+    label: Any
+    answer: float
+    base: float
+    contributions: Mapping[str, float]
+    standard_errors: Mapping[str, float] | None
+    additivity_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """All rows of a request: by which version, how, and against what."""
+
+    model: str
+    number: int
+    digest: str
+    method: Method
+    space: Space
+    background_rows: int
+    evaluations: int
+    rows: tuple[Explanation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What a version is explained against."""
+
+    background: Columns
+    rows: int
+    estimator: str
+
+
+@dataclass(slots=True)
+class Explain:
+    """Explains rows of the versions that are loaded here."""
+
+    served: ServedModels
+    bundles: Bundles
+    lane: Lane
+    observer: ExplainObserver
+    clock: Clock
+    limits: ExplainLimits
+    _grounds: OrderedDict[str, _Ground] = field(default_factory=OrderedDict, init=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    async def __call__(self, model: str, version: str | None, rows: Rows, timeout_s: float) -> Explained:
+        """Return what each feature of each row added.
+
+        Args:
+            version: a number, digest or alias; the champion when None.
+
+        Raises:
+            NotFound: no such model or version here.
+            Unavailable: it is not loaded, or its bundle is not here.
+            TooLarge: too many rows, or features for what one request may ask.
+            Invalid: the rows do not fit the signature.
+            Late: there was not time enough. Overloaded: others wait already. Failed: the model raised.
+        """
+        serving = self.served.find(model)
+        loaded = serving.version(version) if version is not None else serving.champion
+        self._refuse_too_much(rows.count, len(loaded.signature.features))
+        columns = loaded.binder.bind(rows).columns
+        started = self.clock.monotonic()
+        deadline = started + timeout_s
+        try:
+            found = await self.lane.run(
+                lambda: self._explained(model, loaded, columns, rows.count, deadline), timeout_s
+            )
+        except Late:
+            self.observer.not_explained(model, "late")
+            raise
+        except ModelyardError:
+            self.observer.not_explained(model, "refused")
+            raise
+        except Exception as exc:
+            # Not the exception itself: its message may hold what somebody sent.
+            _log.error("explain.failed", model=model, version=loaded.version.number, kind=type(exc).__name__)
+            self.observer.not_explained(model, "failed")
+            raise Failed from exc
+        self.observer.explained(model, found.method, rows.count, found.evaluations, self.clock.monotonic() - started)
+        return found
+
+    def _refuse_too_much(self, rows: int, features: int) -> None:
+        if rows > self.limits.rows:
+            raise TooLarge(f"there are {rows} rows; at most {self.limits.rows} are explained at once")
+        least = 2 * shapley.walk_cost(features) * rows
+        if least > self.limits.evaluations:
+            most = self.limits.evaluations // (2 * shapley.walk_cost(features))
+            raise TooLarge(f"{rows} rows of {features} features are too much at once; send at most {most} rows")
+
+    def _explained(self, model: str, loaded: LoadedVersion, columns: Columns, count: int, deadline: float) -> Explained:
+        ground = self._ground(model, loaded)
+        asked = _Asked(self.clock, deadline)
+        predicted = loaded.runtime.predict(columns)
+        targets = [_Target.of(loaded.signature, predicted, row) for row in range(count)]
+        plays = [_Play(loaded, columns, row, ground, targets[row], asked) for row in range(count)]
+        method, space, found = self._played(plays, loaded.signature, ground, deadline)
+        names = [column.name for column in loaded.signature.features]
+        labels = predicted.labels.tolist()
+        return Explained(
+            model=model,
+            number=loaded.version.number,
+            digest=loaded.version.digest,
+            method=method,
+            space=space,
+            background_rows=ground.rows,
+            evaluations=asked.rows,
+            rows=tuple(_explanation(names, labels[row], targets[row].label, one) for row, one in enumerate(found)),
+        )
+
+    def _played(
+        self, plays: list[_Play], signature: Signature, ground: _Ground, deadline: float
+    ) -> tuple[Method, Space, list[Contributions]]:
+        """Return the contributions by the best method that is true of the model and that the limits allow."""
+        features, budget = len(signature.features), self.limits.evaluations // len(plays)
+        plain: Space = _SPACES[signature.task]
+        if ground.estimator in _LINEAR and (features + 1) * ground.rows < budget:
+            in_logs = signature.task == "classification"
+            linear = [shapley.additive(play.in_log_odds(in_logs), features, ground.rows) for play in plays]
+            if all(_adds_up(one) for one in linear):
+                return "linear", "log-odds" if in_logs else plain, linear
+        if shapley.exact_cost(features, ground.rows) <= budget:
+            return "exact", plain, [shapley.exact(play, features, ground.rows) for play in plays]
+        started = self.clock.monotonic()
+        each_s = (deadline - started) * _SHARE / len(plays)
+        pairs = max(1, (budget - ground.rows - 1) // shapley.walk_cost(features))
+        return (
+            "permutation",
+            plain,
+            [
+                shapley.sampled(
+                    play,
+                    features,
+                    ground.rows,
+                    pairs=pairs,
+                    goes_on=lambda until=started + each_s * (place + 1): self.clock.monotonic() < until,  # type: ignore[misc]
+                )
+                for place, play in enumerate(plays)
+            ],
+        )
+
+    def _ground(self, model: str, loaded: LoadedVersion) -> _Ground:
+        """Return the background of a version: its probe set, which is rows that it was tried on when it was made."""
+        digest = loaded.version.digest
+        with self._lock:
+            if digest in self._grounds:
+                self._grounds.move_to_end(digest)
+                return self._grounds[digest]
+        folder, manifest = self.bundles.open(model, digest)
+        rows = probe_rows(folder)
+        ground = _Ground(columns_from_rows(loaded.signature, rows), len(rows), _estimator(manifest))
+        with self._lock:
+            self._grounds[digest] = ground
+            while len(self._grounds) > _KEPT:
+                self._grounds.popitem(last=False)
+        return ground
+
+
+_SPACES: Mapping[str, Space] = {"classification": "probability", "regression": "value", "anomaly": "score"}
+
+
+def _estimator(manifest: BundleManifest) -> str:
+    """Return the kind of estimator, by a recipe's name or a class's."""
+    return manifest.lineage.estimator.replace("_", "").lower()
+
+
+def _adds_up(found: Contributions) -> bool:
+    spread = max(abs(found.answer), abs(found.base), float(np.abs(found.values).max(initial=0.0)), 1e-9)
+    return bool(np.isfinite(found.residue)) and abs(found.residue) <= _RESIDUE * spread
+
+
+@dataclass(slots=True)
+class _Asked:
+    """How much was asked, and until when it may be."""
+
+    clock: Clock
+    deadline: float
+    rows: int = 0
+
+    def more(self, rows: int) -> None:
+        """Count rows. Raise Late after the deadline: nobody waits for the answer any more."""
+        if self.clock.monotonic() > self.deadline:
+            raise Late("it was not explained within the deadline")
+        self.rows += rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is explained of an answer.
+
+    Attributes:
+        label: a class; None where it is a value or a score.
+        place: its column among the probabilities; None for the value.
+    """
+
+    label: Any
+    place: int | None
+
+    @classmethod
+    def of(cls, signature: Signature, predicted: Predicted, row: int) -> _Target:
+        """Return the positive class where the signature names one, else the class that was predicted."""
+        if signature.task != "classification" or predicted.probabilities is None or not signature.classes:
+            return cls(None, None)
+        if signature.positive_class in signature.classes:
+            return cls(signature.positive_class, signature.classes.index(signature.positive_class))
+        place = int(np.argmax(predicted.probabilities[row]))
+        return cls(signature.classes[place], place)
+
+    def read(self, signature: Signature, predicted: Predicted) -> npt.NDArray[np.float64]:
+        """Return what is explained of answers."""
+        if self.place is not None and predicted.probabilities is not None:
+            return predicted.probabilities[:, self.place].astype(np.float64)
+        scores = positive_scores(signature, predicted)
+        return np.asarray(predicted.labels if scores is None else scores, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Play:
+    """Asks the model about rows between one row and the background."""
+
+    loaded: LoadedVersion
+    columns: Columns
+    row: int
+    ground: _Ground
+    target: _Target
+    asked: _Asked
+    logs: bool = False
+
+    def in_log_odds(self, logs: bool) -> _Play:
+        """Return the same in log-odds instead of probabilities."""
+        return _Play(self.loaded, self.columns, self.row, self.ground, self.target, self.asked, logs)
+
+    def __call__(self, taken: npt.NDArray[np.bool_], background: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        """Return the answers. Raise Late after the deadline."""
+        parts = [
+            self._asked_for(taken[start : start + _AT_ONCE], background[start : start + _AT_ONCE])
+            for start in range(0, len(background), _AT_ONCE)
+        ]
+        return np.concatenate(parts)
+
+    def _asked_for(self, taken: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+        self.asked.more(len(rows))
+        signature = self.loaded.signature
+        between: Columns = {}
+        for place, column in enumerate(signature.features):
+            values = self.ground.background[column.name][rows]
+            values[taken[:, place]] = self.columns[column.name][self.row]
+            between[column.name] = values
+        answers = self.target.read(signature, self.loaded.runtime.predict(between))
+        if not self.logs:
+            return answers
+        chances = np.clip(answers, _TINY, 1 - _TINY)
+        return np.asarray(np.log(chances) - np.log1p(-chances))
+
+
+def _explanation(names: list[str], prediction: Any, label: Any, found: Contributions) -> Explanation:
+    errors = None if found.errors is None else dict(zip(names, found.errors.tolist(), strict=True))
+    return Explanation(
+        prediction=prediction,
+        label=label,
+        answer=found.answer,
+        base=found.base,
+        contributions=dict(zip(names, found.values.tolist(), strict=True)),
+        standard_errors=errors,
+        additivity_error=found.residue,
+    )
