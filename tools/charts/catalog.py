@@ -181,7 +181,7 @@ class InferenceRuntime(Values):
     memory_per_version: int = Field(0, ge=0)
     """Bytes that the process of one version may take; a leak ends there. 0: the container's limit is the only one."""
     resources: Resources = _resources("250m", "384Mi", "2Gi")
-    """What its container asks for and may use; each version takes about a hundred megabytes."""
+    """What its container asks for and may use; each version takes about 250 MB, part of it shared."""
     liveness: Probe = Probe(period_seconds=20, timeout_seconds=5)
     """Does it answer at its socket? Failing restarts it. It has no say in whether the pod is ready: what it does not
     run is served without it."""

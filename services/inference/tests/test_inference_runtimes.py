@@ -157,7 +157,7 @@ def test_a_crash_costs_its_own_request_and_the_version_comes_back(
 ) -> None:
     runtime, other = loaded(shared[0], wild), loaded(shared[0], plain)
 
-    assert outcome(runtime, rows_of(666)) == "Unavailable"
+    assert outcome(runtime, rows_of(666)) == "Away"
     assert outcome(other, rows_of(0.5)) == "answered"
     assert eventually(lambda: outcome(runtime, rows_of(0.5)) == "answered", 30)
     assert outcome(other, rows_of(0.5)) == "answered"
@@ -181,7 +181,7 @@ def test_a_leak_ends_at_its_bound_and_the_version_comes_back(wild: Packed) -> No
     with an_isolation(memory_bytes=str(1024**3)) as (isolated, _):
         runtime = loaded(isolated, wild)
 
-        assert outcome(runtime, rows_of(999)) == "Unavailable"
+        assert outcome(runtime, rows_of(999)) == "Away"
         assert eventually(lambda: runtime.problem == "" and outcome(runtime, rows_of(0.5)) == "answered", 30)
 
 
@@ -234,7 +234,7 @@ def test_kill_9_of_all_processes_under_load_fails_no_other_model_and_hangs_nobod
             thread.join(20)
 
         assert {what for name, what, _ in seen if name == "here"} == {"answered"}
-        assert {what for name, what, _ in seen if name == "apart"} == {"answered", "Unavailable"}
+        assert {what for name, what, _ in seen if name == "apart"} == {"answered", "Away"}
         assert max(took_s for _, _, took_s in seen) < 5
 
 

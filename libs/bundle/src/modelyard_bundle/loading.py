@@ -1,4 +1,4 @@
-"""Choosing the runtime of a verified bundle."""
+"""Choosing the runtime of a verified bundle. Each is imported when it is chosen: who runs one needs no other."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_bundle.runtimes.base import Runtime
-from modelyard_bundle.runtimes.onnx import OnnxRuntime
-from modelyard_bundle.runtimes.pyfunc import PyfuncRuntime
-from modelyard_bundle.runtimes.sklearn import SklearnRuntime
 
 __all__ = ["load"]
 
@@ -28,10 +25,16 @@ def load(folder: Path, manifest: BundleManifest, *, prefer: str | None = None, c
     names = [prefer] if prefer in manifest.runtimes else list(manifest.runtimes)
     for name in names:
         if name == "onnx":
+            from modelyard_bundle.runtimes.onnx import OnnxRuntime  # noqa: PLC0415  # a process loads what it runs
+
             return OnnxRuntime(folder, manifest.signature)
         if name == "sklearn":
+            from modelyard_bundle.runtimes.sklearn import SklearnRuntime  # noqa: PLC0415
+
             return SklearnRuntime(folder, manifest.signature)
         if name == "pyfunc" and code:
+            from modelyard_bundle.runtimes.pyfunc import PyfuncRuntime  # noqa: PLC0415
+
             return PyfuncRuntime(folder, manifest.signature)
     if "pyfunc" in names:
         raise Invalid("a pyfunc model is code, and is loaded only in the inference runtime's own processes")
