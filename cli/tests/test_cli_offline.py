@@ -166,6 +166,38 @@ def test_wrong_rows_are_left_out_or_written_apart_when_it_is_said(yard: Yard, tm
     assert f"see {tmp_path / 'b.parquet.rejected.jsonl'}" in apart.err.replace("\n", "")
 
 
+@pytest.mark.parametrize("source", ["in.parquet", "in.csv"])
+def test_a_column_that_is_missing_is_no_fault_of_each_row(yard: Yard, tmp_path: Path, source: str) -> None:
+    given = write(rows(50).drop_columns("load"), tmp_path / source)
+
+    said = yard("predict", MODEL, "-f", given, "-o", tmp_path / "out.csv", "--on-error", "skip")
+
+    assert said.code == 2
+    assert f"{given} has no column 'load', which power asks for" in said.err.replace("\n", "")
+
+
+def test_an_output_of_another_input_is_no_finished_shard(yard: Yard, tmp_path: Path) -> None:
+    command = ("predict", MODEL, "-f", tmp_path / "in.csv", "-o", tmp_path / "out.arrow", "--shard", "0/2")
+    write(rows(10), tmp_path / "in.csv")
+    yard(*command).ok()
+    write(rows(12), tmp_path / "in.csv")
+
+    said = yard(*command)
+
+    assert (said.code, "of another input_bytes; --force replaces it" in said.err) == (4, True)
+
+
+def test_a_few_rows_are_still_answered_on_the_spot(yard: Yard, tmp_path: Path) -> None:
+    given = write(rows(3), tmp_path / "in.csv")
+
+    shown = yard("predict", MODEL, "-f", given, "--rows", 2).ok()
+    answer = yard("predict", MODEL, "-f", given, "-o", "json", "--version", "@champion").ok().json
+
+    assert "answered by version 1" in shown.out
+    assert answer["predictions"] == asked_one_by_one(yard, rows(3))
+    assert [len(chances) for chances in answer["probabilities"]] == [2, 2, 2]
+
+
 def test_what_is_wrong_with_the_whole_table_is_no_row_to_skip(yard: Yard, tmp_path: Path) -> None:
     lists = rows(5).set_column(1, "load", pa.array([[1.0]] * 5))
     given = write(lists, tmp_path / "in.parquet")

@@ -24,7 +24,7 @@ from modelyard_bundle.packaging import Packed
 from modelyard_common.testing import free_port
 from modelyard_common.testing.open_loop import Asked, Load, Outcome
 
-START_S, END_S = 60.0, 40.0
+START_S, END_S = 120.0, 40.0
 MODEL = "power"
 RATE = 120.0
 """Requests a second that leave most of a core idle: what is asked here is what fails, not how fast it is."""
@@ -167,7 +167,7 @@ def processes(
             server.close()
 
 
-def good_requests(row: dict[str, Any] = GOOD_ROW) -> list[Asked]:
+def good_requests(row: dict[str, Any] = GOOD_ROW, model: str = MODEL) -> list[Asked]:
     """Return the same row in each protocol that HTTP carries."""
     tensors: list[dict[str, Any]] = [
         {"name": "load", "shape": [1], "datatype": "FP64", "data": [row["load"]]},
@@ -180,11 +180,15 @@ def good_requests(row: dict[str, Any] = GOOD_ROW) -> list[Asked]:
     as_json = {"content-type": "application/json"}
     names = ",".join(row)
     return [
-        Asked("/v2/models/power/infer", json.dumps({"inputs": tensors}).encode(), as_json),
-        Asked("/v2/models/power/infer", head + raw, {"inference-header-content-length": str(len(head))}),
-        Asked("/v1/models/power:predict", json.dumps({"instances": [row]}).encode(), as_json),
-        Asked("/invocations", json.dumps({"dataframe_records": [row]}).encode(), as_json),
-        Asked("/invocations", f"{names}\n{','.join(map(str, row.values()))}\n".encode(), {"content-type": "text/csv"}),
+        Asked(f"/v2/models/{model}/infer", json.dumps({"inputs": tensors}).encode(), as_json),
+        Asked(f"/v2/models/{model}/infer", head + raw, {"inference-header-content-length": str(len(head))}),
+        Asked(f"/v1/models/{model}:predict", json.dumps({"instances": [row]}).encode(), as_json),
+        Asked(f"/models/{model}/invocations", json.dumps({"dataframe_records": [row]}).encode(), as_json),
+        Asked(
+            f"/models/{model}/invocations",
+            f"{names}\n{','.join(map(str, row.values()))}\n".encode(),
+            {"content-type": "text/csv"},
+        ),
     ]
 
 

@@ -31,6 +31,7 @@ from modelyard_inference.domain.requests import Answer, Late, Query, Rows
 from modelyard_inference.domain.routing import Candidate, Routing, Version
 from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
+from modelyard_inference.usecases.patience import Patience
 from modelyard_inference.usecases.predict import Failed, Predict
 from modelyard_inference.usecases.serving import Guard, ServedModels, Serving
 from modelyard_inference.usecases.shadow import Shadow
@@ -76,6 +77,7 @@ class Yard:
             new_id=lambda: f"p{next(numbers)}",
             champions=Batching(lane=self.lane, **around),
             candidates=Batching(lane=self.candidate_lane, inline=False, **around),
+            patience=Patience(self.clock, most=2),
         )
         self.served.known()
         self.served.serve(

@@ -157,7 +157,7 @@ def test_a_crash_costs_its_own_request_and_the_version_comes_back(
 ) -> None:
     runtime, other = loaded(shared[0], wild), loaded(shared[0], plain)
 
-    assert outcome(runtime, rows_of(666)) == "Unavailable"
+    assert outcome(runtime, rows_of(666)) == "Away"
     assert outcome(other, rows_of(0.5)) == "answered"
     assert eventually(lambda: outcome(runtime, rows_of(0.5)) == "answered", 30)
     assert outcome(other, rows_of(0.5)) == "answered"
@@ -181,7 +181,7 @@ def test_a_leak_ends_at_its_bound_and_the_version_comes_back(wild: Packed) -> No
     with an_isolation(memory_bytes=str(1024**3)) as (isolated, _):
         runtime = loaded(isolated, wild)
 
-        assert outcome(runtime, rows_of(999)) == "Unavailable"
+        assert outcome(runtime, rows_of(999)) == "Away"
         assert eventually(lambda: runtime.problem == "" and outcome(runtime, rows_of(0.5)) == "answered", 30)
 
 
@@ -234,7 +234,7 @@ def test_kill_9_of_all_processes_under_load_fails_no_other_model_and_hangs_nobod
             thread.join(20)
 
         assert {what for name, what, _ in seen if name == "here"} == {"answered"}
-        assert {what for name, what, _ in seen if name == "apart"} == {"answered", "Unavailable"}
+        assert {what for name, what, _ in seen if name == "apart"} == {"answered", "Away"}
         assert max(took_s for _, _, took_s in seen) < 5
 
 
@@ -364,3 +364,23 @@ def test_the_sockets_are_this_users_alone(shared: Isolation, plain: Packed) -> N
     address = shared[0].address(runtime.loaded)
     assert address.stat().st_mode & 0o077 == 0
     assert address.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_version_that_another_server_holds_too_is_held_again_after_a_lost_connection(plain: Packed) -> None:
+    with an_isolation() as (_, host):
+        host.connect().close()
+        assert host._folder is not None
+        one, other = (IsolatedRuntimes(SideContainer(host._folder / "runtime.sock"), call_s=5.0) for _ in range(2))
+        mine, theirs = loaded(one, plain), loaded(other, plain)
+        process = mine.loaded.process
+        assert one._control is not None
+        one._control.close()
+        one.keep()
+        del theirs
+        other.keep()
+
+        assert outcome(mine, rows_of(0.5)) == "answered"
+        assert (mine.loaded.process, psutil.pid_exists(process)) == (process, True)
+        assert (host._folder / mine.load.folder).is_dir(), "it is shown for as long as somebody needs it"
+        one.close()
+        other.close()

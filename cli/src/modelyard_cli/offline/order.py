@@ -63,6 +63,7 @@ class Order:
             "model": self.model,
             "version": self.version,
             "input": self.source.name,
+            "input_bytes": self.source.stat().st_size,
             "shard": f"{self.shard.index}/{self.shard.total}" if self.shard else None,
             "rows": self.most_rows,
             "keep": list(self.keep),

@@ -161,6 +161,8 @@ class Scorer:
         found = _ROW.fullmatch(error.message)
         if found is None or int(found[1]) >= batch.num_rows:
             raise Invalid(f"{self.name}: {error.message}", errors=error.errors) from error
+        if found[2] not in self.features:
+            raise Invalid(f"{self.name} has no column {found[2]!r}, which {self.model} asks for") from error
         row = int(found[1])
         values: dict[str, Any] = batch.slice(row, 1).to_pylist()[0]
         return Refused(first + row + 1, found[2], found[3], values)

@@ -46,6 +46,7 @@ from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.explain import Explain, ExplainLimits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.lifecycle import Lifecycle
+from modelyard_inference.usecases.patience import Patience
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import ServedModels
@@ -148,6 +149,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         candidates=Batching(
             lane=candidate_lane, sink=log.spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
         ),
+        patience=Patience(clock, max(1, settings.max_concurrent // 2)),
         candidate_share=settings.candidate_share,
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)

@@ -21,8 +21,6 @@ __all__ = ["Asked", "Load", "Outcome", "open_loop"]
 
 _LOOK_S = 0.1
 """Between two looks at whether a target is ready: shorter than any drain window that is meant for it."""
-_PATIENCE_S = 30.0
-"""How long an answer may take before it counts as none."""
 _MOST_OPEN = 1_000
 """Requests without an answer at a time; what would be sent beyond has failed."""
 
@@ -61,12 +59,15 @@ class Outcome:
 class Load:
     """A loop that runs, and what it has seen so far."""
 
-    def __init__(self, targets: Sequence[str], asked: Sequence[Asked], rate: float, ready: str) -> None:
+    def __init__(
+        self, targets: Sequence[str], asked: Sequence[Asked], *, rate: float, ready: str, patience_s: float
+    ) -> None:
         self.outcomes: list[Outcome] = []
         self._targets = targets
         self._asked = itertools.cycle(asked)
         self._rate = rate
         self._ready_path = ready
+        self._patience_s = patience_s
         self._rotation: frozenset[str] = frozenset()
         self._turn = 0
         self._ended = threading.Event()
@@ -105,7 +106,7 @@ class Load:
     async def run(self) -> None:
         """Send until the end, and wait for the last answer."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        async with httpx.AsyncClient(trust_env=False, timeout=_PATIENCE_S, limits=limits) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=self._patience_s, limits=limits) as http:
             await self._look(http)
             looks = asyncio.ensure_future(self._look_on(http))
             tasks: set[asyncio.Task[None]] = set()
@@ -163,7 +164,12 @@ class Load:
 
 @contextmanager
 def open_loop(
-    targets: Sequence[str], asked: Sequence[Asked], *, rate: float, ready: str = "/health/ready"
+    targets: Sequence[str],
+    asked: Sequence[Asked],
+    *,
+    rate: float,
+    ready: str = "/health/ready",
+    patience_s: float = 30.0,
 ) -> Iterator[Load]:
     """Send requests for as long as the block takes; inside it they flow already, and all are answered after it.
 
@@ -172,8 +178,9 @@ def open_loop(
         asked: sent in turn.
         rate: requests a second.
         ready: the path that answers 200 while a target may be asked.
+        patience_s: how long an answer may take before it counts as none.
     """
-    load = Load(targets, asked, rate, ready)
+    load = Load(targets, asked, rate=rate, ready=ready, patience_s=patience_s)
     thread = threading.Thread(target=lambda: asyncio.run(load.run()), name="open-loop")
     thread.start()
     try:

@@ -1,8 +1,8 @@
 """Runtimes in processes beside: scikit-learn and pyfunc, where a crash or a leak costs that model and nothing else.
 
-While a version's process is away, its requests are refused at once, with a time to come back: whoever waited would
-hold a thread that other models need. A round in the background has it loaded again. A call that takes longer than any
-request may wait is a hang: the caller hears so, and the process is replaced.
+While a version's process is away, its requests are refused at once: whoever waited here would hold a thread that other
+models need. A round in the background has it loaded again, and whoever asked can see when. A call that takes longer
+than any request may wait is a hang: the caller hears so, and the process is replaced.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from modelyard_common.tasks import Task
 from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_inference.adapters.isolated_process import RuntimeHost
-from modelyard_inference.domain.requests import Late
+from modelyard_inference.domain.requests import Away, Late
 
 __all__ = ["IsolatedRuntime", "IsolatedRuntimes"]
 
@@ -60,6 +60,8 @@ class IsolatedRuntime:
 
     Attributes:
         problem: why it cannot be asked now; empty when it can, as far as is known.
+        looks: how often it was found ready.
+        given_up: it is not started again by itself.
         idle: connections that wait for the next call.
     """
 
@@ -70,6 +72,8 @@ class IsolatedRuntime:
         self.load = load
         self.loaded = loaded
         self.problem = ""
+        self.looks = 0
+        self.given_up = False
         self._owner = owner
         self._call_s = call_s
         self.idle: list[Peer] = []
@@ -79,7 +83,8 @@ class IsolatedRuntime:
 
         Raises:
             Late: it hangs, and is replaced.
-            Unavailable: its process is away.
+            Away: its process has ended, and is started again.
+            Unavailable: it is left alone.
             ModelFailed: the model raised.
         """
         return predicted_of(self._asked(PREDICT, columns, {}, self._call_s))
@@ -88,6 +93,11 @@ class IsolatedRuntime:
         """Return what another operation gives, as plain values. Raise as ``predict`` does; Invalid: there is none."""
         body = self._asked(operation, columns, options, self._call_s if timeout_s is None else timeout_s)
         return msgspec.msgpack.decode(body)
+
+    def found_ready(self, loaded: Loaded) -> None:
+        """Take note that it can be asked, and where."""
+        self.loaded, self.problem, self.given_up = loaded, "", False
+        self.looks += 1
 
     def close(self) -> None:
         """End the connections."""
@@ -107,7 +117,7 @@ class IsolatedRuntime:
         except (OSError, EOFError) as exc:
             peer.close()
             self._owner.lost(self)
-            raise self._away() from exc
+            raise self._away(began=True) from exc
         except BaseException:
             self._keep(peer)
             raise
@@ -127,7 +137,7 @@ class IsolatedRuntime:
             return Peer(self._owner.address(loaded))
         except OSError as exc:
             self._owner.lost(self)
-            raise self._away() from exc
+            raise self._away(began=False) from exc
 
     def _keep(self, peer: Peer) -> None:
         if len(self.idle) < _IDLE:
@@ -135,11 +145,13 @@ class IsolatedRuntime:
         else:
             peer.close()
 
-    def _away(self) -> Unavailable:
-        return Unavailable(f"the {self.name} runtime of this version is away: {self._reason()}", retry_after_s=1)
-
-    def _reason(self) -> str:
-        return self.problem or "its process is started again"
+    def _away(self, *, began: bool) -> Unavailable:
+        reason = self.problem or "its process is started again"
+        message = f"the {self.name} runtime of this version is away: {reason}"
+        if self.given_up:
+            return Unavailable(message, retry_after_s=1)
+        looks = self.looks
+        return Away(message, began=began, is_back=lambda: self.looks > looks or self.given_up)
 
 
 class IsolatedRuntimes:
@@ -153,6 +165,7 @@ class IsolatedRuntimes:
         self._host = host
         self._call_s = call_s
         self._control: Peer | None = None
+        self._anew = False
         self._turn = threading.Lock()
         self._live: weakref.WeakSet[IsolatedRuntime] = weakref.WeakSet()
         self._dropped: SimpleQueue[str] = SimpleQueue()
@@ -224,14 +237,17 @@ class IsolatedRuntimes:
                     runtime.problem = exc.message
                 return
             known = {version.digest: version for version in found.versions}
+            anew, self._anew = self._anew, False
             for runtime in live:
                 version = known.get(runtime.load.digest)
-                if version is None:
+                # What was asked for over a connection that has ended is held by it no more.
+                if version is None or anew:
                     self._load_again(runtime)
                 elif version.state == "ready":
-                    runtime.loaded, runtime.problem = Loaded(runtime.loaded.address, version.process), ""
+                    runtime.found_ready(Loaded(runtime.loaded.address, version.process))
                 else:
                     runtime.problem = version.reason or "its process is started again"
+                    runtime.given_up = version.state in ("quarantined", "refused")
             self.status = found.versions
 
     def check(self) -> str | None:
@@ -253,9 +269,10 @@ class IsolatedRuntimes:
 
     def _load_again(self, runtime: IsolatedRuntime) -> None:
         try:
-            runtime.loaded, runtime.problem = self._loaded(runtime.load), ""
+            runtime.found_ready(self._loaded(runtime.load))
         except (Invalid, Unavailable) as exc:
             runtime.problem = exc.message
+            runtime.given_up = isinstance(exc, Invalid)
         else:
             _log.info("runtime.loaded_again", digest=runtime.load.digest, runtime=runtime.name)
 
@@ -293,6 +310,7 @@ class IsolatedRuntimes:
                 self._control.close()
                 self._control = None
             self._control = self._host.connect()
+            self._anew = bool(self._held)
         try:
             return self._control.call(kind, message, timeout_s)
         except (OSError, EOFError) as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -15,13 +15,27 @@ from modelyard_contracts.problem import FieldError
 
 from modelyard_inference.domain.answers import Answers
 
-__all__ = ["Answer", "Late", "Matrix", "Query", "Role", "Rows", "invalid", "plain"]
+__all__ = ["Answer", "Away", "Late", "Matrix", "Query", "Role", "Rows", "invalid", "plain"]
 
 Role = Literal["champion", "candidate", "shadow"]
 
 
 class Late(Unavailable):
     """It was not answered within its deadline."""
+
+
+class Away(Unavailable):
+    """The process that runs this version has ended, and is started again.
+
+    Attributes:
+        began: the request was in its hands, and may be what ended it.
+        is_back: whether it is worth while to ask again.
+    """
+
+    def __init__(self, message: str, *, began: bool, is_back: Callable[[], bool]) -> None:
+        super().__init__(message, retry_after_s=1)
+        self.began = began
+        self.is_back = is_back
 
 
 def invalid(path: str, message: str) -> Invalid:

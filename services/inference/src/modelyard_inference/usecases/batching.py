@@ -64,6 +64,7 @@ class Turn:
     Attributes:
         deadline: seconds, monotonic.
         logged: its answer is written down.
+        alone: it is not laid together with others.
     """
 
     ask: Ask
@@ -71,6 +72,7 @@ class Turn:
     role: Role
     deadline: float
     logged: bool = True
+    alone: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -151,7 +153,7 @@ class Batching:
         """
         now, queue = self._begun(turn)
         rows, loaded = turn.ask.query.rows, turn.loaded
-        if rows.count > self._limits.inline_rows:
+        if turn.alone or rows.count > self._limits.inline_rows:
             return await self._queued(queue, _Waiting(turn, None, now))
         waiting = _Waiting(turn, loaded.binder.bind(rows), now)
         if self._inline and not loaded.runtime.blocking:

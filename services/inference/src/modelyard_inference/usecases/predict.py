@@ -19,6 +19,7 @@ from modelyard_inference.domain.requests import Answer, Late, Query, Role, inval
 from modelyard_inference.domain.routing import MAX_AHEAD, is_too_far_ahead
 from modelyard_inference.usecases.batching import Batching, Done, Turn
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
+from modelyard_inference.usecases.patience import Patience
 from modelyard_inference.usecases.record import Ask
 from modelyard_inference.usecases.serving import LoadedVersion, ServedModels, Serving
 from modelyard_inference.usecases.shadow import Shadow
@@ -39,6 +40,7 @@ class Predict:
     Attributes:
         champions: what is asked for by name, or answers for all.
         candidates: what answers its share, apart, so that one that hangs leaves the champion its own threads.
+        patience: of those whom champions answer; a candidate that is away has a champion to answer for it.
         candidate_share: part of the time left that a candidate may take.
     """
 
@@ -50,6 +52,7 @@ class Predict:
     new_id: Callable[[], str]
     champions: Batching
     candidates: Batching
+    patience: Patience
     candidate_share: float = 0.5
 
     async def __call__(self, query: Query) -> Answer:
@@ -161,7 +164,7 @@ class Predict:
 
     async def _answer(self, ask: Ask, loaded: LoadedVersion, role: Role, *, logged: bool = True) -> Answer:
         try:
-            return await self.champions.answer(Turn(ask, loaded, role, ask.query.deadline, logged))
+            return await self.patience.answer(self.champions, Turn(ask, loaded, role, ask.query.deadline, logged))
         except Exception as exc:
             raise self._blamed(ask, loaded, role, exc) from exc.__cause__
 
