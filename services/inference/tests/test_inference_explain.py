@@ -257,12 +257,15 @@ class Watched:
     name: str = "stub"
     blocking: bool = False
     sizes: list[int] = field(default_factory=list)
+    scores: bool = False
 
     def predict(self, columns: Any) -> Predicted:
         self.sizes.append(len(next(iter(columns.values()))))
         if self.hold is not None:
             self.hold.wait(20)
         total = np.sum([np.tanh(values) for values in columns.values()], axis=0).astype(np.float64)
+        if self.scores:
+            return Predicted((total > 1).astype(np.int64), (total * total).astype(np.float32).reshape(-1, 1))
         return Predicted(total * total, None)
 
 
@@ -291,13 +294,13 @@ SUM = Signature(task="regression", features=tuple(Column(name=f"x{n}", type="num
 RECORDER = type("Recorder", (), {"explained": lambda *_: None, "not_explained": lambda *_: None})
 
 
-def engine(folder: Path, runtime: Watched, *, depth: int = 8) -> tuple[Explain, ThreadLane]:
+def engine(folder: Path, runtime: Watched, *, depth: int = 8, signature: Signature = SUM) -> tuple[Explain, ThreadLane]:
     served, lane = ServedModels(), ThreadLane("explaining", threads=1, depth=depth, niceness=5)
     served.known()
     version = Version(1, digest_of("a"))
-    served.serve(Serving(Routing("power", 1, version), LoadedVersion(version, SUM, runtime, Binder(SUM))))
+    served.serve(Serving(Routing("power", 1, version), LoadedVersion(version, signature, runtime, Binder(signature))))
     limits = ExplainLimits(rows=16, evaluations=100_000)
-    return Explain(served, Shelf(folder, SUM), lane, RECORDER(), SystemClock(), limits), lane
+    return Explain(served, Shelf(folder, signature), lane, RECORDER(), SystemClock(), limits), lane
 
 
 ONE_ROW = Rows(1, {f"x{n}": [float(n)] for n in range(6)})
@@ -314,6 +317,20 @@ def test_the_model_is_asked_in_pieces_so_that_predictions_get_in_between(tmp_pat
     assert max(runtime.sizes) <= 2048
     assert len(runtime.sizes) > 2
     assert found.rows[0].additivity_error == pytest.approx(0, abs=1e-9)
+
+
+def test_of_an_anomaly_detector_the_score_is_explained(tmp_path: Path) -> None:
+    detector = SUM.model_copy(update={"task": "anomaly"})
+    explain, lane = engine(tmp_path, Watched(scores=True), signature=detector)
+
+    found = asyncio.run(explain("power", None, ONE_ROW, 20.0))
+    lane.close()
+
+    [one] = found.rows
+    expected = float(np.sum(np.tanh(np.arange(6, dtype=np.float32)))) ** 2
+    assert (found.space, one.prediction, one.label) == ("score", 1, None)
+    assert one.answer == pytest.approx(expected, rel=1e-5)
+    assert one.base + sum(one.contributions.values()) == pytest.approx(one.answer, rel=1e-5)
 
 
 def test_what_waits_for_the_thread_is_bounded_and_the_loop_is_free_meanwhile(tmp_path: Path) -> None:

@@ -364,3 +364,23 @@ def test_the_sockets_are_this_users_alone(shared: Isolation, plain: Packed) -> N
     address = shared[0].address(runtime.loaded)
     assert address.stat().st_mode & 0o077 == 0
     assert address.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_version_that_another_server_holds_too_is_held_again_after_a_lost_connection(plain: Packed) -> None:
+    with an_isolation() as (_, host):
+        host.connect().close()
+        assert host._folder is not None
+        one, other = (IsolatedRuntimes(SideContainer(host._folder / "runtime.sock"), call_s=5.0) for _ in range(2))
+        mine, theirs = loaded(one, plain), loaded(other, plain)
+        process = mine.loaded.process
+        assert one._control is not None
+        one._control.close()
+        one.keep()
+        del theirs
+        other.keep()
+
+        assert outcome(mine, rows_of(0.5)) == "answered"
+        assert (mine.loaded.process, psutil.pid_exists(process)) == (process, True)
+        assert (host._folder / mine.load.folder).is_dir(), "it is shown for as long as somebody needs it"
+        one.close()
+        other.close()

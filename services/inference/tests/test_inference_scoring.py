@@ -17,12 +17,14 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
-from inference_fakes import Platform, a_platform, a_server, eventually
+from inference_fakes import SIGNATURE, Platform, a_platform, a_server, digest_of, eventually
 from modelyard_bundle.packaging import Packed
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_inference.adapters.columnar import ColumnarProcess
 from modelyard_inference.adapters.lanes import ThreadLane
-from modelyard_inference.domain.requests import Late
+from modelyard_inference.api.codecs.scoring import columns_of
+from modelyard_inference.domain.answers import Answers
+from modelyard_inference.domain.requests import Answer, Late
 
 PARQUET = "application/vnd.apache.parquet"
 STREAM = "application/vnd.apache.arrow.stream"
@@ -99,6 +101,25 @@ def test_answers_come_as_arrow_when_they_are_asked_for_so(served: tuple[Platform
         sum(row) for row in zip(answered["probability_0"], answered["probability_1"], strict=True)
     ] == pytest.approx([1, 1])
     assert answered["probability_1"][0] > 0.5 > answered["probability_1"][1]
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "answers", "columns"),
+    [
+        (
+            "classification",
+            (False, True),
+            Answers([True, False], [0.25, 0.75, 1.0, 0.0], 2, [0.75, 0.0]),
+            {"predictions": [True, False], "probability_false": [0.25, 1.0], "probability_true": [0.75, 0.0]},
+        ),
+        ("anomaly", (), Answers([1, 0], None, 1, [0.5, 0.25]), {"predictions": [1, 0], "score": [0.5, 0.25]}),
+        ("regression", (), Answers([1.5, 2.0]), {"predictions": [1.5, 2.0]}),
+    ],
+)
+def test_a_table_of_answers_has_what_the_task_has(task: Any, classes: Any, answers: Answers, columns: Any) -> None:
+    signature = SIGNATURE.model_copy(update={"task": task, "classes": classes})
+
+    assert columns_of(Answer("p", "power", 1, digest_of("a"), "champion", signature, answers)) == columns
 
 
 BAD = {

@@ -165,6 +165,7 @@ class IsolatedRuntimes:
         self._host = host
         self._call_s = call_s
         self._control: Peer | None = None
+        self._anew = False
         self._turn = threading.Lock()
         self._live: weakref.WeakSet[IsolatedRuntime] = weakref.WeakSet()
         self._dropped: SimpleQueue[str] = SimpleQueue()
@@ -236,9 +237,11 @@ class IsolatedRuntimes:
                     runtime.problem = exc.message
                 return
             known = {version.digest: version for version in found.versions}
+            anew, self._anew = self._anew, False
             for runtime in live:
                 version = known.get(runtime.load.digest)
-                if version is None:
+                # What was asked for over a connection that has ended is held by it no more.
+                if version is None or anew:
                     self._load_again(runtime)
                 elif version.state == "ready":
                     runtime.found_ready(Loaded(runtime.loaded.address, version.process))
@@ -307,6 +310,7 @@ class IsolatedRuntimes:
                 self._control.close()
                 self._control = None
             self._control = self._host.connect()
+            self._anew = bool(self._held)
         try:
             return self._control.call(kind, message, timeout_s)
         except (OSError, EOFError) as exc:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,6 +132,7 @@ class SpawnedProcess:
         self._environment = dict(environment)
         self._began = self._not_before = 0.0
         self._short_lives = 0
+        self._lock = threading.Lock()
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -143,8 +145,9 @@ class SpawnedProcess:
         """Return a connection; start the process when there is none."""
         if importlib.util.find_spec(_MODULE) is None:
             raise not_here("isolated", f"{_MODULE} is not installed")
-        if self._process is None or self._process.poll() is not None:
-            self._start()
+        with self._lock:  # a hang is reported beside whatever else is going on
+            if self._process is None or self._process.poll() is not None:
+                self._start()
         deadline = time.monotonic() + _START_S
         while True:
             try:
