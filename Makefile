@@ -142,7 +142,7 @@ ci-image: ## CI: build and push the image that the jobs of this section run in, 
 	docker push --quiet "$(TOOLS_IMAGE)"
 
 ##@ Measure
-.PHONY: bench bench-inference bench-quick bench-ablations bench-drift
+.PHONY: bench bench-inference bench-quick bench-ablations bench-publish bench-drift
 BENCH ?=
 bench: bench-inference bench-drift ## All benchmarks; ratios measured side by side in one run
 
@@ -154,6 +154,10 @@ bench-quick: .venv/.ready ## The same in a minute: an empty echo, FastAPI with s
 
 bench-ablations: .venv/.ready ## What each design choice of the inference service buys
 	$(BIN)/python tools/bench_inference.py --ablations $(BENCH)
+
+bench-publish: .venv/.ready ## Renew docs/performance.md and its records; on a machine that does nothing else
+	$(BIN)/python tools/bench_inference.py --publish docs $(BENCH)
+	$(BIN)/python tools/bench_inference.py --ablations --publish docs $(BENCH)
 
 bench-drift: .venv/.ready ## Frozen-edge counters against recomputing from raw rows
 	$(BIN)/python tools/bench_drift.py

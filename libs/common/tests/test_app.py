@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
-from modelyard_common.app import create_app
+from modelyard_common.app import bound, create_app
 from modelyard_common.auth.guards import allow
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.db import Database, ReadSession, WriteSession, reading, writing
@@ -391,3 +391,22 @@ def test_a_database_that_is_away_is_503(tmp_path: Path) -> None:
 
     assert [answer.status_code for answer in answers] == [503, 503]
     assert all(answer.headers["retry-after"] for answer in answers)
+
+
+def test_answers_do_not_wait_for_a_full_packet_on_the_loop_of_asyncio() -> None:
+    waits: list[int] = []
+
+    async def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waits.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async def call() -> None:
+        listener = bound("127.0.0.1", 0)
+        async with await asyncio.start_server(accepted, sock=listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            await reader.read()
+            writer.close()
+
+    asyncio.run(call())
+
+    assert waits == [1]

@@ -126,6 +126,7 @@ class InferenceProcess:
             sum(one.num_fds() for one in everything),
             sum(one.num_threads() for one in everything),
             len(everything),
+            sum(len(one.net_connections()) for one in everything),
         )
 
     def _says_yes(self, path: str) -> bool:
@@ -146,6 +147,12 @@ class Holding(NamedTuple):
     descriptors: int
     threads: int
     processes: int
+    connections: int
+
+    @property
+    def files(self) -> int:
+        """Descriptors that are not connections: how many of those there are is up to the callers."""
+        return self.descriptors - self.connections
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from bench.inference.record import Cell, Place, Record, Round, Served
 
 __all__ = ["Plan", "run"]
 
-_START_S = 45.0
+_START_S = 120.0
 _WARM_S = 0.3
 _ANSWERS = 4
 _SLOW_S = 3.0
@@ -44,7 +45,8 @@ class Plan:
 
     Attributes:
         seconds: length of a turn.
-        budget_s: after this long no other place is begun.
+        budget_s: each model gets its part of it, after which no other place of it is begun.
+        stopped: set to end the run early; what was measured is kept.
     """
 
     contenders: Sequence[Contender]
@@ -53,6 +55,11 @@ class Plan:
     seconds: float
     budget_s: float
     neighbours: str = ""
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def is_over(self, until: float) -> bool:
+        """Return whether no other place is begun."""
+        return self.stopped.is_set() or time.monotonic() > until
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -84,14 +91,15 @@ class _Taken:
 def run(plan: Plan, say: Callable[[str], None]) -> Record:
     """Measure, and return what was measured. Raises LoadMissing."""
     find_h2load()
-    cores, until, taken = Cores.split(), time.monotonic() + plan.budget_s, _Taken()
-    begun = os.getloadavg()[0]
+    cores, begun_s, taken = Cores.split(), time.monotonic(), _Taken()
+    begun, commit = os.getloadavg()[0], _commit()
     say(f"{cores.sentence}; {plan.rounds} rounds of {plan.seconds:g} s")
     pythons = _pythons(plan.contenders, taken.missing, say)
     rows = tuple(sorted({place.rows for place in plan.places}))
     with tempfile.TemporaryDirectory(prefix="modelyard-bench-") as name, _own_core(cores):
-        for model in plan.models:
-            if time.monotonic() > until:
+        for part, model in enumerate(plan.models, start=1):
+            until = begun_s + plan.budget_s * part / len(plan.models)
+            if plan.is_over(until):
                 taken.cut += [place for place in plan.places if place.model == model]
                 continue
             say(f"{model}: fit, convert, start")
@@ -99,7 +107,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Record:
             with ExitStack() as stack:
                 running = list(_start_all(plan, kit, Path(name) / model, pythons, cores, taken, stack, say))
                 for place in (place for place in plan.places if place.model == model):
-                    if time.monotonic() > until:
+                    if plan.is_over(until):
                         taken.cut.append(place)
                     else:
                         taken.cells += _measure_place(plan, place, running, kit, cores, say)
@@ -110,7 +118,7 @@ def run(plan: Plan, say: Callable[[str], None]) -> Record:
     load = f"load average {begun:.1f} before, {os.getloadavg()[0]:.1f} after"
     return Record(
         taken=datetime.now(UTC).isoformat(timespec="minutes"),
-        commit=_commit(),
+        commit=commit,
         machine=_machine(),
         cores=cores.sentence,
         neighbours=f"{plan.neighbours}; {load}" if plan.neighbours else load,
@@ -151,7 +159,7 @@ def _start_all(
 ) -> Iterator[_Running]:
     """Start one server after the other, so that none is slowed by another's start."""
     for contender in plan.contenders:
-        if contender.key not in pythons:
+        if contender.key not in pythons or plan.stopped.is_set():
             continue
         home = folder / contender.key
         start = contender.start(kit, home, pythons[contender.key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.inference.record import Record
@@ -17,13 +18,13 @@ def publish(record: Record, name: str, docs: Path) -> None:
     """Keep a record beside the document, and renew the document from it."""
     record.write(docs / "performance" / f"{name}.json")
     page = docs / "performance.md"
-    page.write_text(renewed(page.read_text(), docs))
+    page.write_text(renewed(page.read_text(), docs, (name,)))
 
 
-def renewed(text: str, docs: Path) -> str:
+def renewed(text: str, docs: Path, names: Iterable[str] = tuple(_WRITERS)) -> str:
     """Return the document with what stands between its marks made again from the records."""
-    for name, written in _WRITERS.items():
-        body = written(Record.read(docs / "performance" / f"{name}.json"))
+    for name in names:
+        body = _WRITERS[name](Record.read(docs / "performance" / f"{name}.json"))
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         if not pattern.search(text):

@@ -79,12 +79,20 @@ def measure(
         command = [*pinned, find_h2load(), "--threads=1", *options, *kind, f"--data={body}", *heads, url]
         before = _children_s()
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, timeout=seconds + _ENDING_S, stdin=subprocess.DEVNULL
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=seconds + _ENDING_S,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C lets the turn end
         )
         spent_s = _children_s() - before
         lines = np.loadtxt(log, dtype=np.int64, ndmin=2) if log.exists() and log.stat().st_size else np.zeros((0, 3))
-    if done.returncode != 0 or not len(lines):
-        raise RuntimeError(f"nothing was answered: {(done.stderr or done.stdout)[-500:]}")
+    if done.returncode != 0:
+        raise RuntimeError(f"h2load failed: {(done.stderr or done.stdout)[-500:]}")
+    if not len(lines):
+        raise RuntimeError(f"nothing was answered within {seconds:g} s")
     right = lines[lines[:, 1] == 200]
     failed = max(len(lines) - len(right), _counted(r"(\d+) failed", done.stdout))
     if ask.grpc:

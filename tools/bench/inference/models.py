@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,20 +92,20 @@ def make_kit(name: str, folder: Path, rows: tuple[int, ...]) -> Kit:
         pip_requirements=["scikit-learn"],
         serialization_format="cloudpickle",
     )
-    for bundle in ("bundle", "bare"):
-        packed = pack(
-            folder / bundle,
-            model=MODEL,
-            estimator=named,
-            signature=signature,
-            sample=sample,
-            lineage=Lineage(run="bench", dataset="sha256:" + "0" * 64, estimator=name),
-            baseline_json="{}",
-            metrics=(),
-            created=datetime.now(UTC),
-        )
-        if packed.manifest.runtimes[0] != "onnx":
-            raise RuntimeError(f"the {name} model has no ONNX twin: {packed.manifest.parity}")
+    packed = pack(
+        folder / "bundle",
+        model=MODEL,
+        estimator=named,
+        signature=signature,
+        sample=sample,
+        lineage=Lineage(run="bench", dataset="sha256:" + "0" * 64, estimator=name),
+        baseline_json="{}",
+        metrics=(),
+        created=datetime.now(UTC),
+    )
+    if packed.manifest.runtimes[0] != "onnx":
+        raise RuntimeError(f"the {name} model has no ONNX twin: {packed.manifest.parity}")
+    shutil.copytree(folder / "bundle", folder / "bare")
     _strip(folder / "bare")
     questions = {count: tuple(_questions(unnamed, values, count)) for count in rows}
     return Kit(

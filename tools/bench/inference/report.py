@@ -27,7 +27,7 @@ def as_markdown(record: Record) -> str:
 def _parts(record: Record, draw: Tables, title: Callable[[str], str]) -> list[str]:
     parts = [_head(record)]
     parts += [title("Goals"), draw(*_goals(record))] if record.of_kind("peer") else []
-    for place in record.places():
+    for place in sorted(record.places(), key=_rank):
         parts += [title(_name(place)), draw(*_figures(record, place))]
     parts += [title("Start and memory"), draw(*_served(record))]
     problems = [*_problems(record)]
@@ -71,6 +71,11 @@ def _goals(record: Record) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         for goal, found in judge(record)
     ]
     return ["goal", "target", "measured", "by CPU", "against", "verdict"], rows
+
+
+def _rank(place: Place) -> tuple[int, int, int, int]:
+    models, dialects = list(MODELS), list(DIALECTS)
+    return models.index(place.model), dialects.index(place.dialect), place.rows, place.connections
 
 
 def _name(place: Place) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import modelyard_common.app
 import msgspec
 from fastapi import FastAPI, Request, Response
+from modelyard_common.raw import RawRequest
 from modelyard_inference import main as entry
 from modelyard_inference import wiring
 from modelyard_inference.adapters.payload_spool import PayloadSpool
@@ -55,14 +56,13 @@ def _route() -> None:
 
         @app.post("/v2/models/{model}/infer")
         async def answer(request: Request, model: str) -> Response:
-            sent: dict[str, Any] = {}
-
-            async def send(message: Mapping[str, Any]) -> None:
-                sent.update(message)
-
-            await infer.app(request.scope, request.receive, send)
-            heads = {name.decode(): value.decode() for name, value in sent["headers"]}
-            return Response(sent["body"], sent["status"], heads)
+            scope = request.scope
+            heads, body = dict(scope["headers"]), await request.body()
+            raw = RawRequest(scope["path"], scope["modelyard.principal"], heads, body, request.receive)
+            found = await infer.answer(raw)
+            assert found is not None  # noqa: S101  # callers here wait for their answers
+            extra = {name.decode(): value.decode() for name, value in found.headers}
+            return Response(found.content, found.status, extra, found.media_type.decode())
 
         # Ahead of the routes that answer for whatever nobody else did.
         app.router.routes.insert(0, app.router.routes.pop())
@@ -72,7 +72,7 @@ def _route() -> None:
 
 
 def _unlogged() -> None:
-    PayloadSpool.append = lambda self, records: None  # type: ignore[method-assign]
+    PayloadSpool.append = lambda self, blocks: None  # type: ignore[method-assign]
 
 
 _CHOICES: Mapping[str, Callable[[], None]] = {

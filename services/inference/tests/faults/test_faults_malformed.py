@@ -87,8 +87,8 @@ def unharmed(server: InferenceProcess) -> Iterator[None]:
 
 def assert_not_grown(before: Holding, after: Holding) -> None:
     assert after.memory_mib < before.memory_mib + 48, (before, after)
-    assert after.descriptors <= before.descriptors + 24, (before, after)
-    assert after.threads <= before.threads + 4, (before, after)
+    assert after.files <= before.files + 8, (before, after)
+    assert after.threads <= before.threads + 8, (before, after)
     assert after.processes <= before.processes
 
 

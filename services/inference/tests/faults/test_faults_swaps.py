@@ -9,7 +9,7 @@ import pytest
 from inference_fakes import Platform, eventually, make_bundle
 from inference_process import MODEL, RATE, Holding, InferenceProcess, answers_by_version, good_requests, processes
 from modelyard_bundle.packaging import Packed
-from modelyard_common.testing.open_loop import Load, open_loop
+from modelyard_common.testing.open_loop import Load, Outcome, open_loop
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,24 @@ def test_twenty_hot_swaps_under_load_fail_no_request(
 
 
 def assert_monotonic(load: Load, platform: Platform) -> None:
-    """Once a request that was sent later saw a new revision, the old one is not seen again for good."""
+    """Who was answered by a revision before another asked: the other is never answered by an older one."""
     revisions = {event["id"]: event["revision"] for event in platform.drift.role("champion")}
-    seen = [revisions.get(f"{one.headers['modelyard-prediction-id']}/0") for one in load.outcomes if not one.failure]
-    known = [revision for revision in seen if revision is not None]
-    assert known == sorted(known)
-    assert len(known) > len(seen) / 2
+    asked = sorted((one for one in load.outcomes if not one.failure), key=lambda one: one.due_s)
+    answered = sorted(asked, key=lambda one: one.due_s + one.took_s)
+    newest, place, compared = 0, 0, 0
+    for one in asked:
+        while answered[place].due_s + answered[place].took_s < one.due_s:
+            newest = max(newest, revisions.get(row_id(answered[place]), 0))
+            place += 1
+        revision = revisions.get(row_id(one))
+        if revision is not None:  # drift has it already
+            assert revision >= newest
+            compared += 1
+    assert compared > len(asked) / 2
+
+
+def row_id(one: Outcome) -> str:
+    return f"{one.headers['modelyard-prediction-id']}/0"
 
 
 @pytest.mark.slow
@@ -77,6 +89,7 @@ def test_a_hundred_swaps_leave_nothing_behind(platform: Platform, versions: tupl
 
     assert load.failures == []
     warm, last = held[0], held[-1]
-    assert last.memory_mib < warm.memory_mib + 8, held
-    assert last.descriptors <= warm.descriptors + 4, held
-    assert last.threads <= warm.threads + 1, held
+    assert last.memory_mib < warm.memory_mib + 12, held
+    assert last.files <= warm.files + 4, held
+    # The pools of threads fill up as far as they may, and no further.
+    assert last.threads <= warm.threads + 4, held

@@ -104,6 +104,7 @@ class PayloadSpool:
         self._dropped = 0
         self._dirty: set[int] = set()
         self._retired: list[int] = []
+        self._rows_a_block = 1.0
         root.mkdir(parents=True, exist_ok=True)
         self._owner = _own(root)
         self._sent = {reader: _read_position(root / _POSITIONS[reader]) for reader in readers}
@@ -238,7 +239,8 @@ class PayloadSpool:
         except OSError:
             return [], []
         try:
-            blocks, _ = read_records(fd, position.offset, size, most=most)
+            # As many blocks as the last ones had rows for: what is read beyond the batch is read again.
+            blocks, _ = read_records(fd, position.offset, size, most=max(1, round(most / self._rows_a_block)))
         finally:
             os.close(fd)
         payloads: list[bytes] = []
@@ -251,6 +253,7 @@ class PayloadSpool:
             payloads += rows
             offset += HEADER_BYTES + len(block)
             ends.append((len(payloads), offset))
+        self._rows_a_block = max(1.0, len(payloads) / max(1, len(ends)))
         return payloads, ends
 
     def _mend(self) -> dict[int, int]:

@@ -111,7 +111,7 @@ class HotPath:
             return False
         heads = _heads(request.headers)
         heads.principal = request.principal
-        if heads.encoding or heads.json_length is not None:
+        if heads.encoding:
             return False
         places = self._front.places
         try:
@@ -123,10 +123,10 @@ class HotPath:
 
         def told(answer: Answer | Exception) -> None:
             places.give_back()
-            done(self._told(answer, call, heads, parsed - began))
+            done(self._told(answer, call, parsed - began))
 
         try:
-            call = v2.decode(request.body)
+            call = self._call(target, heads, request.body)
             parsed = time.perf_counter()
             if self._front.ask_soon(target.model, call.rows, call.parameters, heads, told):
                 return True
@@ -137,7 +137,7 @@ class HotPath:
         places.give_back()
         return False
 
-    def _told(self, answer: Answer | Exception, call: v2.V2Call, heads: _Heads, parse_s: float) -> RawAnswer:
+    def _told(self, answer: Answer | Exception, call: v2.V2Call, parse_s: float) -> RawAnswer:
         try:
             if isinstance(answer, Exception):
                 raise answer
@@ -157,19 +157,20 @@ class HotPath:
         """Answer ``POST /v1/models/{model}[/versions/{version}]:predict``."""
         return await self._answer(request, predict_target, self._predict, v1_error)
 
+    def _call(self, target: Target, heads: _Heads, body: bytes) -> v2.V2Call:
+        text = heads.json_length
+        if text is None:
+            return v2.decode(body)
+        if not (text.isascii() and text.isdecimal()) or len(text) > 12:
+            raise invalid("Inference-Header-Content-Length", "must be a number of bytes")
+        length = int(text)
+        if length:
+            return v2.decode(body, length)
+        return v2.decode_raw(body, self._front.find(target.model).champion.signature)
+
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         began = time.perf_counter()
-        if heads.json_length is None:
-            call = v2.decode(body)
-        else:
-            text = heads.json_length
-            if not (text.isascii() and text.isdecimal()) or len(text) > 12:
-                raise invalid("Inference-Header-Content-Length", "must be a number of bytes")
-            length = int(text)
-            if length:
-                call = v2.decode(body, length)
-            else:
-                call = v2.decode_raw(body, self._front.find(target.model).champion.signature)
+        call = self._call(target, heads, body)
         parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
