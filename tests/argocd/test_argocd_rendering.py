@@ -129,8 +129,8 @@ def test_every_image_is_pinned_by_the_release_and_by_nothing_else(checkout: Chec
 
     images = {image for document in documents for image in IMAGE.findall(json.dumps(document))}
 
-    # One for each service, and the trainer's.
-    assert len(images) == len(SERVICES) + 1
+    # One for each service, the trainer's, and the runtime's beside inference.
+    assert len(images) == len(SERVICES) + 2
     assert [image for image in images if not PINNED.fullmatch(image)] == []
     assert {image.partition("@")[2] for image in images} == set(DIGEST.findall(text))
     assert [path.name for path in others if "digest" in path.read_text()] == []

@@ -38,7 +38,8 @@ def pushed(**numbers: int) -> dict[str, str]:
     return {image: f"registry.example.com/ci/{image}@{digest(number)}" for image, number in numbers.items()}
 
 
-ALL = pushed(registry=1, training=2, trainer=3, inference=4, drift=5, operator=6) | {"mlflow": f"mlflow@{digest(7)}"}
+OURS = {"registry": 1, "training": 2, "trainer": 3, "inference": 4, "inference-runtime": 8, "drift": 5, "operator": 6}
+ALL = pushed(**OURS) | {"mlflow": f"mlflow@{digest(7)}"}
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -127,7 +128,7 @@ def test_a_bump_pins_what_was_pushed_on_the_default_branch_and_nothing_else(sett
     changed = git(origin, "diff", "--name-only", "main~", "main").split()
     text = release_of(origin, "dev")
     assert changed == [f"{ENVS}/dev/release.yaml"]
-    assert (digest(1) in text, digest(2) in text, text.count("sha256:" + "0" * 64)) == (True, True, 5)
+    assert (digest(1) in text, digest(2) in text, text.count("sha256:" + "0" * 64)) == (True, True, 6)
     message = git(origin, "show", "--no-patch", "--format=%B", "main")
     assert message.splitlines()[0] == "Run c0ffee000000 in dev"
     assert f"registry {digest(1)}" in message

@@ -68,7 +68,8 @@ def test_a_merge_of_a_service_pushes_its_image(checkout: Checkout) -> None:
 
     jobs = checkout.jobs({"CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main"})
 
-    assert {name for name in jobs if name.startswith("push:")} == {"push:registry"}
+    # The command's `embedded` extra runs the services.
+    assert {name for name in jobs if name.startswith("push:")} == {"push:registry", "push:cli"}
 
 
 def test_a_schedule_trains_the_model_that_it_names_and_does_nothing_else(checkout: Checkout) -> None:

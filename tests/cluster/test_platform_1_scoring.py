@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -39,15 +39,20 @@ print(json.dumps({"names": names, "answers": answers}))
 
 
 @pytest.fixture
-def claim(platform: Installation, place: Place) -> str:
-    """A volume claim for the files; it goes with the platform's namespace."""
-    if place.node is not None:
-        lent = volumes(place.node.layout.root / "lent", platform.namespace, {CLAIM: "1Gi"})
-        platform.cluster.apply(*lent)
+def claim(platform: Installation, place: Place) -> Iterator[str]:
+    """A volume claim for the files; it goes with the Jobs that use it, as its user would have it."""
+    lent = volumes(place.node.layout.root / "lent", platform.namespace, {CLAIM: "1Gi"}) if place.node else []
+    platform.cluster.apply(*lent)
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     document = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": CLAIM}, "spec": spec}
     platform.kubectl("apply", "--filename=-", stdin=json.dumps(document))
-    return CLAIM
+    try:
+        yield CLAIM
+    finally:
+        users = [f"job/{one['metadata']['name']}" for one in platform.get("jobs")["items"] if CLAIM in json.dumps(one)]
+        platform.kubectl("delete", "--cascade=foreground", *users, f"persistentvolumeclaim/{CLAIM}", timeout_s=90)
+        for volume in lent:
+            platform.cluster.kubectl("delete", f"persistentvolume/{volume['metadata']['name']}")
 
 
 def test_the_printed_job_scores_every_shard_and_the_shards_are_the_whole(

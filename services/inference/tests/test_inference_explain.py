@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,7 +169,10 @@ def counted(http: httpx.Client) -> dict[str, float]:
     """Return what the server counts, by metric and outcome, of the model."""
     families = text_string_to_metric_families(http.get("/metrics").text)
     samples = (sample for family in families for sample in family.samples if sample.labels.get("model") == "power")
-    return {f"{sample.name} {sample.labels.get('outcome', '')}": sample.value for sample in samples}
+    counts: Counter[str] = Counter()
+    for sample in samples:
+        counts[f"{sample.name} {sample.labels.get('outcome', '')}"] += sample.value
+    return dict(counts)
 
 
 def test_what_is_asked_for_an_explanation_is_no_prediction(served: tuple[Platform, httpx.Client]) -> None:

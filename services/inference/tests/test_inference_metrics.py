@@ -122,14 +122,14 @@ def test_waiting_requests_and_hanging_threads_are_shown() -> None:
 
 def test_a_model_that_is_gone_leaves_no_stages_and_no_batches() -> None:
     observer = PrometheusObserver()
-    observer.answered("left", 1, "champion", 2, 0.01)
-    observer.ran(Run("left", 1, 1, 2, 0.01, {"champion": ([2], [0.01])}, [0.0]))
-    observer.took("left", 0.0, 0.0)
-    labels = {"model": "left"}
+    observer.answered("forgotten", 1, "champion", 2, 0.01)
+    observer.ran(Run("forgotten", 1, 1, 2, 0.01, {"champion": ([2], [0.01])}, [0.0]))
+    observer.took("forgotten", 0.0, 0.0)
+    labels = {"model": "forgotten"}
     before = REGISTRY.get_sample_value("modelyard_inference_batch_rows_sum", labels)
 
     observer.forget_unloaded([], now_s=0.0)
     observer.forget_unloaded([], now_s=HOUR_S)
 
     assert before == 2
-    assert series_of("left") == 0
+    assert series_of("forgotten") == 0

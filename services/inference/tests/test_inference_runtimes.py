@@ -152,6 +152,7 @@ def test_what_a_model_raises_is_told_by_its_kind_and_never_by_its_words(shared: 
     assert outcome(runtime, rows_of(0.5)) == "answered"
 
 
+@pytest.mark.slow
 def test_a_crash_costs_its_own_request_and_the_version_comes_back(
     shared: Isolation, wild: Packed, plain: Packed
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_hang_is_late_and_its_process_is_replaced(wild: Packed) -> None:
         assert eventually(lambda: runtime.loaded.process != first and not psutil.pid_exists(first))
 
 
+@pytest.mark.slow
 def test_a_leak_ends_at_its_bound_and_the_version_comes_back(wild: Packed) -> None:
     with an_isolation(memory_bytes=str(1024**3)) as (isolated, _):
         runtime = loaded(isolated, wild)
@@ -185,6 +187,7 @@ def test_a_leak_ends_at_its_bound_and_the_version_comes_back(wild: Packed) -> No
         assert eventually(lambda: runtime.problem == "" and outcome(runtime, rows_of(0.5)) == "answered", 30)
 
 
+@pytest.mark.slow
 def test_a_version_that_keeps_crashing_is_left_alone_and_says_so(wild: Packed, plain: Packed) -> None:
     with an_isolation(crash_limit="2") as (isolated, _):
         runtime, other = loaded(isolated, wild), loaded(isolated, plain)
@@ -201,6 +204,7 @@ def test_a_version_that_keeps_crashing_is_left_alone_and_says_so(wild: Packed, p
         assert outcome(other, rows_of(0.5)) == "answered"
 
 
+@pytest.mark.slow
 def test_kill_9_of_all_processes_under_load_fails_no_other_model_and_hangs_nobody(
     plain: Packed, bundles: tuple[Packed, Packed]
 ) -> None:

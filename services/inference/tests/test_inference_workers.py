@@ -39,7 +39,7 @@ def body(**parameters: Any) -> dict[str, Any]:
 
 
 def workers_of(server: InferenceProcess) -> list[psutil.Process]:
-    found = server.process.children()
+    found = [one for one in server.process.children() if one.status() != psutil.STATUS_ZOMBIE]
     return [one for one in found if any(WORKER in word for word in one.cmdline())]
 
 
@@ -190,7 +190,9 @@ def test_a_killed_supervisor_leaves_no_worker_behind(serving: Callable[..., Infe
 def test_every_gauge_says_how_it_is_seen_over_several_processes() -> None:
     ruled = {*GAUGE_RULES, *OVER_PROCESSES}
     shown = {
-        one.name for one in REGISTRY.collect() if one.type in ("gauge", "unknown") and one.name.startswith("model")
+        one.name
+        for one in REGISTRY.collect()
+        if one.type in ("gauge", "unknown") and one.name.startswith(("modelyard_inference_", "modelyard_http_"))
     }
 
     assert shown <= ruled, "name it in workers/pod_metrics.py"

@@ -153,7 +153,7 @@ def register(
     Examples:
       modelyard register model.skops --model diabetes --data sample.csv
       modelyard register mlruns/m-3f --model diabetes --data sample.parquet
-      modelyard register xgboost-model --pyfunc --model diabetes --data sample.parquet
+      modelyard register xgb --pyfunc --model diabetes --data sample.csv
       modelyard promote diabetes 3 -m "measured by hand"
     """
     session: Session = context.obj
