@@ -20,24 +20,22 @@ def test_a_rolling_restart_of_two_replicas_fails_no_request(
     platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path
 ) -> None:
     codes = []
-    with (
-        processes(platform, bundles, tmp_path, 2, drain_s=DRAIN_S) as replicas,
-        open_loop([one.url for one in replicas], good_requests(), rate=RATE) as load,
-    ):
-        for replica in replicas:
-            before = replica.process.pid
-            codes.append(replica.terminate())
-            load.wait_for(50)  # by the other alone
-            replica.start()
-            replica.wait_ready()
-            eventually(lambda url=replica.url: url in load.rotation)
-            load.wait_for(50)
-            assert replica.process.pid != before
+    with processes(platform, bundles, tmp_path, 2, drain_s=DRAIN_S) as replicas:
+        with open_loop([one.url for one in replicas], good_requests(), rate=RATE) as load:
+            for replica in replicas:
+                before = replica.process.pid
+                codes.append(replica.terminate())
+                load.wait_for(50)  # by the other alone
+                replica.start()
+                replica.wait_ready()
+                eventually(lambda url=replica.url: url in load.rotation)
+                load.wait_for(50)
+                assert replica.process.pid != before
+        eventually(lambda: prediction_ids(load) <= logged(platform), 30)
 
     assert load.failures == []
     assert codes == [0, 0]
     assert {one.target for one in load.outcomes} == {one.url for one in replicas}
-    eventually(lambda: prediction_ids(load) <= logged(platform), 30)
 
 
 @pytest.mark.slow
