@@ -16,6 +16,7 @@ from modelyard_inference.adapters.former_spools import FormerSpools, spool_folde
 from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
 from modelyard_inference.adapters.sink_sender import HttpSink, SinkSender
 from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS
+from modelyard_inference.adapters.spool_sender import SpoolSender
 from modelyard_inference.settings import InferenceSettings
 
 __all__ = ["PayloadLog", "payload_log"]
@@ -56,8 +57,8 @@ def payload_log(settings: InferenceSettings, home: Path, *, slot: int, size: int
             readers=readers,
         )
 
-    def senders_of(spool: PayloadSpool) -> list[EventSender | SinkSender]:
-        to_drift = EventSender(
+    def senders_of(spool: PayloadSpool) -> list[SpoolSender]:
+        to_drift: SpoolSender = EventSender(
             spool,
             drift,
             DeadLetters(spool.root / "refused.jsonl"),
@@ -103,6 +104,6 @@ def _sink_sender(settings: InferenceSettings, url: str, spool: PayloadSpool) -> 
     )
 
 
-def _wake(senders: Sequence[EventSender | SinkSender]) -> None:
+def _wake(senders: Sequence[SpoolSender]) -> None:
     for sender in senders:
         sender.wake()

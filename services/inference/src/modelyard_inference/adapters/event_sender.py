@@ -6,13 +6,12 @@ own and are counted. One bad record does not hold up those behind it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
-from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge
+from modelyard_common.errors import Conflict, Invalid, TooLarge
 from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
 from modelyard_common.tracing import Value, span
@@ -22,6 +21,7 @@ from pydantic import ValidationError
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.payload_spool import Batch, PayloadSpool
+from modelyard_inference.adapters.spool_sender import SpoolSender
 
 __all__ = ["DeadLetters", "EventSender", "EventTaker"]
 
@@ -29,9 +29,7 @@ _log = get_logger(__name__)
 _BATCH = 500
 _FULL = _BATCH // 2
 """Records that lie in one block are sent together, so that a batch may end before it is full."""
-_FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
-_LOOK_S = 0.25
 
 
 class EventTaker(Protocol):
@@ -77,7 +75,7 @@ class DeadLetters:
             _log.error("dead_letters.not_written", kind=type(exc).__name__)
 
 
-class EventSender:
+class EventSender(SpoolSender):
     """Empties the spool.
 
     Args:
@@ -96,50 +94,16 @@ class EventSender:
         linger_s: float = 0.02,
         flush_s: float = 3.0,
     ) -> None:
+        super().__init__("drift", longest_pause_s=_LONGEST_PAUSE_S, flush_s=flush_s)
         self._spool = spool
         self._drift = drift
         self._dead = dead
         self._source = source
         self._linger_s = linger_s
         self._full = False
-        self._flush_s = flush_s
-        self._woken = threading.Event()
-        self._problem: str | None = None
-
-    def wake(self) -> None:
-        """Say that something was written."""
-        if not self._woken.is_set():
-            self._woken.set()
-
-    def check(self) -> str | None:
-        """Return what is wrong: a health check."""
-        return self._problem
 
     def close(self) -> None:
         """Do nothing: drift's client belongs to whoever made it."""
-
-    def run(self, stop: StopSignal) -> None:
-        """Send until told to stop, and a little longer."""
-        pause_s = _FIRST_PAUSE_S
-        self._woken.set()
-        while not stop.is_set():
-            if not self._woken.wait(_LOOK_S):
-                continue
-            # A batch that was full has left more behind it. After any other, to send on at once would mean a request
-            # for every few records.
-            if not self._full:
-                stop.wait(self._linger_s)
-            self._woken.clear()
-            try:
-                if self.send_once():
-                    pause_s = _FIRST_PAUSE_S
-                    self._woken.set()
-            except ModelyardError as exc:
-                self._away(exc)
-                self._woken.set()
-                stop.wait(pause_s)
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-        self._flush()
 
     def send_once(self) -> bool:
         """Send one batch; return whether there was one.
@@ -153,9 +117,7 @@ class EventSender:
             return False
         self._send(batch)
         self._spool.sent(batch.after)
-        if self._problem is not None:
-            _log.info("drift.back")
-            self._problem = None
+        self._back()
         return True
 
     def _send(self, batch: Batch) -> None:
@@ -188,20 +150,8 @@ class EventSender:
             metrics.EVENTS_REFUSED.inc(receipt.refused)
             _log.warning("events.refused_by_drift", count=receipt.refused)
 
-    def _away(self, error: ModelyardError) -> None:
-        if self._problem is None:
-            _log.warning("drift.away", reason=error.message)
-        self._problem = f"events wait on disk: {error.message}"
-
-    def _flush(self) -> None:
-        out_of_time = threading.Event()
-        timer = threading.Timer(self._flush_s, out_of_time.set)
-        timer.daemon = True
-        timer.start()
-        try:
-            while not out_of_time.is_set() and self.send_once():
-                pass
-        except ModelyardError as exc:
-            self._away(exc)
-        finally:
-            timer.cancel()
+    def _gather(self, stop: StopSignal) -> None:
+        # A batch that was full has left more behind it. After any other, to send on at once would mean a request
+        # for every few records.
+        if not self._full:
+            stop.wait(self._linger_s)

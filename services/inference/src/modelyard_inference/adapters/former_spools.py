@@ -8,25 +8,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from modelyard_common.errors import Conflict, ModelyardError
 from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
 
 from modelyard_inference.adapters.payload_spool import PayloadSpool
+from modelyard_inference.adapters.spool_sender import SpoolSender
 
 __all__ = ["FormerSpools", "spool_folder"]
 
 _log = get_logger(__name__)
-
-
-class _Sender(Protocol):
-    def send_once(self) -> bool:
-        """Send one batch; return whether there was one. Raise ModelyardError when it cannot be taken now."""
-
-    def close(self) -> None:
-        """Let go of what it sends with."""
 
 
 def spool_folder(home: Path, slot: int) -> Path:
@@ -48,7 +40,7 @@ class FormerSpools:
         home: Path,
         size: int,
         opened: Callable[[Path], PayloadSpool],
-        senders: Callable[[PayloadSpool], Sequence[_Sender]],
+        senders: Callable[[PayloadSpool], Sequence[SpoolSender]],
     ) -> None:
         self._home = home
         self._size = size

@@ -7,28 +7,24 @@ all again.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, Protocol
 
 import httpx
-from modelyard_common.errors import Unavailable
-from modelyard_common.logs import get_logger
-from modelyard_common.tasks import StopSignal
+from modelyard_common.errors import ModelyardError, Unavailable
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import CloudEvent, Place, Row, events_of, requests_in
 from modelyard_inference.adapters.event_sender import DeadLetters
 from modelyard_inference.adapters.payload_spool import SINK, PayloadSpool
 from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS
+from modelyard_inference.adapters.spool_sender import SpoolSender
 
 __all__ = ["HttpSink", "Sink", "SinkSender"]
 
-_log = get_logger(__name__)
-_LOOK_S = 0.25
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0
+_LONGEST_PAUSE_S = 30.0
 _REQUESTS = 64
 """Requests whose events are on their way together: what may be sent twice after a crash."""
 _PASSING = frozenset({408, 425, 429})
@@ -89,7 +85,7 @@ class HttpSink:
             raise Unavailable(f"sink_token_file cannot be read ({exc.strerror or type(exc).__name__})") from exc
 
 
-class SinkSender:
+class SinkSender(SpoolSender):
     """Empties the sink's part of the spool.
 
     Args:
@@ -109,42 +105,13 @@ class SinkSender:
         connections: int,
         flush_s: float,
     ) -> None:
+        super().__init__("sink", longest_pause_s=_LONGEST_PAUSE_S, flush_s=flush_s)
         self._spool = spool
         self._sink = sink
         self._dead = dead
         self._place = place
         self._most_rows = most_rows
-        self._flush_s = flush_s
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="sink")
-        self._woken = threading.Event()
-        self._problem: str | None = None
-
-    def wake(self) -> None:
-        """Say that something was written."""
-        if not self._woken.is_set():
-            self._woken.set()
-
-    def check(self) -> str | None:
-        """Return what is wrong: a health check."""
-        return self._problem
-
-    def run(self, stop: StopSignal) -> None:
-        """Send until told to stop, and a little longer."""
-        pause_s = _FIRST_PAUSE_S
-        self._woken.set()
-        while not stop.is_set():
-            if not self._woken.wait(_LOOK_S):
-                continue
-            self._woken.clear()
-            try:
-                if self.send_once():
-                    self._woken.set()
-                pause_s = _FIRST_PAUSE_S
-            except Unavailable as exc:
-                self._woken.set()
-                stop.wait(min(max(pause_s, exc.retry_after_s or 0.0), _LONGEST_PAUSE_S))
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-        self._flush()
 
     def send_once(self) -> bool:
         """Send what is next; return whether there was something.
@@ -159,19 +126,15 @@ class SinkSender:
         if len(requests) > 1 and len(batch.payloads) + BLOCK_ROWS > self._most_rows:
             requests.pop()  # the last one may go on in what was not read
         done = 0
-        try:
-            # One alone after a failure: a sink that is away is asked once a pause.
-            for part in _parts(requests, 1 if self._problem else _REQUESTS):
-                self._post_all([event for rows in part for event in events_of(rows, self._place)])
-                done += sum(map(len, part))
-                if (place := batch.after_first(done)) is not None:
-                    self._spool.sent(place, SINK)
-                self._back()
-            if not requests:
-                self._spool.sent(batch.after, SINK)  # blocks that nobody can read
-        except Unavailable as exc:
-            self._away(exc)
-            raise
+        # One alone after a failure: a sink that is away is asked once a pause.
+        for part in _parts(requests, 1 if self._problem else _REQUESTS):
+            self._post_all([event for rows in part for event in events_of(rows, self._place)])
+            done += sum(map(len, part))
+            if (place := batch.after_first(done)) is not None:
+                self._spool.sent(place, SINK)
+            self._back()
+        if not requests:
+            self._spool.sent(batch.after, SINK)  # blocks that nobody can read
         return True
 
     def close(self) -> None:
@@ -191,28 +154,9 @@ class SinkSender:
             else:
                 self._dead.put(event.body, f"the sink refused {event.headers['ce-id']}")
 
-    def _back(self) -> None:
-        if self._problem is not None:
-            _log.info("sink.back")
-            self._problem = None
-
-    def _away(self, error: Unavailable) -> None:
-        if self._problem is None:
-            _log.warning("sink.away", reason=error.message)
-        self._problem = f"events wait on disk: {error.message}"
-
-    def _flush(self) -> None:
-        out_of_time = threading.Event()
-        timer = threading.Timer(self._flush_s, out_of_time.set)
-        timer.daemon = True
-        timer.start()
-        try:
-            while not out_of_time.is_set() and self.send_once():
-                pass
-        except Unavailable:
-            return
-        finally:
-            timer.cancel()
+    def _wait_s(self, error: ModelyardError, pause_s: float) -> float:
+        asked_s = error.retry_after_s if isinstance(error, Unavailable) else None
+        return min(max(pause_s, asked_s or 0.0), _LONGEST_PAUSE_S)
 
 
 def _parts(requests: Sequence[list[Row]], size: int) -> Sequence[Sequence[list[Row]]]:
