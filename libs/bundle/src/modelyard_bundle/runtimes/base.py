@@ -11,7 +11,11 @@ from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.signature import Columns
 
-__all__ = ["Predicted", "Runtime", "positive_scores", "scale"]
+__all__ = ["ONNX_FILE", "SKOPS_FILE", "Predicted", "Runtime", "positive_scores", "scale"]
+
+ONNX_FILE = "model.onnx"
+SKOPS_FILE = "model.skops"
+"""Here, so that they can be named without the libraries that open them."""
 
 
 @dataclass(frozen=True, slots=True)

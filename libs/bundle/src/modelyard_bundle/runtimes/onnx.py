@@ -14,7 +14,7 @@ import numpy as np
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.runtimes.base import ONNX_FILE, Predicted
 from modelyard_bundle.signature import Columns, Table, numeric_features, text_features
 
 # Read while it is imported, once for the process; its own call for this comes too late.
@@ -24,7 +24,6 @@ import onnxruntime
 
 __all__ = ["ONNX_FILE", "OnnxRuntime"]
 
-ONNX_FILE = "model.onnx"
 NUMBERS_INPUT = "numbers"
 """All numeric features in one matrix [n, k]; each category is an input of its own, ``text_<position>``, [n, 1]."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.runtimes.base import SKOPS_FILE, Predicted
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 
 __all__ = [
@@ -27,8 +27,6 @@ __all__ = [
     "model_input",
     "tree_nodes",
 ]
-
-SKOPS_FILE = "model.skops"
 
 TRUSTED_TYPES = frozenset(
     {

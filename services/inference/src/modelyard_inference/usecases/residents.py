@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from modelyard_bundle.runtimes.base import Predicted, Runtime
+from modelyard_bundle.runtimes.base import ONNX_FILE, SKOPS_FILE, Predicted, Runtime
 from modelyard_bundle.signature import Columns
 from modelyard_common.clock import Clock
 from modelyard_common.errors import ModelyardError, Unavailable
@@ -36,8 +36,8 @@ def estimated_bytes(manifest: BundleManifest, runtime: str) -> int:
 
 
 def _is_of(path: str, runtime: str) -> bool:
-    model = {"onnx": "model.onnx", "sklearn": "model.skops"}.get(runtime)
-    return path == model if model else path not in ("model.onnx", "model.skops")
+    model = {"onnx": ONNX_FILE, "sklearn": SKOPS_FILE}.get(runtime)
+    return path == model if model else path not in (ONNX_FILE, SKOPS_FILE)
 
 
 class ResidentsObserver(Protocol):
@@ -136,12 +136,8 @@ class Residents:
     @property
     def size_bytes(self) -> int:
         """What the runtimes in memory take together, as estimated."""
-        return sum(one.size_bytes for one in self._inside())
-
-    @property
-    def count(self) -> int:
-        """How many runtimes are in memory."""
-        return len(self._inside())
+        with self._lock:
+            return sum(one.size_bytes for one in self._all if one.in_memory)
 
     def keep(self, model: str, runtime: Runtime, size_bytes: int, bring: Callable[[], Runtime]) -> Runtime:
         """Return a runtime as the engine should use it: itself where there is no budget.
@@ -200,7 +196,3 @@ class Residents:
                 _log.info("version.evicted", model=one.model, size_bytes=one.size_bytes)
         if over > 0:
             _log.warning("memory.over_budget", over_bytes=over, budget_bytes=self._budget)
-
-    def _inside(self) -> list[Resident]:
-        with self._lock:
-            return [one for one in self._all if one.in_memory]
