@@ -71,6 +71,7 @@ class _Reply(NamedTuple):
     json_length: int | None = None
 
 
+_ErrorBodyOf = Callable[[ModelyardError], ErrorBody]
 _Answering = Callable[[Target, _Heads, bytes], Coroutine[Any, Any, _Reply]]
 
 
@@ -132,7 +133,7 @@ class HotPath:
                 return True
         except Exception as exc:
             places.give_back()
-            done(_error(exc))
+            done(_error(exc, v2_error))
             return True
         places.give_back()
         return False
@@ -142,12 +143,11 @@ class HotPath:
             if isinstance(answer, Exception):
                 raise answer
             began = time.perf_counter()
-            content, json_length = v2.encode(answer, call)
+            reply = _v2_reply(answer, call)
             self._front.took(answer.model, parse_s, time.perf_counter() - began)
         except Exception as exc:
-            return _error(exc)
-        reply = _Reply(content, answer, _JSON if json_length is None else _BINARY, json_length)
-        return RawAnswer(content, reply.media_type, 200, _headers(reply))
+            return _error(exc, v2_error)
+        return RawAnswer(reply.content, reply.media_type, 200, _headers(reply))
 
     async def invocations(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST [/models/{model}[/versions/{version}]]/invocations``."""
@@ -174,9 +174,9 @@ class HotPath:
         parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
-        content, json_length = v2.encode(found, call)
+        reply = _v2_reply(found, call)
         self._front.took(found.model, parsed - began, time.perf_counter() - answered)
-        return _Reply(content, found, _JSON if json_length is None else _BINARY, json_length)
+        return reply
 
     async def _invoke(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         model = target.model or self._front.only_model()
@@ -216,7 +216,7 @@ class HotPath:
         request: RawRequest,
         target_of: Callable[[str], Target | None],
         answer: _Answering,
-        error_body: Callable[[ModelyardError], ErrorBody],
+        error_body: _ErrorBodyOf,
     ) -> RawAnswer | None:
         try:
             heads = _heads(request.headers)
@@ -230,12 +230,8 @@ class HotPath:
                 asked = answer(target, heads, body)
                 reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
             return None if reply is None else await _written(reply, heads)
-        except ModelyardError as exc:
-            return _failure(exc, error_body)
         except Exception as exc:
-            # Not the exception itself: its message may hold what somebody sent.
-            _log.error("request.broken", kind=type(exc).__name__)
-            return _failure(ModelyardError("something went wrong here"), error_body)
+            return _error(exc, error_body)
 
 
 async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) -> _Reply | None:
@@ -251,6 +247,11 @@ async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) 
         going.cancel()
 
 
+def _v2_reply(answer: Answer, call: v2.V2Call) -> _Reply:
+    content, json_length = v2.encode(answer, call)
+    return _Reply(content, answer, _JSON if json_length is None else _BINARY, json_length)
+
+
 def _headers(reply: _Reply) -> tuple[tuple[bytes, bytes], ...]:
     headers: tuple[tuple[bytes, bytes], ...] = (
         (b"modelyard-prediction-id", reply.answer.prediction_id.encode()),
@@ -261,12 +262,12 @@ def _headers(reply: _Reply) -> tuple[tuple[bytes, bytes], ...]:
     return headers
 
 
-def _error(error: Exception) -> RawAnswer:
-    """Return a V2 error; of what is no error of ours, nothing is said: its message may hold what somebody sent."""
+def _error(error: Exception, error_body: _ErrorBodyOf) -> RawAnswer:
+    """Return an error; of what is no error of ours, nothing is said: its message may hold what somebody sent."""
     if isinstance(error, ModelyardError):
-        return _failure(error, v2_error)
+        return _failure(error, error_body)
     _log.error("request.broken", kind=type(error).__name__)
-    return _failure(ModelyardError("something went wrong here"), v2_error)
+    return _failure(ModelyardError("something went wrong here"), error_body)
 
 
 async def _written(reply: _Reply, heads: _Heads) -> RawAnswer:
@@ -283,7 +284,7 @@ def _posted(target_of: Callable[[str], Target | None], method: str, path: str) -
     return method == "POST" and target_of(path) is not None
 
 
-def _failure(error: ModelyardError, error_body: Callable[[ModelyardError], ErrorBody]) -> RawAnswer:
+def _failure(error: ModelyardError, error_body: _ErrorBodyOf) -> RawAnswer:
     wait = retry_after(error)
     content, media_type = error_body(error)
     headers = ((b"retry-after", wait.encode()),) if wait else ()
