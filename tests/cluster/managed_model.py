@@ -10,6 +10,7 @@ import yaml
 from modelyard_cli.demo.stream import Stream
 from modelyard_cli.manifests import with_uploaded_data
 from modelyard_client import Modelyard
+from modelyard_contracts.training_v1 import TERMINAL_STATES
 
 from tests.cluster.installation import Installation
 
@@ -20,6 +21,7 @@ __all__ = [
     "columns",
     "condition",
     "is_about_its_spec",
+    "only_by_hand",
     "told_as_it_is",
     "trainer_jobs",
 ]
@@ -27,6 +29,7 @@ __all__ = [
 MODEL = "electricity"
 # A look of the operator every 5 s, and what the API and a busy machine take.
 SEEN_S = 30.0
+STILL_S = 240.0
 
 
 def apply_manifest(platform: Installation, client: Modelyard, stream: Stream, **train: Any) -> None:
@@ -37,6 +40,21 @@ def apply_manifest(platform: Installation, client: Modelyard, stream: Stream, **
     document["spec"]["train"] |= train
     platform.kubectl("apply", "--filename=-", stdin=json.dumps(document))
     platform.eventually(lambda: is_about_its_spec(platform), timeout_s=SEEN_S)
+
+
+def only_by_hand(platform: Installation, client: Modelyard, stream: Stream) -> None:
+    """Take the model's triggers away, and wait for what they have begun.
+
+    To be asked the same row ten thousand times is drift: a version made of it would change what other tests look at.
+    """
+    apply_manifest(platform, client, stream, when=[])
+
+    def is_still() -> bool:
+        rollout = client.registry.model(MODEL).rollout
+        runs_on = any(run.state not in TERMINAL_STATES for run in client.training.runs(MODEL))
+        return not runs_on and (rollout is None or rollout.state != "running")
+
+    platform.eventually(is_still, timeout_s=STILL_S)
 
 
 def trainer_jobs(platform: Installation) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from modelyard_client.inference import tensors
 
 from tests.cluster.installation import Installation
 from tests.cluster.load import load
-from tests.cluster.managed_model import MODEL
+from tests.cluster.managed_model import MODEL, only_by_hand
 from tools.cluster.access import CommandError
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True)]
@@ -29,6 +29,13 @@ AUTOSCALING = {
     "targetCpuPercent": 80,
     "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_hand(platform: Installation, stream: Stream) -> None:
+    """Nothing but these tests changes the model."""
+    with platform.client() as client:
+        only_by_hand(platform, client, stream)
 
 
 @pytest.fixture

@@ -17,11 +17,18 @@ from modelyard_contracts.training_v1 import TERMINAL_STATES, RunView
 
 from tests.cluster.installation import Installation
 from tests.cluster.load import load
-from tests.cluster.managed_model import MODEL, SEEN_S, apply_manifest, columns, condition, trainer_jobs
+from tests.cluster.managed_model import MODEL, SEEN_S, apply_manifest, columns, condition, only_by_hand, trainer_jobs
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900, func_only=True)]
 
 RUN_S = 240.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_hand(platform: Installation, stream: Stream) -> None:
+    """Nothing but these tests changes the model."""
+    with platform.client() as client:
+        only_by_hand(platform, client, stream)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +47,7 @@ def test_a_trainer_that_runs_out_of_memory_says_so_and_is_not_tried_again(
     champion = columns(platform)["CHAMPION"]
 
     def apply() -> None:
-        apply_manifest(platform, client, stream, seed=21, resources={"memory": "96Mi"})
+        apply_manifest(platform, client, stream, when=[], seed=21, resources={"memory": "96Mi"})
 
     run = _next_run(platform, client, apply)
     platform.eventually(lambda: client.training.run(run).state in TERMINAL_STATES, timeout_s=RUN_S)
@@ -58,7 +65,7 @@ def test_a_job_that_is_deleted_by_hand_ends_its_run_and_is_not_made_again(
 ) -> None:
     versions = len(client.registry.versions(MODEL))
 
-    run = _next_run(platform, client, lambda: apply_manifest(platform, client, stream, seed=22))
+    run = _next_run(platform, client, lambda: apply_manifest(platform, client, stream, when=[], seed=22))
     platform.eventually(lambda: bool(_jobs_of(platform, run)), timeout_s=SEEN_S)
     platform.kubectl("delete", "job", f"--selector=modelyard.dev/run={run}", "--wait=false")
     platform.eventually(lambda: client.training.run(run).state in TERMINAL_STATES, timeout_s=RUN_S)
@@ -100,7 +107,7 @@ def test_a_trainer_whose_image_is_not_there_ends_its_run_with_that_reason(
     platform.upgrade(**{"training.jobs.image.tag": "absent", "training.jobs.startPatienceSeconds": 5})
 
     with platform.client() as again:
-        run = _next_run(platform, again, lambda: apply_manifest(platform, again, stream, seed=23))
+        run = _next_run(platform, again, lambda: apply_manifest(platform, again, stream, when=[], seed=23))
         platform.eventually(lambda: again.training.run(run).state in TERMINAL_STATES, timeout_s=RUN_S)
         jobs = len(_jobs_of(platform, run))
     platform.eventually(lambda: _has_failed(platform, run), timeout_s=SEEN_S)
