@@ -10,7 +10,7 @@ from typing import Protocol
 
 from modelyard_common.auth.principals import ANONYMOUS, Principal
 
-from modelyard_inference.api.grpc.framing import Messages, framed
+from modelyard_inference.api.grpc.framing import framed, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
 
 __all__ = ["Call", "Carrier", "Metadata", "Method", "Pairs"]
@@ -79,6 +79,7 @@ class Call:
 
     __slots__ = (
         "_carrier",
+        "_partial",
         "_waiter",
         "begun",
         "deadline",
@@ -89,7 +90,6 @@ class Call:
         "messages",
         "metadata",
         "method",
-        "parts",
         "principal",
         "stream",
         "task",
@@ -98,17 +98,15 @@ class Call:
         "withheld",
     )
 
-    def __init__(
-        self, carrier: Carrier, stream: int, method: Method, metadata: Metadata, deadline: float | None, most_bytes: int
-    ) -> None:
+    def __init__(self, carrier: Carrier, stream: int, method: Method, metadata: Metadata) -> None:
         self._carrier = carrier
         self.stream = stream
         self.method = method
         self.metadata = metadata
-        self.deadline = deadline
+        self.deadline: float | None = None
         self.principal: Principal = ANONYMOUS
-        self.parts = Messages(most_bytes)
         self.messages: deque[bytes] = deque()
+        self._partial = bytearray()
         self.has_all = False
         self.withheld = 0
         self.begun = False
@@ -124,6 +122,15 @@ class Call:
         """Return a value of the metadata."""
         value = self.metadata.get(name)
         return None if value is None else value.decode("latin-1")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing of a message that is not there as a whole."""
+        return not self._partial
+
+    def take(self, data: bytes, most_bytes: int) -> None:
+        """Take what came. Raises what ``whole_messages`` raises."""
+        self.messages.extend(whole_messages(self._partial, data, most_bytes))
 
     @property
     def left_s(self) -> float | None:

@@ -12,7 +12,7 @@ from modelyard_common.errors import ModelyardError, TooLarge
 
 from modelyard_inference.domain.requests import invalid
 
-__all__ = ["Messages", "Packed", "framed", "header_text", "seconds_of"]
+__all__ = ["Packed", "framed", "header_text", "seconds_of", "whole_messages"]
 
 _HEAD = struct.Struct(">BI")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -25,49 +25,34 @@ class Packed(ModelyardError):
     """Messages are taken as they are: a packed one could be of any size, whatever it weighs on the wire."""
 
 
-class Messages:
-    """Takes the bytes of a call as they come, and gives its messages. It never holds more than one that is not whole.
+def whole_messages(partial: bytearray, data: bytes, most_bytes: int) -> list[bytes]:
+    """Return the messages that are whole with what has come now; keep the rest.
 
     Args:
+        partial: what is left of the data before; it is changed, and never holds more than one message.
         most_bytes: of one message.
+
+    Raises:
+        TooLarge: one says that it is larger than may be; its bytes are not waited for.
+        Packed: one is compressed.
     """
+    if not partial and len(data) >= _HEAD.size and _length(data, most_bytes) == len(data) - _HEAD.size:
+        return [bytes(data[_HEAD.size :])]  # most calls are one message in one frame
+    partial += data
+    found = []
+    while len(partial) >= _HEAD.size and (end := _HEAD.size + _length(partial, most_bytes)) <= len(partial):
+        found.append(bytes(partial[_HEAD.size : end]))
+        del partial[:end]
+    return found
 
-    __slots__ = ("_most_bytes", "_partial")
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._partial = bytearray()
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing is left over."""
-        return not self._partial
-
-    def take(self, data: bytes) -> list[bytes]:
-        """Return the messages that are whole now.
-
-        Raises:
-            TooLarge: one says that it is larger than may be; its bytes are not waited for.
-            Packed: one is compressed.
-        """
-        if not self._partial and len(data) >= _HEAD.size and self._length(data) == len(data) - _HEAD.size:
-            return [data[_HEAD.size :]]  # most calls are one message in one frame
-        self._partial += data
-        found = []
-        while len(self._partial) >= _HEAD.size and (end := _HEAD.size + self._length(self._partial)) <= len(
-            self._partial
-        ):
-            found.append(bytes(self._partial[_HEAD.size : end]))
-            del self._partial[:end]
-        return found
-
-    def _length(self, data: bytes | bytearray) -> int:
-        packed, length = _HEAD.unpack_from(data)
-        if packed:
-            raise Packed
-        if length > self._most_bytes:
-            raise TooLarge(f"the message has {length} bytes; at most {self._most_bytes} are taken")
-        return int(length)
+def _length(data: bytes | bytearray, most_bytes: int) -> int:
+    packed, length = _HEAD.unpack_from(data)
+    if packed:
+        raise Packed
+    if length > most_bytes:
+        raise TooLarge(f"the message has {length} bytes; at most {most_bytes} are taken")
+    return int(length)
 
 
 def framed(message: bytes) -> bytes:

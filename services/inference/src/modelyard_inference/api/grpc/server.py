@@ -11,8 +11,9 @@ from modelyard_common.health import Health
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.api.front import Front
-from modelyard_inference.api.grpc.connections import Connection, House
+from modelyard_inference.api.grpc.connections import Connection
 from modelyard_inference.api.grpc.health import HEALTH, HealthServicer
+from modelyard_inference.api.grpc.house import House
 from modelyard_inference.api.grpc.reflection import REFLECTION, ReflectionServicer
 from modelyard_inference.api.grpc.servicer import SERVICE, InferenceServicer
 from modelyard_inference.api.triton import TotalsOf
