@@ -353,6 +353,22 @@ def test_large_requests_run_alone(yard: Callable[..., Yard]) -> None:
     assert sorted(map(len, engine.runtime.loads)) == [1, 3, 3]
 
 
+def test_a_blocking_model_is_asked_once_for_larger_requests_too(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True, hold=threading.Event()), Limits(inline_rows=2, rows=16, patience_s=20))
+
+    async def play() -> list[Answer]:
+        asked = [asyncio.ensure_future(engine.ask(0.5))]
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        asked += [asyncio.ensure_future(engine.ask(*loads)) for loads in ((0.1,) * 4, (0.2,) * 4, (0.3,) * 5)]
+        await asyncio.sleep(0)
+        engine.runtime.hold.set()
+        return await asyncio.gather(*asked)
+
+    asyncio.run(play())
+
+    assert [len(loads) for loads in engine.runtime.loads] == [1, 8, 5]
+
+
 def test_a_runtime_that_began_to_block_meanwhile_does_not_block_the_loop(yard: Callable[..., Yard]) -> None:
     engine = yard(Echo())
     threads: list[int] = []

@@ -56,6 +56,11 @@ class Limits:
     patience_s: float = 1.0
     inline_rows: int = 32
 
+    @property
+    def shared_rows(self) -> int:
+        """The same for a runtime that blocks: what it takes to be asked at all is worth sharing by more of them."""
+        return max(self.inline_rows, self.rows // 4)
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -155,10 +160,11 @@ class Batching:
         """
         now, queue = self._begun(turn)
         rows, loaded = turn.ask.query.rows, turn.loaded
-        if turn.alone or rows.count > self._limits.inline_rows:
+        blocking = loaded.runtime.blocking
+        if turn.alone or rows.count > (self._limits.shared_rows if blocking else self._limits.inline_rows):
             return await self._queued(queue, _Waiting(turn, None, now))
         waiting = _Waiting(turn, loaded.binder.bind(rows), now)
-        if self._inline and not loaded.runtime.blocking:
+        if self._inline and not blocking:
             return await self._soon(queue, waiting)
         return await self._queued(queue, waiting)
 
