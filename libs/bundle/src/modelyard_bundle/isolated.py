@@ -184,7 +184,7 @@ def columns_of(signature: Signature, sent: Mapping[str, bytes | list[str]]) -> C
     """
     if sent.keys() != {column.name for column in signature.features}:
         raise Invalid("the columns are not those of the signature")
-    columns: Columns = {}
+    columns: dict[str, npt.NDArray[Any]] = {}
     for column in signature.features:
         raw = sent[column.name]
         if isinstance(raw, bytes) == (column.type == "category") or (isinstance(raw, bytes) and len(raw) % 4):
