@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from modelyard_client import DriftClient, InferenceClient, Modelyard, RegistryClient, TrainingClient
 from modelyard_client.base import ApiClient, write_whole
+from modelyard_client.drift import TakesNoBlocks
 from modelyard_common import errors
 from modelyard_common.testing.server import free_port
 from modelyard_contracts.bundle_v1 import MANIFEST_FILE
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 
 from libs.common.tests.peer_app import Answer, Peer, problem
 
@@ -215,3 +217,38 @@ def test_a_watch_goes_on_after_the_last_event(peer: Serve) -> None:
 
     assert [(one.seq, one.model) for one in found] == [(8, "m")]
     assert asked.asked[0].headers["last-event-id"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (problem(422, errors=[{"path": "body", "message": "Input should be a valid dictionary"}]), TakesNoBlocks),
+        (problem(415), TakesNoBlocks),
+        (problem(422, errors=[{"path": "blocks[3].values[1]", "message": "is wrong"}]), errors.Invalid),
+        (problem(413), errors.TooLarge),
+        (problem(503), errors.Unavailable),
+    ],
+    ids=["no object", "no such type", "wrong", "large", "away"],
+)
+def test_a_drift_that_does_not_know_blocks_is_told_from_one_that_refuses_them(
+    peer: Serve, answer: Answer, kind: type[Exception]
+) -> None:
+    url, asked = peer(answer)
+
+    with DriftClient(url) as client, pytest.raises(errors.ModelyardError) as caught:
+        client.send_blocks("here", [b"\x90", b"\x91\x01"])
+
+    assert type(caught.value) is kind
+    (request,) = asked.asked
+    assert request.headers["content-type"] == BLOCKS_MEDIA_TYPE
+    assert request.body == b"\x92\xdb\x00\x00\x00\x04here\xdd\x00\x00\x00\x02\x90\x91\x01"
+
+
+def test_blocks_are_sent_within_the_deadline(peer: Serve) -> None:
+    url, _ = peer(Answer(before_s=5))
+    start = time.monotonic()
+
+    with DriftClient(url, timeout_s=0.5) as client, pytest.raises(errors.Unavailable):
+        client.send_blocks("here", [b"\x90"])
+
+    assert time.monotonic() - start < 3

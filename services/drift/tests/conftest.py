@@ -29,40 +29,50 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
+def _world(stack: ExitStack, database: Database, folder: Path, settings: dict[str, Any]) -> World:
+    upgrade(database, "modelyard_drift")
+    registry, training = FakeRegistry(), FakeTraining()
+    app = build(
+        DriftSettings(data_dir=folder, **settings),
+        database,
+        clock=FakeClock(START),
+        registry=registry,
+        training=training,
+        background=False,
+    )
+    client = stack.enter_context(httpx.Client(base_url=stack.enter_context(running(app)), trust_env=False))
+    stop = threading.Event()
+    app.state.refresh()
+    return World(
+        client=client,
+        registry=registry,
+        training=training,
+        turn=lambda: app.state.turn(stop),
+        refresh=app.state.refresh,
+        fold_overdue=lambda: app.state.fold(stop, overdue=True),
+        show_metrics=app.state.show,
+        services=app.state.drift,
+    )
+
+
 @pytest.fixture
 def make_world(any_database: Database, tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Make a world; the keyword arguments are settings."""
     with ExitStack() as stack:
-
-        def make(**settings: Any) -> World:
-            upgrade(any_database, "modelyard_drift")
-            registry, training = FakeRegistry(), FakeTraining()
-            app = build(
-                DriftSettings(data_dir=tmp_path, **settings),
-                any_database,
-                clock=FakeClock(START),
-                registry=registry,
-                training=training,
-                background=False,
-            )
-            client = stack.enter_context(httpx.Client(base_url=stack.enter_context(running(app)), trust_env=False))
-            stop = threading.Event()
-            app.state.refresh()
-            return World(
-                client=client,
-                registry=registry,
-                training=training,
-                turn=lambda: app.state.turn(stop),
-                refresh=app.state.refresh,
-                fold_overdue=lambda: app.state.fold(stop, overdue=True),
-                show_metrics=app.state.show,
-                services=app.state.drift,
-            )
-
-        yield make
+        yield lambda **settings: _world(stack, any_database, tmp_path, settings)
 
 
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
     """A world with its defaults."""
     return make_world()
+
+
+@pytest.fixture(scope="module")
+def shared_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world for tests that leave nothing in it, or do not look at what others left."""
+    folder = tmp_path_factory.mktemp("shared")
+    database = Database(f"sqlite:///{folder / 'test.db'}")
+    with ExitStack() as stack:
+        yield _world(stack, database, folder, {})
+    database.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
@@ -22,11 +23,14 @@ from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import Columns
 from modelyard_common.testing import running
 from modelyard_contracts.bundle_v1 import Column, Lineage, Signature
+from modelyard_contracts.events_v1 import PredictionEvent
 from modelyard_contracts.pages import Page
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
+from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, FieldError, Problem
 from modelyard_contracts.registry_v1 import CandidateRoute, ModelView, Route, RoutingTable, RuntimeReport, WatchEvent
 from modelyard_inference.domain.binding import Binder
 from modelyard_inference.domain.ports import Run
-from modelyard_inference.domain.records import Block, PredictionRecord
+from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.routing import Version
 from modelyard_inference.settings import InferenceSettings
 from modelyard_inference.usecases.serving import LoadedVersion
@@ -95,13 +99,13 @@ class ListSink:
     """Keeps records in memory."""
 
     def __init__(self) -> None:
-        self.records: list[PredictionRecord] = []
+        self.records: list[PredictionEvent] = []
 
     def append(self, blocks: Sequence[Block]) -> None:
         """Keep them."""
-        self.records.extend(record for block in blocks for record in block.records())
+        self.records.extend(PredictionEvent(**event) for block in blocks for event in block.events())
 
-    def by_role(self, role: str) -> list[PredictionRecord]:
+    def by_role(self, role: str) -> list[PredictionEvent]:
         """Return those of one role."""
         return [record for record in self.records if record.role == role]
 
@@ -315,6 +319,19 @@ def _view(table: RoutingTable) -> ModelView:
     )
 
 
+def events_in(body: bytes) -> list[dict[str, Any]]:
+    """Return the events of a body of blocks, as their JSON would be read."""
+    _, sent = msgspec.msgpack.decode(body, type=tuple[str, list[Block]])
+    events: list[dict[str, Any]] = msgspec.to_builtins([event for block in sent for event in block.events()])
+    return events
+
+
+def refused(place: str) -> Response:
+    """Return how drift refuses a field."""
+    problem = Problem(title="wrong", status=422, errors=(FieldError(path=place, message="is wrong"),))
+    return Response(problem.model_dump_json(), 422, media_type=PROBLEM_MEDIA_TYPE)
+
+
 class FakeDrift:
     """Takes events behind real HTTP, and knows what it has seen."""
 
@@ -324,6 +341,8 @@ class FakeDrift:
         self.batches: list[int] = []
         self.refuses: Callable[[dict[str, Any]], bool] = lambda event: False
         self.away = False
+        self.knows_blocks = True
+        self.media_types: list[str] = []
 
     def role(self, role: str) -> list[dict[str, Any]]:
         return [event for (_, told), event in self.events.items() if told == role]
@@ -335,9 +354,16 @@ class FakeDrift:
         async def take(request: Request) -> Response:
             if self.away:
                 return Response(status_code=503)
-            sent = json.loads(await request.body())["events"]
+            media_type, body = request.headers["content-type"], await request.body()
+            self.media_types.append(media_type)
+            if media_type != BLOCKS_MEDIA_TYPE:
+                place, sent = "events[0]", json.loads(body)["events"]
+            elif self.knows_blocks:
+                place, sent = "blocks[0]", events_in(body)
+            else:
+                return refused("body")
             if any(self.refuses(event) for event in sent):
-                return Response(status_code=422)
+                return refused(place)
             self.batches.append(len(sent))
             new = {(event["id"], event["role"]): event for event in sent}
             known = len(new.keys() & self.events.keys()) + len(sent) - len(new)

@@ -12,6 +12,7 @@ from inference_fakes import GOOD_ROW, Platform, a_platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
 from modelyard_client import InferenceClient
 from modelyard_common.errors import Invalid, NotFound
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 
 
 def column(name: str, value: Any, datatype: str) -> dict[str, Any]:
@@ -55,6 +56,22 @@ def test_a_row_is_answered_logged_and_delivered(
     assert (event["routing_key"], event["prediction"]) == ("k", 1)
     assert event["event_time"] == "2026-01-02T00:00:00Z"
     assert event["score"] == pytest.approx(answer.probabilities[1][1])
+
+
+def test_a_drift_of_an_older_version_gets_the_same_as_json(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
+    with a_server(platform, bundles) as http:
+        http.post("/v2/models/power/infer", json=GOOD_V2).raise_for_status()
+        (event,) = eventually(lambda: platform.drift.role("champion"))
+        assert platform.drift.media_types == [BLOCKS_MEDIA_TYPE]
+        platform.drift.events.clear()
+        platform.drift.knows_blocks = False
+        http.post("/v2/models/power/infer", json=GOOD_V2).raise_for_status()
+        (told,) = eventually(lambda: platform.drift.role("champion"))
+
+    assert platform.drift.media_types[1:] == [BLOCKS_MEDIA_TYPE, "application/json"]
+    assert told.keys() == event.keys()
+    same = ("features", "prediction", "score", "version", "revision")
+    assert [told[name] for name in same] == [event[name] for name in same]
 
 
 def test_every_response_names_its_prediction_and_version(shared: httpx.Client, bundles: tuple[Packed, Packed]) -> None:

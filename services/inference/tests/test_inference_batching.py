@@ -82,9 +82,15 @@ class Yard:
         self.version = stub_version(1, "a", self.runtime)
         self.ids = itertools.count()
 
-    async def ask(self, *loads: float, timeout_s: float = 15.0, version: LoadedVersion | None = None) -> Answer:
+    async def ask(
+        self,
+        *loads: float,
+        timeout_s: float = 15.0,
+        version: LoadedVersion | None = None,
+        rows: Rows | None = None,
+    ) -> Answer:
         loaded = version or self.version
-        query = Query("power", rows_of(*loads), NOW, self.clock.monotonic() + timeout_s)
+        query = Query("power", rows or rows_of(*loads), NOW, self.clock.monotonic() + timeout_s)
         serving = Serving(Routing("power", 1, loaded.version), loaded)
         turn = Turn(Ask(query, serving, f"p{next(self.ids)}"), loaded, "champion", query.deadline)
         return await self.batching.answer(turn)
@@ -176,6 +182,23 @@ def test_what_queued_while_a_blocking_model_was_busy_runs_as_one_batch(yard: Cal
 
     assert [answer.answers.scores for answer in answers] == [[0.25], [0.5], [0.75]]
     assert engine.runtime.loads == [[0.25], [0.5, 0.75]]
+
+
+class Undescribed(Rows):
+    """Rows that it would take long to put into words."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("nobody is to describe what was asked")
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["quick", "blocking"])
+def test_nobody_puts_into_words_what_was_asked(yard: Callable[..., Yard], blocking: bool) -> None:
+    engine = yard(Echo(blocking))
+    rows = Undescribed(1, rows_of(0.5).named)
+
+    answers = asyncio.run(settled(*(engine.ask(rows=rows) for _ in range(3))))
+
+    assert [answer.answers.scores for answer in answers] == [[0.5]] * 3
 
 
 @pytest.mark.parametrize("blocking", [False, True], ids=["quick", "blocking"])

@@ -6,11 +6,13 @@ import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inference_fakes import NOW, digest_of, eventually
+from modelyard_client.drift import TakesNoBlocks
 from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge, Unavailable
-from modelyard_contracts.events_v1 import EventBatch, EventReceipt
+from modelyard_common.testing import FakeClock
+from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
-from modelyard_inference.adapters.spool_blocks import pack, unpack
+from modelyard_inference.adapters.spool_blocks import pack, rows_of, traceparent_of, unpack
 from modelyard_inference.adapters.spool_records import frame, read_records, sound_bytes
 from modelyard_inference.domain.records import Block
 
@@ -59,12 +63,27 @@ class DriftInMemory:
     def __init__(self) -> None:
         self.seen: dict[str, int] = {}
         self.batches: list[int] = []
+        self.as_json: list[int] = []
+        self.knows_blocks = True
         self.failure: Callable[[EventBatch], ModelyardError | None] = lambda batch: None
 
+    def send_blocks(self, source: str, blocks: Sequence[bytes]) -> EventReceipt:
+        if not self.knows_blocks:
+            raise TakesNoBlocks
+        try:
+            sent = [msgspec.msgpack.decode(block, type=Block) for block in blocks]
+        except msgspec.ValidationError as exc:
+            raise Invalid("no") from exc
+        events = tuple(PredictionEvent(**event) for block in sent for event in block.events())
+        return self._take(EventBatch(source=source, events=events), self.batches)
+
     def send_events(self, batch: EventBatch) -> EventReceipt:
+        return self._take(batch, self.as_json)
+
+    def _take(self, batch: EventBatch, batches: list[int]) -> EventReceipt:
         if (error := self.failure(batch)) is not None:
             raise error
-        self.batches.append(len(batch.events))
+        batches.append(len(batch.events))
         known = 0
         for event in batch.events:
             known += event.id in self.seen
@@ -135,13 +154,22 @@ def test_drift_gets_every_record_once_in_order_and_files_go(
     assert len(list((tmp_path / "spool").glob("*.events"))) == 1
 
 
-def test_batches_hold_at_most_five_hundred(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
-    spool, drift = spools(segment_bytes=500 * KIB), DriftInMemory()
-    spool.append([a_record(number) for number in range(1201)])
+def test_batches_are_bounded_by_rows(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
+    spool, drift = spools(max_bytes=8192 * KIB, segment_bytes=4096 * KIB), DriftInMemory()
+    spool.append([a_record(number) for number in range(4201)])
 
     send_all(a_sender(spool, drift, tmp_path))
 
-    assert drift.batches == [500, 500, 201]
+    assert (drift.batches, drift.as_json) == ([2000, 2000, 201], [])
+
+
+def test_batches_are_bounded_by_bytes(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
+    spool, drift = spools(max_bytes=8192 * KIB, segment_bytes=4096 * KIB), DriftInMemory()
+    spool.append([a_record(number, "x" * 250 * KIB) for number in range(12)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert drift.batches == [5, 5, 2]
 
 
 def test_while_drift_is_away_records_wait_and_a_restart_sends_them(
@@ -181,7 +209,7 @@ def test_a_lost_acknowledgement_means_sending_again_never_losing(
 ) -> None:
     spool, drift = spools(), DriftInMemory()
     spool.append([a_record(1)])
-    batch = spool.read()
+    batch = spool.read_blocks(10, KIB)
     assert batch is not None
     a_sender(spool, drift, tmp_path)._send(batch)  # killed before ``sent``
     spool.close()
@@ -360,18 +388,20 @@ def test_after_kill_9_every_record_whose_response_left_is_there(tmp_path: Path) 
 
 
 VALUES = st.one_of(st.floats(allow_nan=False), st.integers(-(2**63), 2**64 - 1), st.text("aé0", max_size=4), st.none())
+NUMBERS = st.floats(allow_infinity=False)
 
 
 @st.composite
 def blocks(draw: st.DrawFn) -> Block:
     count, width = draw(st.integers(1, 12)), draw(st.integers(0, 3))
-    filled = st.lists(VALUES, min_size=count * width, max_size=count * width)
+    flat: Any = {"min_size": count * width, "max_size": count * width}
+    in_bytes = st.lists(NUMBERS, **flat).map(lambda numbers: struct.pack(f"<{count * width}d", *numbers))
     times = draw(st.sampled_from([1, count]))
     return a_record(draw(st.integers(0, 9)))._replace(
         rows=count,
         event_times=tuple(NOW + timedelta(seconds=second) for second in range(times)),
         names=tuple(f"feature-{number}" for number in range(width)),
-        values=draw(filled),
+        values=draw(st.one_of(st.lists(VALUES, **flat), in_bytes)),
         predictions=draw(st.sampled_from([(), tuple(range(count))])),
         scores=draw(st.sampled_from([None, [0.5] * count])),
         traceparent=draw(st.sampled_from([None, f"00-{'a' * 32}-{'b' * 16}-01"])),
@@ -379,12 +409,28 @@ def blocks(draw: st.DrawFn) -> Block:
 
 
 @given(blocks(), st.integers(1, 13))
-def test_a_block_is_read_as_its_records_also_in_parts(block: Block, most: int) -> None:
+def test_a_block_is_read_as_its_events_also_in_parts(block: Block, most: int) -> None:
     parts = list(block.parts(most))
+    stays = {"queue_ms": block.queue_ms} | ({} if block.traceparent is None else {"traceparent": block.traceparent})
 
-    assert all(part.rows <= most for part in parts)
-    assert [record for part in parts for record in part.records()] == list(block.records())
-    assert unpack(pack(block)) == [msgspec.json.encode(record) for record in block.records()]
+    assert all(part.rows <= most and not list(part.misfits()) for part in parts)
+    assert [event for part in parts for event in part.events()] == list(block.events())
+    packed = pack(block)
+    assert unpack(packed) == [msgspec.json.encode(event | stays) for event in block.events()]
+    assert (rows_of(packed), traceparent_of(packed)) == (block.rows, block.traceparent)
+
+
+@given(st.lists(NUMBERS, min_size=6, max_size=6))
+def test_values_in_bytes_are_the_same_as_in_a_list(numbers: list[float]) -> None:
+    in_list = a_record(1)._replace(
+        rows=3,
+        values=[None if isnan(number) else number for number in numbers],
+        predictions=(0, 1, 0),
+    )
+    in_bytes = in_list._replace(values=struct.pack("<6d", *numbers))
+
+    assert list(in_bytes.events()) == list(in_list.events())
+    assert unpack(pack(in_bytes)) == unpack(pack(in_list))
 
 
 def test_integers_past_all_bounds_are_written_as_the_model_took_them() -> None:
@@ -393,26 +439,43 @@ def test_integers_past_all_bounds_are_written_as_the_model_took_them() -> None:
     assert json.loads(record)["features"] == {"load": 1e30, "day": ""}
 
 
+def write_former(folder: Path, payloads: Sequence[bytes]) -> None:
+    folder.mkdir()
+    (folder / "000000000001.events").write_bytes(frame(payloads))
+
+
 def test_a_spool_of_rows_in_json_as_they_were_written_once_is_still_sent(
     spools: Callable[..., PayloadSpool], tmp_path: Path
 ) -> None:
-    former = [msgspec.json.encode(record) for number in range(3) for record in a_record(number).records()]
-    (tmp_path / "spool").mkdir()
-    (tmp_path / "spool" / "000000000001.events").write_bytes(frame(former))
+    former = [row for number in range(3) for row in unpack(pack(a_record(number)))]
+    write_former(tmp_path / "spool", [former[0], pack(a_record(3)), *former[1:]])
     spool, drift = spools(), DriftInMemory()
-    spool.append([a_record(3)])
+    spool.append([a_record(4)])
 
     send_all(a_sender(spool, drift, tmp_path))
 
-    assert list(drift.seen) == [f"p{number}/0" for number in range(4)]
+    assert list(drift.seen) == [f"p{number}/0" for number in (0, 3, 1, 2, 4)]
+    assert (drift.batches, drift.as_json) == ([1, 1], [1, 2])
 
 
-def test_a_block_of_a_version_to_come_does_not_hold_up_what_follows(
+def test_a_block_that_ended_sooner_once_is_still_sent_as_it_is(
     spools: Callable[..., PayloadSpool], tmp_path: Path
 ) -> None:
-    (tmp_path / "spool").mkdir()
-    unknown = msgspec.msgpack.encode(["a", "b"])
-    (tmp_path / "spool" / "000000000001.events").write_bytes(frame([unknown, pack(a_record(1))]))
+    write_former(tmp_path / "spool", [msgspec.msgpack.encode(tuple(a_record(1))[:16])])
+    drift = DriftInMemory()
+
+    send_all(a_sender(spools(), drift, tmp_path))
+
+    assert (list(drift.seen), drift.batches, drift.as_json) == (["p1/0"], [1], [])
+
+
+@pytest.mark.parametrize(
+    "unknown", [["a", "b"], ["a", 1, "c"], {}, [*a_record(0), "new"]], ids=["no-rows", "cut", "object", "longer"]
+)
+def test_a_block_of_a_version_to_come_does_not_hold_up_what_follows(
+    spools: Callable[..., PayloadSpool], tmp_path: Path, unknown: Any
+) -> None:
+    write_former(tmp_path / "spool", [msgspec.msgpack.encode(unknown), pack(a_record(1))])
     drift = DriftInMemory()
 
     send_all(a_sender(spools(), drift, tmp_path))
@@ -424,9 +487,63 @@ def test_many_rows_of_one_answer_are_sent_in_batches_of_the_usual_size(
     spools: Callable[..., PayloadSpool], tmp_path: Path
 ) -> None:
     spool, drift = spools(segment_bytes=500 * KIB), DriftInMemory()
-    spool.append([a_record(1)._replace(rows=1201, values=(0.5, "") * 1201, predictions=[1] * 1201)])
+    spool.append([a_record(1)._replace(rows=4201, values=(0.5, "") * 4201, predictions=[1] * 4201)])
 
     send_all(a_sender(spool, drift, tmp_path))
 
-    assert drift.batches == [500, 500, 201]
-    assert set(drift.seen) == {f"p1/{row}" for row in range(1201)}
+    assert drift.batches == [2000, 2000, 201]
+    assert set(drift.seen) == {f"p1/{row}" for row in range(4201)}
+
+
+def test_of_a_block_that_drift_refuses_the_wrong_rows_are_set_aside(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(segment_bytes=500 * KIB), DriftInMemory()
+    wrong = {"p1/7", "p1/123"}
+    drift.failure = lambda batch: Invalid("no") if wrong & {event.id for event in batch.events} else None
+    spool.append(
+        [a_record(0), a_record(1)._replace(rows=200, values=(0.5, "") * 200, predictions=[1] * 200), a_record(2)]
+    )
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert drift.seen.keys() == {"p0/0", "p2/0", *(f"p1/{row}" for row in range(200))} - wrong
+    assert drift.batches == [1, 1]
+    assert {json.loads(line)["id"] for line in (tmp_path / "refused.jsonl").read_text().splitlines()} == wrong
+
+
+def test_a_drift_that_takes_no_blocks_gets_json_and_is_asked_again_after_a_while(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift, clock = spools(max_bytes=8192 * KIB, segment_bytes=4096 * KIB), DriftInMemory(), FakeClock(NOW)
+    drift.knows_blocks = False
+    dead = DeadLetters(tmp_path / "refused.jsonl")
+    sender = EventSender(spool, drift, dead, source="test", monotonic=clock.monotonic)
+    spool.append([a_record(number) for number in range(1201)])
+    send_all(sender)
+    first, drift.as_json = drift.as_json, []
+
+    drift.knows_blocks = True
+    clock.advance(59)
+    spool.append([a_record(2001)])
+    send_all(sender)
+    clock.advance(2)
+    spool.append([a_record(2002)])
+    send_all(sender)
+
+    assert (first, drift.as_json, drift.batches) == ([500, 500, 201], [1], [1])
+    assert len(drift.seen) == 1203 and set(drift.seen.values()) == {1}
+
+
+def test_a_batch_knows_whether_more_lies_behind_it(spools: Callable[..., PayloadSpool]) -> None:
+    spool = spools()
+    spool.append([a_record(1), a_record(2)])
+
+    first = spool.read_blocks(1, KIB)
+    assert first is not None
+    spool.sent(first.after)
+    last = spool.read_blocks(1, KIB)
+    assert last is not None
+    spool.sent(last.after)
+
+    assert (first.more, last.more, spool.read_blocks(1, KIB)) == (True, False, None)

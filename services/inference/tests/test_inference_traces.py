@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -11,12 +11,14 @@ import httpx
 import pytest
 from inference_fakes import GOOD_ROW, Platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
+from modelyard_client.drift import TakesNoBlocks
 from modelyard_common.testing.spans import Recorded, recording_spans, traceparent_of
 from modelyard_common.tracing import span
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.routing_tables import routing_from, table_from
+from modelyard_inference.adapters.spool_blocks import unpack
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.routing import Routing
@@ -48,8 +50,16 @@ def traced(number: int, traceparent: str) -> Block:
 class Taker:
     """Takes batches, in whatever trace they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, knows_blocks: bool = True) -> None:
+        self.knows_blocks = knows_blocks
         self.batches: list[EventBatch] = []
+        self.blocks: list[bytes] = []
+
+    def send_blocks(self, source: str, blocks: Sequence[bytes]) -> EventReceipt:
+        if not self.knows_blocks:
+            raise TakesNoBlocks
+        self.blocks += blocks
+        return EventReceipt(accepted=len(blocks), duplicates=0, last_seq=1)
 
     def send_events(self, batch: EventBatch) -> EventReceipt:
         self.batches.append(batch)
@@ -67,10 +77,27 @@ def test_a_batch_points_to_the_traces_in_it_and_belongs_to_none(tmp_path: Path, 
     assert (sent.kind, sent.parent) == (SpanKind.PRODUCER, None)
     assert [f"{link.context.trace_id:032x}" for link in sent.links] == ["a" * 32, "c" * 32]
     assert dict(sent.attributes or {})["messaging.batch.message_count"] == 4
-    # Drift takes the trace of the batch; what it knows of an event does not change.
+    assert [json.loads(row)["id"] for block in drift.blocks for row in unpack(block)] == [
+        "p1/0",
+        "p2/0",
+        "p3/0",
+        "p4/0",
+    ]
+
+
+def test_a_drift_of_an_older_version_gets_a_trace_and_no_field_that_it_does_not_know(
+    tmp_path: Path, spans: Recorded
+) -> None:
+    spool, drift = PayloadSpool(tmp_path / "spool", max_bytes=2**20, segment_bytes=2**16), Taker(knows_blocks=False)
+    spool.append([traced(1, PARENT), a_record(2)])
+
+    EventSender(spool, drift, DeadLetters(tmp_path / "refused"), source="test").send_once()
+    spool.close()
+
+    assert spans.names == ["send predictions", "send predictions"]  # one for the attempt
     body = json.loads(drift.batches[0].model_dump_json(exclude_unset=True))
-    assert [event["id"] for event in body["events"]] == ["p1/0", "p2/0", "p3/0", "p4/0"]
-    assert not any("traceparent" in event for event in body["events"])
+    assert [event["id"] for event in body["events"]] == ["p1/0", "p2/0"]
+    assert not any({"traceparent", "queue_ms"} & event.keys() for event in body["events"])
 
 
 def test_a_batch_without_a_recorded_trace_makes_no_span(tmp_path: Path, spans: Recorded) -> None:

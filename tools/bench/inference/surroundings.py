@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 from modelyard_bundle.manifest import bundle_digest, read_manifest
 from modelyard_contracts.events_v1 import EventReceipt
 from modelyard_contracts.pages import Page
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 from modelyard_contracts.registry_v1 import ModelView, Route, RoutingTable
 
 from bench.inference.names import BUNDLE, LOGGED
@@ -26,6 +27,15 @@ __all__ = ["app"]
 class _Batch(msgspec.Struct):
     events: list[msgspec.Raw]
     """Counted, not read: the load runs on this core too."""
+
+
+class _Block(msgspec.Struct, array_like=True):
+    id: str
+    rows: int
+    """Counted; what follows is passed over."""
+
+
+_blocks_of = msgspec.msgpack.Decoder(tuple[str, list[_Block]]).decode
 
 
 def app() -> FastAPI:
@@ -72,7 +82,11 @@ def app() -> FastAPI:
     @app.post("/v1/events")
     async def events(request: Request) -> EventReceipt:
         nonlocal taken
-        count = len(msgspec.json.decode(await request.body(), type=_Batch).events)
+        body = await request.body()
+        if request.headers["content-type"] == BLOCKS_MEDIA_TYPE:
+            count = sum(block.rows for block in _blocks_of(body)[1])
+        else:
+            count = len(msgspec.json.decode(body, type=_Batch).events)
         taken += count
         return EventReceipt(accepted=count, duplicates=0, last_seq=taken)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_contracts.drift_v1 import (
     Comparison,
     DecisionView,
@@ -16,11 +18,20 @@ from modelyard_contracts.drift_v1 import (
 )
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_contracts.pages import Page
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, blocks_body
 from pydantic import RootModel
 
 from modelyard_client.base import ApiClient, write_whole
 
-__all__ = ["DriftClient"]
+__all__ = ["DriftClient", "TakesNoBlocks"]
+
+
+class TakesNoBlocks(ModelyardError):
+    """This drift does not take predictions in blocks: its version is older. Send them as JSON."""
+
+
+_OF_BLOCKS = ("source", "blocks")
+"""The fields of a body of blocks."""
 
 
 class _Report(RootModel[dict[str, Any]]):
@@ -35,6 +46,26 @@ class DriftClient(ApiClient):
     def send_events(self, batch: EventBatch) -> EventReceipt:
         """Hand over prediction events; repeated ones are counted as duplicates."""
         return self._send(EventReceipt, "POST", "/v1/events", batch)
+
+    def send_blocks(self, source: str, blocks: Sequence[bytes]) -> EventReceipt:
+        """Hand over prediction events in blocks, see ``prediction_blocks_v1``; repeated ones are counted as duplicates.
+
+        Args:
+            source: which inference instance sends.
+            blocks: each as MessagePack.
+
+        Raises:
+            TakesNoBlocks: drift knows JSON only.
+        """
+        content, headers = blocks_body(source, blocks), {"content-type": BLOCKS_MEDIA_TYPE}
+        try:
+            response = self._http.request("POST", "/v1/events", content=content, headers=headers)
+        except Invalid as exc:
+            # Who has read blocks names what is wrong with them; who has not says so of the body, or of its type.
+            if not any(error.path.startswith(_OF_BLOCKS) for error in exc.errors):
+                raise TakesNoBlocks from exc
+            raise
+        return self._read(EventReceipt, response)
 
     def send_labels(self, model: str, batch: LabelBatch) -> LabelReceipt:
         """Hand over labels; repeated ones change nothing."""

@@ -1,7 +1,8 @@
 """Prediction events: what inference logs of each row it answers, and how batches of them travel to drift.
 
 The envelope is a CloudEvents 1.0 batch in spirit, made compact: one JSON object with the common attributes and
-an array of rows, since at full speed the envelope of each row would outweigh the row.
+an array of rows, since at full speed the envelope of each row would outweigh the row. ``prediction_blocks_v1`` says the
+same in less.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from pydantic import Field
 from modelyard_contracts.base import Request, StoredText, UtcTime, View
 from modelyard_contracts.refs import DigestText, ModelName
 
-__all__ = ["EventBatch", "EventReceipt", "FeatureValue", "PredictionEvent"]
+__all__ = ["MAX_EVENTS", "EventBatch", "EventReceipt", "FeatureValue", "PredictionEvent"]
 
 FeatureValue = float | int | str | bool | None
+MAX_EVENTS = 5000
+"""Rows of one request to drift."""
 
 
 class PredictionEvent(Request):
@@ -51,7 +54,7 @@ class EventBatch(Request):
 
     source: str
     """Which inference instance sends."""
-    events: tuple[PredictionEvent, ...] = Field(max_length=5000)
+    events: tuple[PredictionEvent, ...] = Field(max_length=MAX_EVENTS)
 
 
 class EventReceipt(View):

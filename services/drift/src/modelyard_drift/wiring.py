@@ -19,7 +19,7 @@ from modelyard_drift.adapters.labelled import write_labelled
 from modelyard_drift.adapters.pages import report_page
 from modelyard_drift.adapters.peers import RegistryPolicies, TrainingCommands
 from modelyard_drift.adapters.store import SqlTransactions
-from modelyard_drift.api import findings, log
+from modelyard_drift.api import events, findings, log
 from modelyard_drift.api.services import DriftServices
 from modelyard_drift.settings import DriftSettings
 from modelyard_drift.usecases.browse import Browse
@@ -112,7 +112,7 @@ def build(
     return create_app(
         service="drift",
         settings=settings,
-        routers=[log.router, findings.router],
+        routers=[events.router, log.router, findings.router],
         health=health,
         tasks=tasks if background else [],
         on_close=[registry_client.close, training_client.close, database.close],

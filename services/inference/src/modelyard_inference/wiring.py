@@ -237,6 +237,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
                 port=settings.grpc_port,
                 grace_s=settings.grace_s,
                 shared_port=member is not None,
+                most_connections=settings.max_connections,
             )
         ],
         team=member,

@@ -15,6 +15,7 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.runtimes.base import SKOPS_FILE, Predicted
+from modelyard_bundle.runtimes.matrices import MatrixInput, labels_of, outliers_of, run_alone
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 
 __all__ = [
@@ -149,37 +150,44 @@ def tree_nodes(estimator: Any) -> int:
 
 
 class SklearnRuntime:
-    """Runs the estimator itself."""
+    """Runs the estimator itself, in the thread that asks."""
 
     name = "sklearn"
     blocking = True
 
     def __init__(self, folder: Path, signature: Signature) -> None:
-        self._estimator = load_estimator(folder / SKOPS_FILE)
-        width = getattr(self._estimator, "n_features_in_", len(signature.features))
+        estimator = self._estimator = load_estimator(folder / SKOPS_FILE)
+        width = getattr(estimator, "n_features_in_", len(signature.features))
         if width != len(signature.features):
             raise Invalid(f"{SKOPS_FILE}: takes {width} features, and the signature has {len(signature.features)}")
-        names = {str(name) for name in getattr(self._estimator, "feature_names_in_", ())}
+        names = {str(name) for name in getattr(estimator, "feature_names_in_", ())}
         if names and names != {column.name for column in signature.features}:
             raise Invalid(f"{SKOPS_FILE}: takes the features {', '.join(sorted(names))}, and the signature has others")
         self._signature = signature
+        run_alone(estimator)
+        self._matrix = MatrixInput(estimator, signature) if MatrixInput.fits(estimator, signature) else None
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""
-        return answer(self._estimator, self._signature, columns)
+        if self._matrix is None:
+            return answer(self._estimator, self._signature, columns)
+        return _answer(self._estimator, self._signature, self._matrix.rows(columns))
 
 
 def answer(estimator: Any, signature: Signature, columns: Columns) -> Predicted:
     """Return an estimator's answers for columns that the signature has checked."""
-    frame = model_input(estimator, signature, columns)
+    return _answer(estimator, signature, model_input(estimator, signature, columns))
+
+
+def _answer(estimator: Any, signature: Signature, rows: Any) -> Predicted:
     if signature.task == "anomaly":
-        labels = (np.asarray(estimator.predict(frame)) == -1).astype(np.int64)
-        scores = -np.asarray(estimator.score_samples(frame), dtype=np.float32)
-        return Predicted(labels, scores.reshape(-1, 1))
+        scores = np.asarray(estimator.score_samples(rows))
+        labels = outliers_of(estimator, rows, scores).astype(np.int64)
+        return Predicted(labels, -scores.astype(np.float32).reshape(-1, 1))
     if signature.task == "regression":
-        return Predicted(np.asarray(estimator.predict(frame), dtype=np.float64).reshape(-1), None)
-    probabilities = np.asarray(estimator.predict_proba(frame), dtype=np.float32)
-    return Predicted(np.asarray(estimator.predict(frame)), probabilities)
+        return Predicted(np.asarray(estimator.predict(rows), dtype=np.float64).reshape(-1), None)
+    chances = np.asarray(estimator.predict_proba(rows))
+    return Predicted(labels_of(estimator, rows, chances), chances.astype(np.float32))
 
 
 def model_input(estimator: Any, signature: Signature, columns: Columns) -> Any:

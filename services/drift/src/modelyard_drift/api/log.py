@@ -1,4 +1,4 @@
-"""What comes in: prediction events and labels; and the log as audits and training read it."""
+"""Labels come in; and the log as audits and training read it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,15 @@ from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse
 from modelyard_common.pagination import MAX_PAGE, decode_number, encode_cursor
 from modelyard_contracts.drift_v1 import LabelBatch, LabelReceipt
-from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_contracts.pages import Page
 from modelyard_contracts.refs import ModelName
 from starlette.background import BackgroundTask
 
-from modelyard_drift.api.services import ANYBODY, LABELLERS, SERVICES, Services
+from modelyard_drift.api.services import ANYBODY, LABELLERS, Services
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/v1", tags=["log"])
-
-
-@router.post("/events", dependencies=SERVICES)
-def take_events(batch: EventBatch, services: Services) -> EventReceipt:
-    """Take prediction events; a 2xx means that all accepted ones are committed."""
-    receipt = services.ingest(batch)
-    services.counted_events(receipt)
-    return receipt
 
 
 @router.post("/models/{model}/labels", dependencies=LABELLERS)

@@ -1,39 +1,51 @@
 """Sends the spool to drift: at least once, in the order of writing, at once while drift is there, for ever while not.
 
-A batch that drift will never take is halved until the records that are wrong are found; they go to a file of their
-own and are counted. One bad record does not hold up those behind it.
+Blocks are sent as they were written. What drift will never take is halved: by blocks, and then, as JSON, by the rows of
+one, until those that are wrong are found; they go to a file of their own and are counted. One bad record does not hold
+up those behind it. A drift of an older version, which takes no blocks, gets all rows as JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Protocol
 
+from modelyard_client.drift import TakesNoBlocks
 from modelyard_common.errors import Conflict, Invalid, TooLarge
 from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
-from modelyard_common.tracing import Value, span
+from modelyard_common.tracing import Value, is_recording, span
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
 from prometheus_client import Counter
 from pydantic import ValidationError
 
 from modelyard_inference.adapters import metrics
-from modelyard_inference.adapters.payload_spool import Batch, PayloadSpool
+from modelyard_inference.adapters.payload_spool import Blocks, PayloadSpool
+from modelyard_inference.adapters.spool_blocks import traceparent_of, unpack
 from modelyard_inference.adapters.spool_sender import SpoolSender
 
 __all__ = ["DeadLetters", "EventSender", "EventTaker"]
 
 _log = get_logger(__name__)
-_BATCH = 500
-_FULL = _BATCH // 2
-"""Records that lie in one block are sent together, so that a batch may end before it is full."""
+_ROWS = 2000
+"""Of one request. A request costs both sides as much as some hundred rows; drift commits them together."""
+_BYTES = 1024**2
+_EVENTS = 500
+"""Of one request as JSON."""
+_EVENTS_FOR_S = 60.0
+"""How long a drift that takes no blocks gets JSON before it is asked again: it may have been brought up to date."""
 _LONGEST_PAUSE_S = 5.0
 
 
 class EventTaker(Protocol):
     """Takes batches: drift's client."""
+
+    def send_blocks(self, source: str, blocks: Sequence[bytes]) -> EventReceipt:
+        """Hand over prediction events in blocks. Raise TakesNoBlocks where they are not known."""
 
     def send_events(self, batch: EventBatch) -> EventReceipt:
         """Hand over prediction events."""
@@ -46,12 +58,17 @@ class _Spooled(PredictionEvent):
     queue_ms: float = 0.0
 
 
-def _traced(events: Sequence[_Spooled]) -> AbstractContextManager[object]:
-    """Return the span of a batch. It belongs to none of its predictions, and points to each that is recorded."""
-    links = tuple(dict.fromkeys(event.traceparent for event in events if event.traceparent))
+def _traced(count: int, traceparents: Callable[[], Iterable[str | None]]) -> AbstractContextManager[object]:
+    """Return the span of a batch. It belongs to none of its predictions, and points to each that is recorded.
+
+    Args:
+        count: of its rows.
+        traceparents: of its predictions; asked for only where traces are recorded.
+    """
+    links = tuple(dict.fromkeys(filter(None, traceparents()))) if is_recording() else ()
     if not links:
         return nullcontext()
-    attributes: dict[str, Value] = {"messaging.operation.name": "send", "messaging.batch.message_count": len(events)}
+    attributes: dict[str, Value] = {"messaging.operation.name": "send", "messaging.batch.message_count": count}
     return span("send predictions", kind="producer", links=links, attributes=attributes)
 
 
@@ -82,6 +99,7 @@ class EventSender(SpoolSender):
         source: the name of this server.
         linger_s: how long to gather before sending.
         flush_s: how long to send on after the stop.
+        monotonic: the clock.
     """
 
     def __init__(
@@ -93,6 +111,7 @@ class EventSender(SpoolSender):
         source: str,
         linger_s: float = 0.02,
         flush_s: float = 3.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__("drift", longest_pause_s=_LONGEST_PAUSE_S, flush_s=flush_s)
         self._spool = spool
@@ -100,7 +119,9 @@ class EventSender(SpoolSender):
         self._dead = dead
         self._source = source
         self._linger_s = linger_s
-        self._full = False
+        self._monotonic = monotonic
+        self._events_until = 0.0
+        self._more = False
 
     def close(self) -> None:
         """Do nothing: drift's client belongs to whoever made it."""
@@ -111,8 +132,8 @@ class EventSender(SpoolSender):
         Raises:
             ModelyardError: drift cannot take it now; it stays in the spool.
         """
-        batch = self._spool.read(_BATCH)
-        self._full = batch is not None and len(batch.payloads) >= _FULL
+        batch = self._spool.read_blocks(_ROWS, _BYTES)
+        self._more = batch is not None and batch.more
         if batch is None:
             return False
         self._send(batch)
@@ -120,38 +141,70 @@ class EventSender(SpoolSender):
         self._back()
         return True
 
-    def _send(self, batch: Batch) -> None:
+    def _send(self, batch: Blocks) -> None:
+        for are_blocks, group in groupby(batch.payloads, key=lambda payload: payload[1] > 0):
+            payloads = list(group)
+            if are_blocks and self._monotonic() >= self._events_until:
+                self._hand_over(payloads)
+            else:
+                self._send_rows(payload for payload, _ in payloads)
+
+    def _hand_over(self, blocks: list[tuple[bytes, int]]) -> None:
+        payloads = [payload for payload, _ in blocks]
+        try:
+            with _traced(sum(rows for _, rows in blocks), lambda: map(traceparent_of, payloads)):
+                self._taken(self._drift.send_blocks(self._source, payloads))
+        except TakesNoBlocks as exc:
+            _log.warning("drift.takes_no_blocks", reason=exc.message, again_in_s=_EVENTS_FOR_S)
+            self._events_until = self._monotonic() + _EVENTS_FOR_S
+            self._send_rows(payloads)
+        except (Invalid, TooLarge, Conflict):
+            if len(blocks) == 1:
+                self._send_rows(payloads)
+                return
+            half = len(blocks) // 2
+            self._hand_over(blocks[:half])
+            self._hand_over(blocks[half:])
+
+    def _send_rows(self, payloads: Iterable[bytes]) -> None:
+        """Send what is in payloads row by row, as JSON."""
+        rows = chain.from_iterable(map(unpack, payloads))
+        while some := list(islice(rows, _EVENTS)):
+            self._send_events(some)
+
+    def _send_events(self, rows: list[bytes]) -> None:
         events: list[_Spooled] = []
         payloads: list[bytes] = []
-        for payload in batch.payloads:
+        for payload in rows:
             try:
                 events.append(_Spooled.model_validate_json(payload))
                 payloads.append(payload)
             except ValidationError as exc:
                 self._dead.put(payload, f"{exc.error_count()} fields are not as the contract has them")
-        self._hand_over(events, payloads)
+        self._hand_over_events(events, payloads)
 
-    def _hand_over(self, events: list[_Spooled], payloads: list[bytes]) -> None:
+    def _hand_over_events(self, events: list[_Spooled], payloads: list[bytes]) -> None:
         if not events:
             return
         try:
-            with _traced(events):
-                receipt = self._drift.send_events(EventBatch(source=self._source, events=tuple(events)))
+            with _traced(len(events), lambda: (event.traceparent for event in events)):
+                self._taken(self._drift.send_events(EventBatch(source=self._source, events=tuple(events))))
         except (Invalid, TooLarge, Conflict) as exc:
             if len(events) == 1:
                 self._dead.put(payloads[0], exc.message)
                 return
             half = len(events) // 2
-            self._hand_over(events[:half], payloads[:half])
-            self._hand_over(events[half:], payloads[half:])
-            return
+            self._hand_over_events(events[:half], payloads[:half])
+            self._hand_over_events(events[half:], payloads[half:])
+
+    @staticmethod
+    def _taken(receipt: EventReceipt) -> None:
         metrics.EVENTS_SENT.inc(receipt.accepted + receipt.duplicates)
         if receipt.refused:
             metrics.EVENTS_REFUSED.inc(receipt.refused)
             _log.warning("events.refused_by_drift", count=receipt.refused)
 
     def _gather(self, stop: StopSignal) -> None:
-        # A batch that was full has left more behind it. After any other, to send on at once would mean a request
-        # for every few records.
-        if not self._full:
+        # What has more behind it is sent on at once. Else that would mean a request for every few rows.
+        if not self._more:
             stop.wait(self._linger_s)

@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,11 @@ from modelyard_common.errors import Conflict
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.adapters import metrics
-from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, unpack
-from modelyard_inference.adapters.spool_records import HEADER_BYTES, frame, read_records, sound_bytes
+from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, rows_of, unpack
+from modelyard_inference.adapters.spool_records import frame, framed_bytes, records, sound_bytes
 from modelyard_inference.domain.records import Block
 
-__all__ = ["DRIFT", "SINK", "Batch", "PayloadSpool", "Position", "SpoolState"]
+__all__ = ["DRIFT", "SINK", "Batch", "Blocks", "PayloadSpool", "Position", "SpoolState"]
 
 _log = get_logger(__name__)
 _SUFFIX = ".events"
@@ -60,6 +60,20 @@ class Batch:
         """Return the place after so many of them, or after as many whole blocks as they hold; None when none is."""
         offset = max((offset for records, offset in self.ends if records <= count), default=None)
         return None if offset is None else Position(self.after.segment, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What to send as it was written, and the place after it.
+
+    Attributes:
+        payloads: each with how many rows it has; 0 for what is no block of this version.
+        more: there is more behind it.
+    """
+
+    payloads: list[tuple[bytes, int]]
+    after: Position
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +118,6 @@ class PayloadSpool:
         self._dropped = 0
         self._dirty: set[int] = set()
         self._retired: list[int] = []
-        self._rows_a_block = 1.0
         root.mkdir(parents=True, exist_ok=True)
         self._owner = _own(root)
         self._sent = {reader: _read_position(root / _POSITIONS[reader]) for reader in readers}
@@ -149,8 +162,52 @@ class PayloadSpool:
         self._unlink(gone)
         self.appended()
 
-    def read(self, most: int = 500, reader: str = DRIFT) -> Batch | None:
-        """Return the next records that a reader did not get, or None when there are none."""
+    def read(self, most: int, reader: str) -> Batch | None:
+        """Return the next records that a reader did not get, each as JSON, or None when there are none."""
+        for position, size in self._unsent(reader):
+            payloads: list[bytes] = []
+            ends: list[tuple[int, int]] = []
+            offset = position.offset
+            for block in self._from(position, size):
+                rows = unpack(block)
+                if payloads and len(payloads) + len(rows) > most:
+                    break
+                payloads += rows
+                offset += framed_bytes(block)
+                ends.append((len(payloads), offset))
+                if len(payloads) >= most:
+                    break
+            if ends:
+                return Batch(payloads, Position(position.segment, offset), ends)
+        return None
+
+    def read_blocks(self, most_rows: int, most_bytes: int, reader: str = DRIFT) -> Blocks | None:
+        """Return what comes next and a reader did not get, as it was written, or None when there is nothing.
+
+        Args:
+            most_rows: of all blocks; more only where one has more by itself.
+            most_bytes: as much, or what the last block has more.
+        """
+        for position, size in self._unsent(reader):
+            payloads: list[tuple[bytes, int]] = []
+            rows, offset = 0, position.offset
+            for payload in self._from(position, size):
+                count = rows_of(payload)
+                rows += count or 1
+                if payloads and rows > most_rows:
+                    break
+                payloads.append((payload, count))
+                offset += framed_bytes(payload)
+                if rows >= most_rows or offset - position.offset >= most_bytes:
+                    break
+            if payloads:
+                more = offset < size or position.segment < self._current
+                return Blocks(payloads, Position(position.segment, offset), more)
+        return None
+
+    def _unsent(self, reader: str) -> Iterator[tuple[Position, int]]:
+        """Yield where a reader's next records lie, and where that file ends; if asked again, after what is damaged."""
+        seen: Position | None = None
         while True:
             with self._lock:
                 position, current = self._sent[reader], self._current
@@ -158,18 +215,28 @@ class PayloadSpool:
             later = [number for number in sizes if number > position.segment]
             size = sizes.get(position.segment, 0)
             if position.offset < size:
-                payloads, ends = self._read_from(position, size, most)
-                if ends:
-                    return Batch(payloads, Position(position.segment, ends[-1][1]), ends)
-                if self._sent[reader] != position:
-                    continue  # the file had to make room
+                if position != seen:  # or the file had to make room meanwhile
+                    seen = position
+                    yield position, size
+                    continue
                 metrics.SPOOL_DAMAGED.inc(size - position.offset)
                 _log.error("spool.damaged", segment=position.segment, lost_bytes=size - position.offset)
                 self.sent(Position(position.segment, size), reader)
                 continue
             if not later or position.segment == current:
-                return None
+                return
             self.sent(Position(min(later), 0), reader)
+
+    def _from(self, position: Position, size: int) -> Iterator[bytes]:
+        """Yield payloads from a place on."""
+        try:
+            fd = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            yield from records(fd, position.offset, size)
+        finally:
+            os.close(fd)
 
     def sent(self, position: Position, reader: str = DRIFT) -> None:
         """Remember that a reader has everything before a position, and delete the files that all are done with."""
@@ -232,29 +299,6 @@ class PayloadSpool:
         self._fd, self._current = fd, number
         self._sizes.setdefault(number, 0)
         return fd
-
-    def _read_from(self, position: Position, size: int, most: int) -> tuple[list[bytes], list[tuple[int, int]]]:
-        try:
-            fd = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return [], []
-        try:
-            # As many blocks as the last ones had rows for: what is read beyond the batch is read again.
-            blocks, _ = read_records(fd, position.offset, size, most=max(1, round(most / self._rows_a_block)))
-        finally:
-            os.close(fd)
-        payloads: list[bytes] = []
-        ends: list[tuple[int, int]] = []
-        offset = position.offset
-        for block in blocks:
-            rows = unpack(block)
-            if payloads and len(payloads) + len(rows) > most:
-                break
-            payloads += rows
-            offset += HEADER_BYTES + len(block)
-            ends.append((len(payloads), offset))
-        self._rows_a_block = max(1.0, len(payloads) / max(1, len(ends)))
-        return payloads, ends
 
     def _mend(self) -> dict[int, int]:
         """Return the sizes of the files that are there, the newest cut at its last whole record."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
-__all__ = ["HEADER_BYTES", "RECORD_MAX_BYTES", "frame", "read_records", "sound_bytes"]
+__all__ = ["HEADER_BYTES", "RECORD_MAX_BYTES", "frame", "framed_bytes", "read_records", "records", "sound_bytes"]
 
 _HEADER = struct.Struct("<II")
 HEADER_BYTES = _HEADER.size
@@ -28,46 +29,50 @@ def frame(payloads: Iterable[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def read_records(fd: int, offset: int, limit: int, *, most: int) -> tuple[list[bytes], int]:
-    """Return up to most payloads from offset on, and the offset after the last.
+def framed_bytes(payload: bytes) -> int:
+    """Return how much of a file a payload takes."""
+    return HEADER_BYTES + len(payload)
+
+
+def records(fd: int, offset: int, limit: int) -> Iterator[bytes]:
+    """Yield payloads from offset on.
 
     Args:
-        limit: where the file ends for the reader. Nothing is returned past a record that is torn or damaged:
-            then the offset stands still although the limit is not reached.
+        limit: where the file ends for the reader. Nothing is yielded past a record that is torn or damaged.
     """
-    found: list[bytes] = []
     buffer, start = b"", offset
-    while len(found) < most:
+    while True:
         position = offset - start
         if len(buffer) - position < HEADER_BYTES:
             buffer, start = _read(fd, offset, min(_CHUNK_BYTES, limit - offset)), offset
             position = 0
             if len(buffer) < HEADER_BYTES:
-                break
+                return
         length, crc = _HEADER.unpack_from(buffer, position)
         if not 0 < length <= RECORD_MAX_BYTES or offset + HEADER_BYTES + length > limit:
-            break
+            return
         if len(buffer) - position < HEADER_BYTES + length:
             wanted = max(_CHUNK_BYTES, HEADER_BYTES + length)
             buffer, start = _read(fd, offset, min(wanted, limit - offset)), offset
             position = 0
             if len(buffer) < HEADER_BYTES + length:
-                break
+                return
         payload = buffer[position + HEADER_BYTES : position + HEADER_BYTES + length]
         if zlib.crc32(payload) != crc:
-            break
-        found.append(payload)
+            return
+        yield payload
         offset += HEADER_BYTES + length
-    return found, offset
+
+
+def read_records(fd: int, offset: int, limit: int, *, most: int) -> tuple[list[bytes], int]:
+    """Return up to most payloads from offset on, and the offset after the last."""
+    found = list(islice(records(fd, offset, limit), most))
+    return found, offset + sum(map(framed_bytes, found))
 
 
 def sound_bytes(fd: int, size: int) -> int:
     """Return how much of a file, from its start, is whole records."""
-    offset = 0
-    while True:
-        found, offset = read_records(fd, offset, size, most=1000)
-        if not found:
-            return offset
+    return sum(map(framed_bytes, records(fd, 0, size)))
 
 
 def _read(fd: int, offset: int, size: int) -> bytes:

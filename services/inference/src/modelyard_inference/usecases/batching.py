@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -81,6 +80,8 @@ class _Waiting(msgspec.Struct, eq=False):
     turn: Turn
     bound: Bound | None
     arrived: float
+    begun: bool = False
+    """It has left the queue for a run."""
     future: asyncio.Future[Answer] | None = None
     done: Done | None = None
     context: Context | None = None
@@ -247,13 +248,14 @@ class Batching:
         except TimeoutError as exc:
             raise Late("the model did not answer within the deadline") from exc
         finally:
-            if waiting.given_up:
-                with suppress(ValueError):  # it is in a run
-                    queue.waiting.remove(waiting)
+            if not waiting.begun:
+                queue.waiting.remove(waiting)
 
     def _begin(self, queue: _Queue) -> None:
         while queue.running < self._limits.runs and (batch := take(queue.waiting, self._limits.rows)):
             queue.running += 1
+            for waiting in batch:
+                waiting.begun = True
             loaded = batch[0].turn.loaded
             self._spawn(
                 self._in_lane(queue, batch), f"batch of {batch[0].turn.ask.query.model} {loaded.version.number}"

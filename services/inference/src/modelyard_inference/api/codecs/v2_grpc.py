@@ -50,23 +50,26 @@ _FIELDS: dict[str, str] = {
 
 def decode(request: ModelInferRequest) -> V2Call:
     """Return what a request asks. Raise Invalid, naming the field and never a value."""
-    parameters = known_parameters(plain(request.parameters))
+    given = request.parameters
+    parameters = known_parameters(plain(given)) if given else {}
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise invalid("raw_input_contents", f"has {len(raw)} tensors for {len(request.inputs)} inputs")
     tensors = []
     for position, tensor in enumerate(request.inputs):
         path = f"inputs[{position}]"
-        size = size_of(tensor.datatype, tensor.shape, path)
+        datatype, shape = tensor.datatype, tuple(tensor.shape)
+        size = size_of(datatype, shape, path)
         values: list[Any] | npt.NDArray[Any]
         if raw:
-            if tensor.contents.ListFields():  # MLServer's client sends an empty one
+            # MLServer's client sends an empty one.
+            if tensor.HasField("contents") and tensor.contents.ListFields():
                 raise invalid(f"{path}.contents", "and raw_input_contents are given; send one of them")
-            values = unpack_numbers(tensor.datatype, size, raw[position], f"raw_input_contents[{position}]")
+            values = unpack_numbers(datatype, size, raw[position], f"raw_input_contents[{position}]")
         else:
-            values = _typed(tensor.datatype, tensor.contents, path)
-            check_values(tensor.datatype, size, values, f"{path}.contents")
-        tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, values))
+            values = _typed(datatype, tensor.contents, path)
+            check_values(datatype, size, values, f"{path}.contents")
+        tensors.append(Tensor(tensor.name, datatype, shape, values))
     return V2Call(rows_of(tensors), request.id or None, parameters, _wanted(request), bool(raw))
 
 

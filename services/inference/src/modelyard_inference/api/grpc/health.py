@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 
-import grpc
-from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from modelyard_common.errors import NotFound
 from modelyard_common.health import Health
 
+from modelyard_inference.api.grpc.calls import Call, Method
+from modelyard_inference.api.grpc.edge import read
 from modelyard_inference.api.grpc.servicer import SERVICE
 
 __all__ = ["HEALTH", "HealthServicer"]
@@ -30,41 +32,32 @@ class HealthServicer:
         """End the watches."""
         self._closing.set()
 
-    def handlers(self) -> grpc.GenericRpcHandler:
+    def methods(self) -> Mapping[str, Method]:
         """Return the table of methods for the server."""
-        serializers = {
-            "request_deserializer": health_pb2.HealthCheckRequest.FromString,
-            "response_serializer": health_pb2.HealthCheckResponse.SerializeToString,
+        return {
+            f"/{HEALTH}/Check": Method(self._check, is_open=True),
+            f"/{HEALTH}/Watch": Method(self._watch, is_open=True),
         }
-        return grpc.method_handlers_generic_handler(
-            HEALTH,
-            {
-                "Check": grpc.unary_unary_rpc_method_handler(self._check, **serializers),
-                "Watch": grpc.unary_stream_rpc_method_handler(self._watch, **serializers),
-            },
-        )
 
-    def _status(self, service: str) -> int:
-        found = health_pb2.HealthCheckResponse
+    def _status(self, service: str) -> HealthCheckResponse:
+        found = HealthCheckResponse
         if service not in _KNOWN:
-            return int(found.SERVICE_UNKNOWN)
-        return int(found.SERVING if self._health.report().ready else found.NOT_SERVING)
+            return found(status=found.SERVICE_UNKNOWN)
+        return found(status=found.SERVING if self._health.report().ready else found.NOT_SERVING)
 
-    async def _check(
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
-    ) -> health_pb2.HealthCheckResponse:
-        if request.service not in _KNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service here")
-        return health_pb2.HealthCheckResponse(status=self._status(request.service))
+    async def _check(self, call: Call) -> None:
+        service = read(HealthCheckRequest, call.messages[0]).service
+        if service not in _KNOWN:
+            raise NotFound("there is no such service here")
+        call.answer(self._status(service).SerializeToString())
 
-    async def _watch(
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+    async def _watch(self, call: Call) -> None:
+        service = read(HealthCheckRequest, call.messages[0]).service
         told = None
         while not self._closing.is_set():
-            if (status := self._status(request.service)) != told:
+            if (status := self._status(service)) != told:
                 told = status
-                yield health_pb2.HealthCheckResponse(status=status)
+                await call.send(status.SerializeToString())
             try:
                 async with asyncio.timeout(_LOOK_S):
                     await self._closing.wait()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-import grpc
-from grpc_reflection.v1alpha import reflection
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.errors import Unavailable
 from modelyard_common.health import Health
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.api.front import Front
-from modelyard_inference.api.grpc.edge import Admission
+from modelyard_inference.api.grpc.connections import Connection
 from modelyard_inference.api.grpc.health import HEALTH, HealthServicer
+from modelyard_inference.api.grpc.house import House
+from modelyard_inference.api.grpc.reflection import REFLECTION, ReflectionServicer
 from modelyard_inference.api.grpc.servicer import SERVICE, InferenceServicer
 from modelyard_inference.api.triton import TotalsOf
 from modelyard_inference.domain.ports import Loading
@@ -23,9 +23,8 @@ from modelyard_inference.usecases.serving import ServedModels
 __all__ = ["GrpcServer"]
 
 _log = get_logger(__name__)
-_IDENTITY_ONLY = 1
-_CONNECTION_AGE_MS = 300_000
-"""Calls in flight finish on the old connection; shorter costs handshakes, longer makes scaling up slower to help."""
+_BACKLOG = 2048
+"""Connections that wait to be taken, as HTTP's."""
 
 
 @dataclass
@@ -37,6 +36,7 @@ class GrpcServer:
         port: 0 for any free one; after ``start`` the one that it is.
         grace_s: how long calls in flight may take to finish.
         shared_port: other processes of this server listen on it too.
+        most_connections: at a time.
     """
 
     front: Front
@@ -49,40 +49,45 @@ class GrpcServer:
     port: int
     grace_s: float
     shared_port: bool = False
-    _server: grpc.aio.Server | None = field(default=None, init=False)
-    _servicers: tuple[InferenceServicer | HealthServicer, ...] = field(default=(), init=False)
+    most_connections: int = 1000
+    _listening: asyncio.Server | None = field(default=None, init=False)
+    _house: House | None = field(default=None, init=False)
+    _probes: HealthServicer | None = field(default=None, init=False)
     _stopping: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def start(self) -> None:
         """Begin to serve. Raise Unavailable when the port is taken."""
         bounds = self.front.bounds
-        server = grpc.aio.server(
-            interceptors=[Admission(self.authenticator)],
-            options=[
-                ("grpc.max_receive_message_length", bounds.max_body_bytes),
-                ("grpc.max_send_message_length", -1),
-                # A packed message is measured before it is unpacked, so that a small one could be any size.
-                ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
-                # A connection stays with its pod: without an end, a pod that is added later gets no calls.
-                ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
-                # Two servers on one port would share its calls, each with half of the truth: not so our own workers.
-                ("grpc.so_reuseport", int(self.shared_port)),
-            ],
-            # Streams and watches stay open, each as a call; what predicts has a bound of its own.
-            maximum_concurrent_rpcs=max(64, 4 * bounds.max_concurrent),
-        )
         inference = InferenceServicer(self.front, self.served, self.loading, self.health, self.totals)
-        probes = HealthServicer(self.health)
-        server.add_generic_rpc_handlers((inference.handlers(), probes.handlers()))
-        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        self._probes = HealthServicer(self.health)
+        methods = {
+            **inference.methods(),
+            **self._probes.methods(),
+            **ReflectionServicer((SERVICE, HEALTH, REFLECTION)).methods(),
+        }
+        house = House(
+            {path.encode(): method for path, method in methods.items()},
+            self.authenticator,
+            patience_s=bounds.timeout_s,
+            most_bytes=bounds.max_body_bytes,
+            # Streams and watches stay open, each as a call; what predicts has a bound of its own.
+            most_calls=max(64, 4 * bounds.max_concurrent),
+            most_connections=self.most_connections,
+        )
         try:
-            self.port = server.add_insecure_port(f"{host}:{self.port}")
-        except RuntimeError as exc:
-            raise Unavailable(f"grpc_port: {host}:{self.port} cannot be listened on; is it taken?") from exc
-        await server.start()
-        self._server, self._servicers = server, (inference, probes)
-        _log.info("grpc.listening", address=f"{host}:{self.port}")
+            # Two servers on one port would share its calls, each with half of the truth: not so our own workers.
+            listening = await asyncio.get_running_loop().create_server(
+                lambda: Connection(house),
+                self.host,
+                self.port,
+                backlog=_BACKLOG,
+                reuse_port=self.shared_port or None,
+            )
+        except OSError as exc:
+            raise Unavailable(f"grpc_port: {self.host}:{self.port} cannot be listened on; is it taken?") from exc
+        self.port = listening.sockets[0].getsockname()[1]
+        self._listening, self._house = listening, house
+        _log.info("grpc.listening", address=f"{self.host}:{self.port}")
 
     async def stop(self) -> None:
         """Take no more calls, finish those in flight, end. A second call waits for the first."""
@@ -91,7 +96,8 @@ class GrpcServer:
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        for servicer in self._servicers:
-            servicer.close()
-        if self._server is not None:
-            await self._server.stop(self.grace_s)
+        if self._listening is None or self._house is None or self._probes is None:
+            return
+        self._probes.close()
+        self._listening.close()
+        await self._house.close(self.grace_s)

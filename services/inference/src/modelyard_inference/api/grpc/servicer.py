@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
-import grpc
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import Message
-from grpc.aio import ServicerContext
-from modelyard_common import metrics
-from modelyard_common.errors import Invalid, ModelyardError
+from google.protobuf.message import DecodeError, Message
+from modelyard_common import context, tracing
+from modelyard_common.errors import ModelyardError
 from modelyard_common.health import Health
-from modelyard_common.logs import get_logger
 
 from modelyard_inference.api.codecs import v2_grpc
+from modelyard_inference.api.codecs.v2 import V2Call
 from modelyard_inference.api.front import Front, Labels
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
-from modelyard_inference.api.grpc.edge import answering, labels_of, principal, reader, status_of
+from modelyard_inference.api.grpc.calls import Call, Method, Pairs
+from modelyard_inference.api.grpc.edge import Counts, answering, enter, labels_of, our_fault, read, trailers_of
+from modelyard_inference.api.grpc.status import StatusCode, status_of
 from modelyard_inference.api.repository import check_load_parameters, index_of, may_load
 from modelyard_inference.api.triton import TotalsOf, config_of, statistics_of
 from modelyard_inference.api.v2 import SERVER, metadata_of
 from modelyard_inference.domain.ports import Loading
-from modelyard_inference.domain.requests import invalid
+from modelyard_inference.domain.requests import Answer, invalid
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["SERVICE", "InferenceServicer"]
 
 SERVICE = "inference.GRPCInferenceService"
-_log = get_logger(__name__)
-_Call = Callable[[Any, ServicerContext], Awaitable[Message]]
+_OPEN = ("ServerLive", "ServerReady")
+"""Probes carry no token, here as over HTTP."""
+_Asked = Callable[[Any, Call], Coroutine[Any, Any, Message]]
 
 
 class InferenceServicer:
@@ -43,21 +45,17 @@ class InferenceServicer:
         self._loading = loading
         self._health = health
         self._totals = totals
-        self._closing = asyncio.Event()
+        self._infers = Counts("ModelInfer")
+        self._streams = Counts("ModelStreamInfer")
 
-    def close(self) -> None:
-        """End the streams once they have answered what they have read."""
-        self._closing.set()
-
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Return the table of methods for the server."""
-        calls: dict[str, tuple[_Call, type[Message]]] = {
+    def methods(self) -> Mapping[str, Method]:
+        """Return the table of methods for the server, by path."""
+        calls: dict[str, tuple[_Asked, type[Message]]] = {
             "ServerLive": (self._live, pb.ServerLiveRequest),
             "ServerReady": (self._ready, pb.ServerReadyRequest),
             "ServerMetadata": (self._server_metadata, pb.ServerMetadataRequest),
             "ModelReady": (self._model_ready, pb.ModelReadyRequest),
             "ModelMetadata": (self._model_metadata, pb.ModelMetadataRequest),
-            "ModelInfer": (self._infer, pb.ModelInferRequest),
             "ModelConfig": (self._model_config, pb.ModelConfigRequest),
             "ModelStatistics": (self._statistics, pb.ModelStatisticsRequest),
             "RepositoryIndex": (self._index, pb.RepositoryIndexRequest),
@@ -65,26 +63,23 @@ class InferenceServicer:
             "RepositoryModelUnload": (self._unload, pb.RepositoryModelUnloadRequest),
         }
         table = {
-            name: grpc.unary_unary_rpc_method_handler(
-                answering(name, call), request_deserializer=reader(kind), response_serializer=_written
-            )
-            for name, (call, kind) in calls.items()
+            name: Method(answering(name, Counts(name), partial(_one, asked, kind)), is_open=name in _OPEN)
+            for name, (asked, kind) in calls.items()
         }
-        table["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._stream, request_deserializer=reader(pb.ModelInferRequest), response_serializer=_written
-        )
-        return grpc.method_handlers_generic_handler(SERVICE, table)
+        table["ModelInfer"] = Method(answering("ModelInfer", self._infers, self._infer), self._infer_soon)
+        table["ModelStreamInfer"] = Method(self._stream, streams=True)
+        return {f"/{SERVICE}/{name}": method for name, method in table.items()}
 
-    async def _live(self, request: pb.ServerLiveRequest, context: ServicerContext) -> Message:
+    async def _live(self, request: pb.ServerLiveRequest, call: Call) -> Message:
         return pb.ServerLiveResponse(live=True)
 
-    async def _ready(self, request: pb.ServerReadyRequest, context: ServicerContext) -> Message:
+    async def _ready(self, request: pb.ServerReadyRequest, call: Call) -> Message:
         return pb.ServerReadyResponse(ready=self._health.report().ready)
 
-    async def _server_metadata(self, request: pb.ServerMetadataRequest, context: ServicerContext) -> Message:
+    async def _server_metadata(self, request: pb.ServerMetadataRequest, call: Call) -> Message:
         return pb.ServerMetadataResponse(name=SERVER.name, version=SERVER.version, extensions=SERVER.extensions)
 
-    async def _model_ready(self, request: pb.ModelReadyRequest, context: ServicerContext) -> Message:
+    async def _model_ready(self, request: pb.ModelReadyRequest, call: Call) -> Message:
         try:
             serving = self._front.find(request.name)
             if request.version:
@@ -93,7 +88,7 @@ class InferenceServicer:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
 
-    async def _model_metadata(self, request: pb.ModelMetadataRequest, context: ServicerContext) -> Message:
+    async def _model_metadata(self, request: pb.ModelMetadataRequest, call: Call) -> Message:
         serving = self._front.find(request.name)
         found = metadata_of(serving, serving.version(request.version) if request.version else None)
         tensor = pb.ModelMetadataResponse.TensorMetadata
@@ -105,12 +100,12 @@ class InferenceServicer:
             outputs=[tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in found.outputs],
         )
 
-    async def _model_config(self, request: pb.ModelConfigRequest, context: ServicerContext) -> Message:
+    async def _model_config(self, request: pb.ModelConfigRequest, call: Call) -> Message:
         serving = self._front.find(request.name)
         loaded = serving.version(request.version) if request.version else serving.champion
         return ParseDict({"config": config_of(serving, loaded)}, pb.ModelConfigResponse())
 
-    async def _statistics(self, request: pb.ModelStatisticsRequest, context: ServicerContext) -> Message:
+    async def _statistics(self, request: pb.ModelStatisticsRequest, call: Call) -> Message:
         asked = [self._front.find(request.name)] if request.name else self._served.all()
         found = [
             one
@@ -121,62 +116,111 @@ class InferenceServicer:
         ]
         return ParseDict({"model_stats": found}, pb.ModelStatisticsResponse())
 
-    async def _infer(self, request: pb.ModelInferRequest, context: ServicerContext) -> Message:
-        response = await self._answer(request, labels_of(context))
-        names = v2_grpc.ANSWER_PARAMETERS
-        context.set_trailing_metadata([(name, response.parameters[name].string_param) for name in names])
-        return response
+    async def _infer(self, call: Call) -> None:
+        request = read(pb.ModelInferRequest, call.messages[0])
+        answer, response = await self._answer(request, labels_of(call))
+        call.answer(response.SerializeToString(), _trailers(call, answer))
 
-    async def _answer(self, request: pb.ModelInferRequest, labels: Labels) -> pb.ModelInferResponse:
+    def _infer_soon(self, call: Call) -> bool:
+        """Answer a plain call in this turn of the event loop; False leaves it to ``_infer``."""
+        if tracing.is_recording():
+            return False
+        try:
+            request = pb.ModelInferRequest.FromString(call.messages[0])
+        except DecodeError:
+            return False
+        front = self._front
+        if request.model_version or front.may_wait(request.model_name):
+            return False
+        started = time.perf_counter()
+        enter(call)
+        context.traceparent.set(context.traceparent.get() or tracing.new_traceparent())
+        asked: V2Call | None = None
+
+        def failed(exc: Exception) -> None:
+            error = our_fault(exc)
+            code = status_of(error)
+            self._infers.add(code, time.perf_counter() - started)
+            call.end(code, error.message, trailers_of(call))
+
+        def told(answer: Answer | Exception) -> None:
+            front.places.give_back()
+            try:
+                if isinstance(answer, Exception):
+                    raise answer
+                assert asked is not None  # noqa: S101  # or there would be no answer
+                began = time.perf_counter()
+                content = v2_grpc.encode(answer, asked).SerializeToString()
+                front.took(answer.model, parsed - started, time.perf_counter() - began)
+            except Exception as exc:
+                failed(exc)
+                return
+            self._infers.add(StatusCode.OK, time.perf_counter() - started)
+            call.answer(content, _trailers(call, answer))
+
+        try:
+            front.places.take()
+        except ModelyardError as exc:
+            failed(exc)
+            return True
+        try:
+            asked = v2_grpc.decode(request)
+            parsed = time.perf_counter()
+            if front.ask_soon(request.model_name, asked.rows, asked.parameters, labels_of(call), told):
+                return True
+        except Exception as exc:
+            front.places.give_back()
+            failed(exc)
+            return True
+        front.places.give_back()
+        return False
+
+    async def _answer(self, request: pb.ModelInferRequest, labels: Labels) -> tuple[Answer, pb.ModelInferResponse]:
         with self._front.places:
             began = time.perf_counter()
-            call = v2_grpc.decode(request)
+            asked = v2_grpc.decode(request)
             parsed = time.perf_counter()
             answer = await self._front.ask(
-                request.model_name, request.model_version or None, call.rows, call.parameters, labels
+                request.model_name, request.model_version or None, asked.rows, asked.parameters, labels
             )
             answered = time.perf_counter()
-            response = v2_grpc.encode(answer, call)
+            response = v2_grpc.encode(answer, asked)
             self._front.took(answer.model, parsed - began, time.perf_counter() - answered)
-            return response
+            return answer, response
 
-    async def _stream(self, requests: AsyncIterator[Any], context: ServicerContext) -> AsyncIterator[Message]:
+    async def _stream(self, call: Call) -> None:
         """Answer each request of a stream in its turn; an error is the answer to one of them, and not the end."""
-        labels = labels_of(context)
-        async for request in _until(self._closing, requests):
-            response, code = pb.ModelStreamInferResponse(), grpc.StatusCode.OK
+        enter(call)
+        while (content := await call.receive()) is not None:
+            response, code = pb.ModelStreamInferResponse(), StatusCode.OK
             started = time.perf_counter()
             try:
-                if request is None:
-                    raise Invalid("the message is not a ModelInferRequest")
-                response.infer_response.CopyFrom(await self._answer(request, labels))
-            except ModelyardError as exc:
-                code = _failed(response, request, exc)
+                request = read(pb.ModelInferRequest, content)
+                response.infer_response.id = request.id
+                _, answered = await self._answer(request, labels_of(call))
+                response.infer_response.CopyFrom(answered)
             except Exception as exc:
-                # Not the exception itself: its message may hold what somebody sent.
-                _log.error("request.broken", kind=type(exc).__name__)
-                code = _failed(response, request, ModelyardError("something went wrong here"))
-            metrics.GRPC_REQUESTS.labels(service="inference", method="ModelStreamInfer", code=code.name).inc()
-            metrics.GRPC_SECONDS.labels(service="inference", method="ModelStreamInfer").observe(
-                time.perf_counter() - started
-            )
-            yield response
+                error = our_fault(exc)
+                code, response.error_message = status_of(error), error.message
+                response.infer_response.SetInParent()
+            self._streams.add(code, time.perf_counter() - started)
+            await call.send(response.SerializeToString())
 
-    async def _index(self, request: pb.RepositoryIndexRequest, context: ServicerContext) -> Message:
+    async def _index(self, request: pb.RepositoryIndexRequest, call: Call) -> Message:
         _refuse_repository(request.repository_name)
         entry = pb.RepositoryIndexResponse.ModelIndex
         found = index_of(self._served, only_ready=request.ready)
         return pb.RepositoryIndexResponse(models=[entry(**one.model_dump()) for one in found])
 
-    async def _load(self, request: pb.RepositoryModelLoadRequest, context: ServicerContext) -> Message:
-        may_load(principal.get())
+    async def _load(self, request: pb.RepositoryModelLoadRequest, call: Call) -> Message:
+        may_load(call.principal)
         check_load_parameters(set(request.parameters))
         model = _named(request)
         await asyncio.to_thread(self._loading.load, model)
         return pb.RepositoryModelLoadResponse(model_name=model, isLoaded=True)
 
-    async def _unload(self, request: pb.RepositoryModelUnloadRequest, context: ServicerContext) -> Message:
-        may_load(principal.get())
+    async def _unload(self, request: pb.RepositoryModelUnloadRequest, call: Call) -> Message:
+        may_load(call.principal)
         check_load_parameters(set(request.parameters), unload=True)
         model = _named(request)
         await asyncio.to_thread(self._loading.unload, model)
@@ -196,32 +240,10 @@ def _refuse_repository(name: str) -> None:
         raise invalid("repository_name", "must be empty: there is one repository, the registry")
 
 
-def _failed(response: pb.ModelStreamInferResponse, request: Any, error: ModelyardError) -> grpc.StatusCode:
-    response.error_message = error.message
-    response.infer_response.id = request.id if request is not None else ""
-    return status_of(error)
+async def _one(asked: _Asked, kind: type[Message], call: Call) -> None:
+    response = await asked(read(kind, call.messages[0]), call)
+    call.answer(response.SerializeToString(), trailers_of(call))
 
 
-def _written(message: Message) -> bytes:
-    return message.SerializeToString()
-
-
-async def _until(closing: asyncio.Event, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """Yield requests until there are no more, or the server closes."""
-    ending = asyncio.ensure_future(closing.wait())
-    try:
-        while not closing.is_set():
-            following = asyncio.ensure_future(anext(requests, _LAST))
-            try:
-                await asyncio.wait({following, ending}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not following.done():
-                    following.cancel()
-            if following.cancelled() or not following.done() or (request := following.result()) is _LAST:
-                return
-            yield request
-    finally:
-        ending.cancel()
-
-
-_LAST = object()
+def _trailers(call: Call, answer: Answer) -> Pairs:
+    return trailers_of(call, *zip(v2_grpc.ANSWER_PARAMETERS, (answer.prediction_id, answer.digest), strict=True))

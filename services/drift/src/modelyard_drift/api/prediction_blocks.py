@@ -1,0 +1,111 @@
+"""Reads a body of blocks: events as their JSON would say them, so that one validation holds for both.
+
+What is wrong is named where it is in the blocks, ``blocks[3].values[17]``, and no value is told. A block is checked to
+fit together before its rows are made, and what they would take is bounded: a name is written once for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from modelyard_common.errors import Invalid, TooLarge
+from modelyard_contracts.events_v1 import MAX_EVENTS
+from modelyard_contracts.prediction_blocks_v1 import PredictionBlock
+from modelyard_contracts.problem import FieldError
+
+__all__ = ["ReadBlocks", "read_blocks"]
+
+_DECODE = msgspec.msgpack.Decoder(tuple[str, list[PredictionBlock]]).decode
+_WRONG = re.compile(r"(Expected .*?)(?: - at `\$(?:\[(\d+)\])?(?:\[(\d+)\])?(?:\[(\d+)\])?(.*)`)?")
+"""What msgspec says of a wrong type, and where; it says more of other things, with the value in it."""
+_COLUMNS = {"event_time": "event_times", "prediction": "predictions", "score": "scores"}
+"""Fields of an event, and where a block has them of all its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBlocks:
+    """A body of blocks.
+
+    Attributes:
+        document: what JSON of the same events is read as.
+        starts: which event is the first of each block.
+    """
+
+    document: Mapping[str, Any]
+    blocks: Sequence[PredictionBlock]
+    starts: Sequence[int]
+
+    def place(self, event: int, field: str, within: Sequence[int | str]) -> tuple[int | str, ...]:
+        """Return where the blocks have a field of an event.
+
+        Args:
+            within: the feature, where it is ``features``.
+        """
+        number = bisect_right(self.starts, event) - 1
+        block, row = self.blocks[number], event - self.starts[number]
+        if field == "features" and within and within[0] in block.names:
+            return "blocks", number, "values", row * len(block.names) + block.names.index(str(within[0]))
+        if field == "event_time" and len(block.event_times) == 1:
+            row = 0
+        return ("blocks", number, _COLUMNS[field], row) if field in _COLUMNS else ("blocks", number, field)
+
+
+def read_blocks(body: bytes, *, max_bytes: int) -> ReadBlocks:
+    """Return the events of a body.
+
+    Args:
+        max_bytes: what all of them may say together of what a block says once.
+
+    Raises:
+        Invalid: it is no MessagePack, its types are wrong, or its fields do not fit together; names the first of them.
+        TooLarge: its events would take more.
+    """
+    try:
+        source, blocks = _DECODE(body)
+    except msgspec.ValidationError as exc:
+        raise _wrong_type(str(exc)) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise Invalid("the body is not MessagePack, or not all of it came") from exc
+    starts, rows = [], 0
+    for number, block in enumerate(blocks):
+        if misfit := next(block.misfits(), None):
+            raise _invalid(f"blocks[{number}].{misfit[0]}", misfit[1])
+        starts.append(rows)
+        rows += block.rows
+    if rows > MAX_EVENTS:
+        raise _invalid("blocks", f"have {rows} rows; at most {MAX_EVENTS} are taken at once")
+    if (size := sum(map(_repeated, blocks))) > max_bytes:
+        raise TooLarge(f"what the blocks say once is {size} characters for all of their rows; {max_bytes} are taken")
+    events = [event for block in blocks for event in block.events()]
+    return ReadBlocks({"source": source, "events": events}, blocks, starts)
+
+
+def _repeated(block: PredictionBlock) -> int:
+    """Return how much the events say together of what a block says once."""
+    texts = (block.id, block.model, block.champion, block.version, block.routing_key, block.error or "", *block.names)
+    return block.rows * sum(map(len, texts))
+
+
+def _wrong_type(message: str) -> Invalid:
+    found = _WRONG.fullmatch(message)
+    if found is None:
+        place = re.search(r"at `\$\[1\]\[(\d+)\]\[(\d+)\]", message)
+        if place is None:
+            return Invalid("the body is not as the contract has it")
+        return _invalid(f"blocks[{place[1]}].{PredictionBlock._fields[int(place[2])]}", "is none of what is allowed")
+    says, part, block, field, rest = found.groups()
+    if part is None:
+        return Invalid(f"the body is no [source, blocks]: {says[0].lower()}{says[1:]}")
+    if part == "0":
+        return _invalid("source", says)
+    path = "blocks" if block is None else f"blocks[{block}]"
+    return _invalid(path if field is None else f"{path}.{PredictionBlock._fields[int(field)]}{rest}", says)
+
+
+def _invalid(path: str, message: str) -> Invalid:
+    return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))

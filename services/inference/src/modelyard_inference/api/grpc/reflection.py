@@ -1,0 +1,104 @@
+"""``grpc.reflection.v1alpha``, by which tools ask what this server speaks: its services, and what their messages are.
+
+``grpcio-reflection`` has the same for servers of ``grpcio``, and needs that library in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+from grpc_reflection.v1alpha.reflection_pb2 import (
+    ErrorResponse,
+    ExtensionNumberResponse,
+    FileDescriptorResponse,
+    ListServiceResponse,
+    ServerReflectionRequest,
+    ServerReflectionResponse,
+    ServiceResponse,
+)
+
+from modelyard_inference.api.grpc.calls import Call, Method
+from modelyard_inference.api.grpc.edge import read
+from modelyard_inference.api.grpc.status import StatusCode
+
+__all__ = ["REFLECTION", "ReflectionServicer"]
+
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+_POOL = descriptor_pool.Default()
+
+
+class ReflectionServicer:
+    """Says what is served.
+
+    Args:
+        services: by their full names.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = tuple(sorted(services))
+
+    def methods(self) -> Mapping[str, Method]:
+        """Return the table of methods for the server."""
+        return {f"/{REFLECTION}/ServerReflectionInfo": Method(self._info, streams=True)}
+
+    async def _info(self, call: Call) -> None:
+        while (content := await call.receive()) is not None:
+            request = read(ServerReflectionRequest, content)
+            response = ServerReflectionResponse(valid_host=request.host, original_request=request)
+            try:
+                self._answer(request, response)
+            except KeyError:
+                _fail(response, StatusCode.NOT_FOUND, "there is nothing of that name")
+            await call.send(response.SerializeToString())
+
+    def _answer(self, request: ServerReflectionRequest, response: ServerReflectionResponse) -> None:
+        """Raise KeyError for what there is not."""
+        asked = request.WhichOneof("message_request")
+        if asked == "list_services":
+            found = ListServiceResponse(service=[ServiceResponse(name=name) for name in self._services])
+            response.list_services_response.CopyFrom(found)
+        elif asked == "file_by_filename":
+            _write(response, _POOL.FindFileByName(request.file_by_filename))
+        elif asked == "file_containing_symbol":
+            _write(response, _POOL.FindFileContainingSymbol(request.file_containing_symbol))
+        elif asked == "file_containing_extension":
+            extended = _POOL.FindMessageTypeByName(request.file_containing_extension.containing_type)
+            number = request.file_containing_extension.extension_number
+            found_by_number = _POOL.FindExtensionByNumber(extended, number)
+            _write(response, _POOL.FindFileContainingSymbol(found_by_number.full_name))
+        elif asked == "all_extension_numbers_of_type":
+            extended = _POOL.FindMessageTypeByName(request.all_extension_numbers_of_type)
+            numbers = sorted(extension.number for extension in _POOL.FindAllExtensions(extended))
+            of_type = ExtensionNumberResponse(base_type_name=extended.full_name, extension_number=numbers)
+            response.all_extension_numbers_response.CopyFrom(of_type)
+        else:
+            _fail(response, StatusCode.INVALID_ARGUMENT, "message_request: is required")
+
+
+def _fail(response: ServerReflectionResponse, code: StatusCode, text: str) -> None:
+    response.error_response.CopyFrom(ErrorResponse(error_code=int(code), error_message=text))
+
+
+def _write(response: ServerReflectionResponse, file: FileDescriptor) -> None:
+    """Write a file and all that it needs."""
+    files: dict[str, FileDescriptor] = {}
+    open_files: list[FileDescriptor] = [file]
+    while open_files:
+        found = open_files.pop()
+        if found.name not in files:
+            files[found.name] = found
+            open_files += found.dependencies
+    response.file_descriptor_response.CopyFrom(
+        FileDescriptorResponse(file_descriptor_proto=_serialized(files.values()))
+    )
+
+
+def _serialized(files: Iterable[FileDescriptor]) -> Sequence[bytes]:
+    protos = []
+    for file in files:
+        proto = descriptor_pb2.FileDescriptorProto()
+        file.CopyToProto(proto)
+        protos.append(proto.SerializeToString())
+    return protos

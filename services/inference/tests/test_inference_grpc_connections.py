@@ -1,0 +1,286 @@
+"""gRPC within HTTP/2, frame by frame: what callers send that the usual libraries never would, and bounds."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
+
+import grpc
+import pytest
+from grpc_talk import Stage, Talk, a_stage, framed
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from inference_fakes import eventually
+from jh2.errors import ErrorCodes
+from jh2.hyperframe.frame import GoAwayFrame
+from modelyard_common.errors import Invalid, TooLarge
+from modelyard_inference.api.grpc.framing import Packed, header_text, seconds_of, whole_messages
+from modelyard_inference.api.grpc.status import StatusCode
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with a_stage() as found:
+        yield found
+
+
+@given(messages=st.lists(st.binary(max_size=40), max_size=6), cuts=st.lists(st.integers(0, 200), max_size=12))
+def test_messages_are_the_same_however_they_are_cut(messages: list[bytes], cuts: list[int]) -> None:
+    content = b"".join(map(framed, messages))
+    edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    partial, found = bytearray(), []
+
+    for start, end in itertools.pairwise(edges):
+        found += whole_messages(partial, content[start:end], 100)
+
+    assert (found, bytes(partial)) == (messages, b"")
+
+
+def test_what_a_message_says_of_itself_is_judged_before_it_is_there() -> None:
+    with pytest.raises(TooLarge, match="101 bytes"):
+        whole_messages(bytearray(), framed(b"x" * 101)[:5], 100)
+    with pytest.raises(Packed):
+        whole_messages(bytearray(), framed(b"x", packed=1), 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(b"2H", 7200), (b"3M", 180), (b"1S", 1), (b"20m", 0.02), (b"5u", 5e-6), (b"99999999n", 0.099999999)],
+)
+def test_timeouts_are_read(text: bytes, seconds: float) -> None:
+    assert seconds_of(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", [b"", b"1", b"S", b"123456789S", b"-1S", b"1s", b"1.5S", "٣S".encode()])
+def test_other_timeouts_are_refused(text: bytes) -> None:
+    with pytest.raises(Invalid, match="grpc-timeout"):
+        seconds_of(text)
+
+
+@given(text=st.text(max_size=100))
+def test_texts_survive_their_header(text: str) -> None:
+    written = header_text(text)
+
+    assert unquote_to_bytes(written) == text.encode()
+    assert all(0x20 <= byte <= 0x7E for byte in written)
+
+
+def test_status_codes_are_those_of_the_protocol() -> None:
+    assert {code.name: int(code) for code in StatusCode} == {code.name: code.value[0] for code in grpc.StatusCode}
+
+
+def test_a_message_may_come_byte_by_byte(stage: Stage) -> None:
+    with Talk(stage.port) as talk:
+        stream, content = talk.call(), framed(b"slow")
+        for place in range(len(content)):
+            talk.send(stream, content[place : place + 1], end=place == len(content) - 1)
+
+        assert talk.end_of(stream) == {b"grpc-status": b"0", b"said": b"back"}
+        assert talk.body(stream) == content
+        assert talk.head(stream)[b"content-type"] == b"application/grpc"
+
+
+def test_an_answer_waits_for_the_window_of_its_caller(stage: Stage) -> None:
+    message = bytes(range(256)) * 40
+    with Talk(stage.port, window=1000) as talk:
+        stream = talk.ask(message)
+        talk.until(lambda: len(talk.body(stream)) >= 1000)
+        before = len(talk.body(stream))
+        other = talk.ask(b"small")
+        assert talk.status(other) == 0
+        assert len(talk.body(stream)) == before == 1000
+
+        talk.http2.increment_flow_control_window(20_000, stream)
+        talk.flush()
+
+        assert talk.status(stream) == 0
+        assert talk.body(stream) == framed(message)
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", StatusCode.UNIMPLEMENTED),
+        (framed(b"one") + framed(b"two"), StatusCode.UNIMPLEMENTED),
+        (framed(b"whole")[:-1], StatusCode.INTERNAL),
+        (framed(b"packed", packed=1), StatusCode.INTERNAL),
+    ],
+    ids=["no message", "two messages", "half a message", "packed by itself"],
+)
+def test_what_is_not_one_message_is_refused(stage: Stage, content: bytes, status: StatusCode) -> None:
+    with Talk(stage.port) as talk:
+        stream = talk.call()
+        talk.send(stream, content)
+
+        assert talk.status(stream) == status
+        assert talk.status(talk.ask(b"next")) == 0
+
+
+def test_a_message_that_is_too_large_is_refused_before_it_is_sent(stage: Stage) -> None:
+    with Talk(stage.port) as talk:
+        stream = talk.call()
+        talk.send(stream, framed(b"x" * ((1 << 20) + 1))[:100], end=False)
+
+        assert talk.status(stream) == StatusCode.RESOURCE_EXHAUSTED
+        assert talk.reset_of(stream) == ErrorCodes.NO_ERROR
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({":method": "GET"}, b"405"), ({"content-type": "application/json"}, b"415"), ({"content-type": None}, b"415")],
+    ids=["GET", "JSON", "nothing"],
+)
+def test_what_is_not_grpc_is_told_so_in_http(stage: Stage, changes: dict[str, str | None], status: bytes) -> None:
+    with Talk(stage.port) as talk:
+        assert talk.end_of(talk.call(**changes))[b":status"] == status
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "status"),
+    [
+        ("/t/Nothing", {}, StatusCode.UNIMPLEMENTED),
+        ("/t/Back", {"grpc-encoding": "gzip"}, StatusCode.UNIMPLEMENTED),
+        ("/t/Back", {"grpc-timeout": "soon"}, StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_calls_that_cannot_be_answered_end_at_once(
+    stage: Stage, path: str, changes: dict[str, str], status: StatusCode
+) -> None:
+    with Talk(stage.port) as talk:
+        assert talk.status(talk.call(path, **changes)) == status
+
+
+def test_a_message_that_does_not_come_is_not_waited_for() -> None:
+    with a_stage(patience_s=0.2) as stage, Talk(stage.port) as talk:
+        stream = talk.call()
+        talk.send(stream, framed(b"never all of it")[:7], end=False)
+
+        assert talk.status(stream) == StatusCode.DEADLINE_EXCEEDED
+        assert stage.do(lambda: stage.house.calls) == 0
+
+
+def test_a_deadline_ends_a_call_and_its_work(stage: Stage) -> None:
+    before = len(stage.ended)
+    with Talk(stage.port) as talk:
+        stream = talk.ask(b"x", "/t/Held", **{"grpc-timeout": "100m"})
+
+        assert talk.status(stream) == StatusCode.DEADLINE_EXCEEDED
+        assert eventually(lambda: stage.ended[before:]) == ["cancelled"]
+
+
+@pytest.mark.parametrize("hang_up", ["reset", "close"])
+def test_who_hangs_up_is_worked_for_no_more(hang_up: str) -> None:
+    with a_stage() as stage, Talk(stage.port) as talk:
+        stream = talk.ask(b"x", "/t/Held")
+        eventually(lambda: stage.begun)
+        if hang_up == "reset":
+            talk.http2.reset_stream(stream, ErrorCodes.CANCEL)
+            talk.flush()
+        else:
+            talk.socket.close()
+
+        assert eventually(lambda: stage.ended) == ["cancelled"]
+        assert eventually(lambda: stage.do(lambda: stage.house.calls) == 0)
+
+
+def test_no_more_calls_are_begun_than_may_be() -> None:
+    with a_stage(most_calls=2) as stage, Talk(stage.port) as one, Talk(stage.port) as other:
+        held = [one.ask(b"x", "/t/Held") for _ in range(2)]
+        eventually(lambda: stage.begun == 2)
+
+        assert other.status(other.ask(b"x")) == StatusCode.RESOURCE_EXHAUSTED
+
+        stage.do(stage.held.set)
+        assert [one.status(stream) for stream in held] == [0, 0]
+        assert other.status(other.ask(b"x")) == 0
+
+
+def test_a_connection_without_calls_makes_room() -> None:
+    with a_stage(most_connections=2) as stage, Talk(stage.port) as busy, Talk(stage.port) as idle:
+        stream = busy.ask(b"x", "/t/Held")
+        assert idle.status(idle.ask(b"x")) == 0
+        with Talk(stage.port) as late:
+            assert late.status(late.ask(b"x")) == 0
+            assert idle.is_ended()
+            stage.do(stage.held.set)
+            assert busy.status(stream) == 0
+
+
+def test_a_stream_that_is_not_read_is_not_written_for_ever(stage: Stage) -> None:
+    message = b"x" * 30_000
+    with Talk(stage.port, window=1000) as talk:
+        stream = talk.call("/t/Each")
+        sent = 0
+        while talk.http2.local_flow_control_window(stream) > len(message) + 5 and sent < 100:
+            talk.until(lambda: True)
+            for start in range(0, len(message) + 5, 16_000):
+                talk.send(stream, framed(message)[start : start + 16_000], end=False)
+            sent += 1
+
+        # Nobody takes the first answer, so that not all of the others are taken in.
+        assert 0 < sent < 100
+
+
+def test_calls_in_flight_are_finished_when_the_server_stops() -> None:
+    with a_stage() as stage, Talk(stage.port) as talk:
+        stream = talk.ask(b"x", "/t/Held")
+        eventually(lambda: stage.begun)
+        stage.do(lambda: [one.close() for one in stage.house.connections])
+        raw = talk.socket.recv(65_536)
+        while b"goodbye!" not in raw:
+            raw += talk.socket.recv(65_536)
+        assert GoAwayFrame(0, last_stream_id=2**31 - 1).serialize() in raw
+
+        # The caller has not read that yet, and what it sent meanwhile is taken.
+        other = talk.ask(b"y")
+        stage.do(stage.held.set)
+        answers = b""
+        while data := talk.socket.recv(65_536):
+            answers += data
+
+    assert framed(b"x") in answers and framed(b"y") in answers
+    assert GoAwayFrame(0, last_stream_id=other).serialize() in answers
+    assert stream < other
+
+
+def test_who_says_goodbye_still_gets_its_answers() -> None:
+    with a_stage() as stage, Talk(stage.port) as talk:
+        talk.ask(b"x", "/t/Held")
+        eventually(lambda: stage.begun)
+        talk.socket.sendall(GoAwayFrame(0, last_stream_id=0).serialize())
+        eventually(lambda: stage.do(lambda: all(one._is_saying_goodbye for one in stage.house.connections)))  # type: ignore[attr-defined]
+        stage.do(stage.held.set)
+
+        answers = b""
+        while data := talk.socket.recv(65_536):
+            answers += data
+
+    assert framed(b"x") in answers
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    noise=st.lists(
+        st.tuples(st.integers(0, 12), st.integers(0, 255), st.integers(0, 9), st.binary(max_size=60)), max_size=8
+    )
+)
+def test_frames_of_any_kind_leave_the_server_serving(stage: Stage, noise: list[tuple[int, int, int, bytes]]) -> None:
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    frames = [
+        len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + body
+        for kind, flags, stream, body in noise
+    ]
+    with socket.create_connection(("127.0.0.1", stage.port), 10) as caller:
+        caller.sendall(preface + b"\0\0\0\4\0\0\0\0\0" + b"".join(frames))
+        caller.shutdown(socket.SHUT_WR)
+        caller.settimeout(10)
+        try:
+            while caller.recv(65_536):
+                pass
+        except ConnectionResetError:
+            pass
+
+    with Talk(stage.port) as talk:
+        assert talk.status(talk.ask(b"still here")) == 0
