@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
-from modelyard_bundle.runtimes.base import Runtime
+from modelyard_bundle.runtimes.base import Predicted, Runtime
 from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_inference.domain.records import Block
@@ -20,6 +20,7 @@ __all__ = [
     "Loading",
     "Observer",
     "PayloadSink",
+    "Predicting",
     "Reports",
     "Run",
     "Runtimes",
@@ -30,6 +31,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+Predicting = Callable[[Predicted | Exception], None]
+"""Takes what a runtime answers, or what was raised in its place. A runtime that works in another process may have
+``begin(columns, done) -> bool``, by which it is asked on the event loop; False leaves it to ``predict`` in a thread."""
 
 VersionOutcome = Literal["serving", "refused", "tripped"]
 

@@ -20,11 +20,12 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from modelyard_bundle.runtimes.base import Predicted
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Overloaded
 
 from modelyard_inference.domain.binding import Bound
-from modelyard_inference.domain.coalescing import Outcome, answer_all, take
+from modelyard_inference.domain.coalescing import Outcome, answer_all, answers_from, is_nobodys, merged, take
 from modelyard_inference.domain.ports import Lane, Observer, PayloadSink, Run
 from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.requests import Answer, Late, Role
@@ -266,6 +267,25 @@ class Batching:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _outcomes(self, batch: list[_Waiting], left_s: float) -> Sequence[Outcome]:
+        """Return what became of each, without a thread where the runtime can do without one and none fails."""
+        until = self._clock.monotonic() + left_s
+        loaded = batch[0].turn.loaded
+        bounds = [waiting.bound for waiting in batch if waiting.bound is not None]
+        begin = getattr(loaded.runtime, "begin", None)
+        asked: asyncio.Future[Predicted] = asyncio.get_running_loop().create_future()
+        if begin is not None and len(bounds) == len(batch) and begin(merged(bounds), partial(_settle, asked)):
+            try:
+                async with asyncio.timeout(left_s):
+                    predicted = await asked
+                return answers_from(loaded.reader, bounds, predicted)
+            except TimeoutError as exc:
+                raise Late("the model did not answer within the deadline") from exc
+            except Exception as exc:
+                if len(batch) == 1 or is_nobodys(exc):
+                    return [exc] * len(batch)
+        return await self._lane.run(partial(self._run, batch), until - self._clock.monotonic())
+
     async def _in_lane(self, queue: _Queue, batch: list[_Waiting]) -> None:
         """Run one batch in the lane, and begin the next when it is over, or takes too long."""
         counted = True
@@ -281,7 +301,7 @@ class Batching:
         began = self._clock.monotonic()
         try:
             left_s = max(waiting.turn.deadline for waiting in batch) - began
-            outcomes: Sequence[Outcome] = await self._lane.run(partial(self._run, batch), max(left_s, 0.0))
+            outcomes = await self._outcomes(batch, max(left_s, 0.0))
         except Exception as exc:
             outcomes = [exc] * len(batch)
         finally:
@@ -354,6 +374,15 @@ def _hand_all(given: list[_Given]) -> None:
             waiting.future.set_exception(answer)
         else:
             waiting.future.set_result(answer)
+
+
+def _settle(asked: asyncio.Future[Predicted], found: Predicted | Exception) -> None:
+    if asked.done():  # all have given up
+        return
+    if isinstance(found, Exception):
+        asked.set_exception(found)
+    else:
+        asked.set_result(found)
 
 
 def _wanted(batch: list[_Waiting]) -> Callable[[], bool]:
