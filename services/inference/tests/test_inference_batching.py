@@ -20,6 +20,7 @@ from modelyard_bundle.signature import Columns
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
 from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.domain.answers import AnswerReader
 from modelyard_inference.domain.coalescing import answer_all, take
 from modelyard_inference.domain.requests import Answer, Late, Matrix, Query, Rows
 from modelyard_inference.domain.routing import Routing
@@ -439,7 +440,7 @@ def test_finding_one_that_fails_costs_few_runs(count: int, bad: int) -> None:
     binder = stub_version(1, "a", runtime).binder  # type: ignore[arg-type]  # as much a runtime as the stub
     bounds = [binder.bind(rows_of(POISON if number == bad else 0.5)) for number in range(count)]
 
-    outcomes = answer_all(runtime.predict, SIGNATURE, bounds)
+    outcomes = answer_all(runtime.predict, AnswerReader(SIGNATURE), bounds)
 
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [number == bad for number in range(count)]
     assert len(runtime.loads) <= 1 + 2 * count.bit_length()
@@ -450,7 +451,9 @@ def test_nothing_is_halved_for_those_who_have_gone() -> None:
     binder = stub_version(1, "a", runtime).binder  # type: ignore[arg-type]  # as much a runtime as the stub
     bounds = [binder.bind(rows_of(load)) for load in (0.5, POISON)]
 
-    assert all(isinstance(one, ValueError) for one in answer_all(runtime.predict, SIGNATURE, bounds, lambda: False))
+    outcomes = answer_all(runtime.predict, AnswerReader(SIGNATURE), bounds, lambda: False)
+
+    assert all(isinstance(one, ValueError) for one in outcomes)
     assert len(runtime.loads) == 1
 
 
