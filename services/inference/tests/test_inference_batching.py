@@ -20,6 +20,7 @@ from modelyard_bundle.signature import Columns
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
 from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.domain.answers import AnswerReader
 from modelyard_inference.domain.coalescing import answer_all, take
 from modelyard_inference.domain.requests import Answer, Late, Matrix, Query, Rows
 from modelyard_inference.domain.routing import Routing
@@ -353,6 +354,22 @@ def test_large_requests_run_alone(yard: Callable[..., Yard]) -> None:
     assert sorted(map(len, engine.runtime.loads)) == [1, 3, 3]
 
 
+def test_a_blocking_model_is_asked_once_for_larger_requests_too(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True, hold=threading.Event()), Limits(inline_rows=2, rows=16, patience_s=20))
+
+    async def play() -> list[Answer]:
+        asked = [asyncio.ensure_future(engine.ask(0.5))]
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        asked += [asyncio.ensure_future(engine.ask(*loads)) for loads in ((0.1,) * 4, (0.2,) * 4, (0.3,) * 5)]
+        await asyncio.sleep(0)
+        engine.runtime.hold.set()
+        return await asyncio.gather(*asked)
+
+    asyncio.run(play())
+
+    assert [len(loads) for loads in engine.runtime.loads] == [1, 8, 5]
+
+
 def test_a_runtime_that_began_to_block_meanwhile_does_not_block_the_loop(yard: Callable[..., Yard]) -> None:
     engine = yard(Echo())
     threads: list[int] = []
@@ -423,7 +440,7 @@ def test_finding_one_that_fails_costs_few_runs(count: int, bad: int) -> None:
     binder = stub_version(1, "a", runtime).binder  # type: ignore[arg-type]  # as much a runtime as the stub
     bounds = [binder.bind(rows_of(POISON if number == bad else 0.5)) for number in range(count)]
 
-    outcomes = answer_all(runtime.predict, SIGNATURE, bounds)
+    outcomes = answer_all(runtime.predict, AnswerReader(SIGNATURE), bounds)
 
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [number == bad for number in range(count)]
     assert len(runtime.loads) <= 1 + 2 * count.bit_length()
@@ -434,7 +451,9 @@ def test_nothing_is_halved_for_those_who_have_gone() -> None:
     binder = stub_version(1, "a", runtime).binder  # type: ignore[arg-type]  # as much a runtime as the stub
     bounds = [binder.bind(rows_of(load)) for load in (0.5, POISON)]
 
-    assert all(isinstance(one, ValueError) for one in answer_all(runtime.predict, SIGNATURE, bounds, lambda: False))
+    outcomes = answer_all(runtime.predict, AnswerReader(SIGNATURE), bounds, lambda: False)
+
+    assert all(isinstance(one, ValueError) for one in outcomes)
     assert len(runtime.loads) == 1
 
 

@@ -205,7 +205,11 @@ def columns_of(signature: Signature, ask: Ask) -> Columns:
     else:
         if not numeric or len(ask.numbers) % (4 * len(numeric)):
             raise Invalid("the numbers are not rows of the signature's numeric features")
-        columns = Table(numeric, _numbers_of("the numbers", ask.numbers).reshape(-1, len(numeric)), words)
+        columns = Table(
+            {name: place for place, name in enumerate(numeric)},
+            _numbers_of("the numbers", ask.numbers).reshape(-1, len(numeric)),
+            words,
+        )
     if len({len(values) for values in columns.values()}) != 1:
         raise Invalid("the columns have different numbers of rows")
     return columns

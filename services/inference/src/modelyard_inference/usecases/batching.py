@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import msgspec
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Overloaded
@@ -56,9 +57,13 @@ class Limits:
     patience_s: float = 1.0
     inline_rows: int = 32
 
+    @property
+    def shared_rows(self) -> int:
+        """The same for a runtime that blocks: what it takes to be asked at all is worth sharing by more of them."""
+        return max(self.inline_rows, self.rows // 4)
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+
+class Turn(msgspec.Struct, frozen=True):
     """One request to one version.
 
     Attributes:
@@ -75,8 +80,7 @@ class Turn:
     alone: bool = False
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     """A turn in a queue."""
 
     turn: Turn
@@ -155,10 +159,11 @@ class Batching:
         """
         now, queue = self._begun(turn)
         rows, loaded = turn.ask.query.rows, turn.loaded
-        if turn.alone or rows.count > self._limits.inline_rows:
+        blocking = loaded.runtime.blocking
+        if turn.alone or rows.count > (self._limits.shared_rows if blocking else self._limits.inline_rows):
             return await self._queued(queue, _Waiting(turn, None, now))
         waiting = _Waiting(turn, loaded.binder.bind(rows), now)
-        if self._inline and not loaded.runtime.blocking:
+        if self._inline and not blocking:
             return await self._soon(queue, waiting)
         return await self._queued(queue, waiting)
 
@@ -279,7 +284,7 @@ class Batching:
             try:
                 async with asyncio.timeout(left_s):
                     predicted = await asked
-                return answers_from(loaded.signature, bounds, predicted)
+                return answers_from(loaded.reader, bounds, predicted)
             except TimeoutError as exc:
                 raise Late("the model did not answer within the deadline") from exc
             except Exception as exc:
@@ -322,7 +327,7 @@ class Batching:
             return [exc] * len(batch)
         for waiting, bound in zip(batch, bounds, strict=True):
             waiting.bound = bound
-        return answer_all(loaded.runtime.predict, loaded.signature, bounds, _wanted(batch))
+        return answer_all(loaded.runtime.predict, loaded.reader, bounds, _wanted(batch))
 
     def _deliver(self, batch: list[_Waiting], outcomes: Sequence[Outcome], began: float) -> list[_Given]:
         """Write down all answers at once, and only then return what to hand to each that still waits."""
@@ -330,40 +335,32 @@ class Batching:
         blocks: list[Block] = []
         given: list[_Given] = []
         first = batch[0].turn
-        total = sum(waiting.rows for waiting in batch)
-        run = Run(first.ask.query.model, first.loaded.version.number, len(batch), total, ended - began)
+        run = Run(first.ask.query.model, first.loaded.version.number, len(batch), ended - began)
         for waiting, outcome in zip(batch, outcomes, strict=True):
+            turn, bound = waiting.turn, waiting.bound
+            ask, loaded, count = turn.ask, turn.loaded, turn.ask.query.rows.count
+            run.rows += count
             if waiting.given_up:
                 continue
             if isinstance(outcome, Exception):
                 given.append((waiting, outcome))
                 continue
-            turn, bound = waiting.turn, waiting.bound
             assert bound is not None  # noqa: S101  # or there would be no answer
-            ask, loaded, took_s = turn.ask, turn.loaded, ended - waiting.arrived
+            took_s, queued_s = ended - waiting.arrived, began - waiting.arrived
             if turn.logged and ask.query.logged:
-                blocks.append(
-                    answer_block(ask, loaded, turn.role, bound, outcome, took_s, queue_s=began - waiting.arrived)
-                )
+                blocks.append(answer_block(ask, loaded, turn.role, bound, outcome, took_s, queue_s=queued_s))
+            run.answered(turn.role, count, took_s, queued_s)
             version = loaded.version
-            rows, took = run.answers.setdefault(turn.role, ([], []))
-            rows.append(waiting.rows)
-            took.append(took_s)
-            run.queued_s.append(began - waiting.arrived)
-            given.append(
-                (
-                    waiting,
-                    Answer(
-                        ask.prediction_id,
-                        ask.query.model,
-                        version.number,
-                        version.digest,
-                        turn.role,
-                        loaded.signature,
-                        outcome,
-                    ),
-                )
+            answer = Answer(
+                ask.prediction_id,
+                ask.query.model,
+                version.number,
+                version.digest,
+                turn.role,
+                loaded.signature,
+                outcome,
             )
+            given.append((waiting, answer))
         if blocks:
             self._sink.append(blocks)
         self._observer.ran(run)

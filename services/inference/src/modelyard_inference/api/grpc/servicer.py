@@ -130,7 +130,8 @@ class InferenceServicer:
         except DecodeError:
             return False
         front = self._front
-        if request.model_version or front.may_wait(request.model_name):
+        serving = None if request.model_version else front.plain(request.model_name)
+        if serving is None:
             return False
         started = time.perf_counter()
         enter(call)
@@ -166,7 +167,8 @@ class InferenceServicer:
         try:
             asked = v2_grpc.decode(request)
             parsed = time.perf_counter()
-            if front.ask_soon(request.model_name, asked.rows, asked.parameters, labels_of(call), told):
+            labels = labels_of(call)
+            if front.ask_soon(serving, asked.rows, asked.parameters, labels, labels.principal, told):
                 return True
         except Exception as exc:
             front.places.give_back()
