@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from modelyard_bundle.isolated import ASK, OK, PREDICT, Ask, Peer, predicted_of, wire_columns
+from modelyard_bundle.isolated import ASK, OK, PREDICT, Peer, ask_of, predicted_of
 from modelyard_bundle.loading import load
 from modelyard_bundle.packaging import Packed, pack
 from modelyard_bundle.runtimes.sklearn import as_frame
@@ -93,7 +93,7 @@ def test_only_a_model_that_takes_frames_has_pandas_in_its_process(
 
     with worker(bundle, tmp_path / "it.sock") as pid:
         peer = Peer(tmp_path / "it.sock")
-        answer = predicted_of(peer.call(ASK, Ask(PREDICT, wire_columns(sample)), 30))
+        answer = predicted_of(peer.call(ASK, ask_of(PREDICT, sample), 30))
         peer.close()
         mapped = Path(f"/proc/{pid}/maps").read_text()
 

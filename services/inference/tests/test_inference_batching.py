@@ -20,6 +20,7 @@ from modelyard_bundle.signature import Columns
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
 from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.domain.answers import AnswerReader
 from modelyard_inference.domain.coalescing import answer_all, take
 from modelyard_inference.domain.requests import Answer, Late, Matrix, Query, Rows
 from modelyard_inference.domain.routing import Routing
@@ -53,6 +54,25 @@ class Echo:
             raise ValueError("it breaks")
         chances = np.where(loads < 0, np.float32(np.nan), loads)
         return Predicted(np.ones(len(loads), dtype=np.int64), np.stack([1 - chances, chances], axis=1))
+
+
+@dataclass
+class Elsewhere(Echo):
+    """The same in another process: it is asked on the event loop, and answers in a later turn, or never."""
+
+    blocking: bool = True
+    begun: int = 0
+    answers: bool = True
+
+    def begin(self, columns: Columns, done: Callable[[Predicted | Exception], None]) -> bool:
+        self.begun += 1
+        try:
+            found: Predicted | Exception = self.predict(columns)
+        except Exception as exc:
+            found = exc
+        if self.answers:
+            asyncio.get_running_loop().call_soon(done, found)
+        return True
 
 
 def rows_of(*loads: float) -> Rows:
@@ -215,9 +235,9 @@ def test_versions_never_share_a_batch(yard: Callable[..., Yard], blocking: bool)
     assert sum(map(len, engine.runtime.loads)) == sum(map(len, other.loads)) == 3
 
 
-@pytest.mark.parametrize("blocking", [False, True], ids=["quick", "blocking"])
-def test_one_that_breaks_the_model_fails_alone(yard: Callable[..., Yard], blocking: bool) -> None:
-    engine = yard(Echo(blocking))
+@pytest.mark.parametrize("make", [Echo, lambda: Echo(blocking=True), Elsewhere], ids=["quick", "blocking", "elsewhere"])
+def test_one_that_breaks_the_model_fails_alone(yard: Callable[..., Yard], make: Callable[[], Echo]) -> None:
+    engine = yard(make())
 
     async def play() -> list[Any]:
         await settled(engine.ask(0.5), engine.ask(0.5))
@@ -286,6 +306,26 @@ def test_who_gave_up_leaves_the_queue_before_it_runs(yard: Callable[..., Yard], 
     assert [len(loads) for loads in engine.runtime.loads] == [1, 2]
 
 
+def test_a_runtime_elsewhere_is_asked_without_a_thread(yard: Callable[..., Yard]) -> None:
+    engine = yard(Elsewhere())
+    engine.lane.close()
+
+    async def play() -> list[Answer]:
+        return await asyncio.gather(*(engine.ask(load) for load in (0.25, 0.5, 0.75)))
+
+    assert [answer.answers.scores for answer in asyncio.run(play())] == [[0.25], [0.5], [0.75]]
+    assert engine.runtime.loads == [[0.25], [0.5, 0.75]]
+
+
+def test_a_runtime_elsewhere_that_does_not_answer_makes_its_callers_late(yard: Callable[..., Yard]) -> None:
+    engine = yard(Elsewhere(answers=False))
+
+    async def play() -> list[Any]:
+        return await settled(engine.ask(0.5, timeout_s=0.05))
+
+    assert [type(one) for one in asyncio.run(play())] == [Late]
+
+
 def test_a_run_that_hangs_holds_up_the_others_only_for_a_while(yard: Callable[..., Yard]) -> None:
     hold = threading.Event()
     engine = yard(Echo(blocking=True, hold=hold), Limits(patience_s=0.05))
@@ -313,6 +353,22 @@ def test_large_requests_run_alone(yard: Callable[..., Yard]) -> None:
 
     assert [len(answer.answers.labels) for answer in answers] == [3, 1, 3]
     assert sorted(map(len, engine.runtime.loads)) == [1, 3, 3]
+
+
+def test_a_blocking_model_is_asked_once_for_larger_requests_too(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True, hold=threading.Event()), Limits(inline_rows=2, rows=16, patience_s=20))
+
+    async def play() -> list[Answer]:
+        asked = [asyncio.ensure_future(engine.ask(0.5))]
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        asked += [asyncio.ensure_future(engine.ask(*loads)) for loads in ((0.1,) * 4, (0.2,) * 4, (0.3,) * 5)]
+        await asyncio.sleep(0)
+        engine.runtime.hold.set()
+        return await asyncio.gather(*asked)
+
+    asyncio.run(play())
+
+    assert [len(loads) for loads in engine.runtime.loads] == [1, 8, 5]
 
 
 def test_a_runtime_that_began_to_block_meanwhile_does_not_block_the_loop(yard: Callable[..., Yard]) -> None:
@@ -343,12 +399,15 @@ REQUESTS = st.lists(st.lists(LOADS, min_size=1, max_size=4), min_size=1, max_siz
 
 @settings(max_examples=60, deadline=None)
 @given(
-    requests=REQUESTS, waves=st.lists(st.integers(0, 3), max_size=24), rows=st.integers(1, 12), blocking=st.booleans()
+    requests=REQUESTS,
+    waves=st.lists(st.integers(0, 3), max_size=24),
+    rows=st.integers(1, 12),
+    make=st.sampled_from([Echo, Elsewhere, lambda: Echo(blocking=True)]),
 )
 def test_each_gets_what_it_would_have_got_alone(
-    requests: list[list[float]], waves: list[int], rows: int, blocking: bool
+    requests: list[list[float]], waves: list[int], rows: int, make: Callable[[], Echo]
 ) -> None:
-    engine = Yard(Echo(blocking), Limits(rows=rows))
+    engine = Yard(make(), Limits(rows=rows))
 
     async def one(place: int, loads: list[float]) -> Answer:
         for _ in range(waves[place] if place < len(waves) else 0):
@@ -382,7 +441,7 @@ def test_finding_one_that_fails_costs_few_runs(count: int, bad: int) -> None:
     binder = stub_version(1, "a", runtime).binder  # type: ignore[arg-type]  # as much a runtime as the stub
     bounds = [binder.bind(rows_of(POISON if number == bad else 0.5)) for number in range(count)]
 
-    outcomes = answer_all(runtime.predict, SIGNATURE, bounds)
+    outcomes = answer_all(runtime.predict, AnswerReader(SIGNATURE), bounds)
 
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [number == bad for number in range(count)]
     assert len(runtime.loads) <= 1 + 2 * count.bit_length()
@@ -393,7 +452,9 @@ def test_nothing_is_halved_for_those_who_have_gone() -> None:
     binder = stub_version(1, "a", runtime).binder  # type: ignore[arg-type]  # as much a runtime as the stub
     bounds = [binder.bind(rows_of(load)) for load in (0.5, POISON)]
 
-    assert all(isinstance(one, ValueError) for one in answer_all(runtime.predict, SIGNATURE, bounds, lambda: False))
+    outcomes = answer_all(runtime.predict, AnswerReader(SIGNATURE), bounds, lambda: False)
+
+    assert all(isinstance(one, ValueError) for one in outcomes)
     assert len(runtime.loads) == 1
 
 

@@ -123,7 +123,7 @@ def test_waiting_requests_and_hanging_threads_are_shown() -> None:
 def test_a_model_that_is_gone_leaves_no_stages_and_no_batches() -> None:
     observer = PrometheusObserver()
     observer.answered("forgotten", 1, "champion", 2, 0.01)
-    observer.ran(Run("forgotten", 1, 1, 2, 0.01, {"champion": ([2], [0.01])}, [0.0]))
+    observer.ran(Run("forgotten", 1, 1, 0.01, 2, {"champion": ([2], [0.01])}, [0.0]))
     observer.took("forgotten", 0.0, 0.0)
     labels = {"model": "forgotten"}
     before = REGISTRY.get_sample_value("modelyard_inference_batch_rows_sum", labels)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from inference_fakes import (
     GOOD_ROW,
@@ -92,7 +93,7 @@ class Yard:
     ) -> Answer:
         named = {name: [value] * rows for name, value in (row or GOOD_ROW).items()}
         query = Query("power", Rows(rows, named), NOW, self.clock.monotonic() + timeout_s)
-        return asyncio.run(self.predict(replace(query, **changes)))
+        return asyncio.run(self.predict(msgspec.structs.replace(query, **changes)))
 
     def close(self) -> None:
         self.lane.close()

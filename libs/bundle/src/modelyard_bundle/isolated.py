@@ -26,7 +26,7 @@ from modelyard_common.frames import BadFrame, packed, read_frame
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.runtimes.base import Predicted
-from modelyard_bundle.signature import Columns
+from modelyard_bundle.signature import Columns, Table, numeric_features, text_features
 
 __all__ = [
     "ASK",
@@ -48,12 +48,13 @@ __all__ = [
     "Status",
     "Unload",
     "VersionStatus",
+    "answer_of",
+    "ask_of",
     "columns_of",
     "decoded",
     "encoded",
     "predicted_of",
     "received",
-    "wire_columns",
     "wire_predicted",
 ]
 
@@ -133,11 +134,13 @@ class Ask(_Message, frozen=True):
     Attributes:
         columns: feature name to the bytes of float32 numbers, or to texts.
         options: what else the operation takes.
+        numbers: all numeric features in their order, row by row; then the columns are texts alone.
     """
 
     operation: str
     columns: dict[str, bytes | list[str]]
     options: dict[str, Any] = {}
+    numbers: bytes | None = None
 
 
 class _Answers(_Message, frozen=True):
@@ -168,35 +171,62 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"cannot send a {type(value).__name__}")
 
 
-def wire_columns(columns: Columns) -> dict[str, bytes | list[str]]:
-    """Return columns as they are sent. Law: ``columns_of`` gives them back."""
-    return {
-        name: values.tolist() if values.dtype == object else np.ascontiguousarray(values, dtype="<f4").tobytes()
+def ask_of(operation: str, columns: Columns, options: Mapping[str, Any] | None = None) -> Ask:
+    """Return what is sent to ask about columns that the signature has checked. Law: ``columns_of`` gives them back."""
+    numbers = None
+    if isinstance(columns, Table) and columns.numbers.shape[1]:
+        numbers = _bytes_of(columns.numbers)
+    sent: dict[str, bytes | list[str]] = {
+        name: values.tolist() if values.dtype == object else _bytes_of(values)
         for name, values in columns.items()
+        if numbers is None or values.dtype == object
     }
+    return Ask(operation, sent, dict(options or {}), numbers)
 
 
-def columns_of(signature: Signature, sent: Mapping[str, bytes | list[str]]) -> Columns:
+def _bytes_of(numbers: npt.NDArray[Any]) -> bytes:
+    return np.ascontiguousarray(numbers, dtype="<f4").tobytes()
+
+
+def columns_of(signature: Signature, ask: Ask) -> Columns:
     """Return the columns that were sent.
 
     Raises:
         Invalid: they are not those of the signature, or not of one length.
     """
-    if sent.keys() != {column.name for column in signature.features}:
+    numeric = numeric_features(signature)
+    texts = text_features(signature)
+    if ask.columns.keys() != set(texts if ask.numbers is not None else (*numeric, *texts)):
         raise Invalid("the columns are not those of the signature")
-    columns: Columns = {}
-    for column in signature.features:
-        raw = sent[column.name]
-        if isinstance(raw, bytes) == (column.type == "category") or (isinstance(raw, bytes) and len(raw) % 4):
-            raise Invalid(f"{column.name}: is not written as its type is")
-        if isinstance(raw, bytes):
-            columns[column.name] = np.frombuffer(raw, dtype="<f4")
-        else:
-            columns[column.name] = np.empty(len(raw), dtype=object)
-            columns[column.name][:] = raw
+    words = {name: _texts_of(name, ask.columns[name]) for name in texts}
+    if ask.numbers is None:
+        numbers = {name: _numbers_of(name, ask.columns[name]) for name in numeric}
+        columns: Columns = {column.name: (words | numbers)[column.name] for column in signature.features}
+    else:
+        if not numeric or len(ask.numbers) % (4 * len(numeric)):
+            raise Invalid("the numbers are not rows of the signature's numeric features")
+        columns = Table(
+            {name: place for place, name in enumerate(numeric)},
+            _numbers_of("the numbers", ask.numbers).reshape(-1, len(numeric)),
+            words,
+        )
     if len({len(values) for values in columns.values()}) != 1:
         raise Invalid("the columns have different numbers of rows")
     return columns
+
+
+def _numbers_of(name: str, sent: bytes | list[str]) -> npt.NDArray[np.float32]:
+    if not isinstance(sent, bytes) or len(sent) % 4:
+        raise Invalid(f"{name}: is not written as its type is")
+    return np.frombuffer(sent, dtype="<f4")
+
+
+def _texts_of(name: str, sent: bytes | list[str]) -> npt.NDArray[Any]:
+    if isinstance(sent, bytes):
+        raise Invalid(f"{name}: is not written as its type is")
+    texts = np.empty(len(sent), dtype=object)
+    texts[:] = sent
+    return texts
 
 
 def wire_predicted(predicted: Predicted) -> bytes:
@@ -294,9 +324,7 @@ class Peer:
             status, body = read_frame(received(self._socket, deadline), self._most_bytes)
         except BadFrame as exc:
             raise EOFError from exc
-        if status == OK:
-            return body
-        raise _error(status, body)
+        return answer_of(status, body)
 
     def close(self) -> None:
         """End the connection."""
@@ -304,9 +332,18 @@ class Peer:
             self._socket.close()
 
 
-def _error(status: int, body: bytes) -> Exception:
+def answer_of(status: int, body: bytes) -> bytes:
+    """Return the body of an answer.
+
+    Raises:
+        Invalid, Unavailable: as the other side says.
+        ModelFailed: the model raised.
+        EOFError: it says nothing that an answer says.
+    """
+    if status == OK:
+        return body
     words = body[:2000].decode(errors="replace")
     kinds: Mapping[int, type[ModelyardError]] = {INVALID: Invalid, AWAY: Unavailable}
     if status in kinds:
-        return kinds[status](words)
-    return ModelFailed(words) if status == FAILED else EOFError()
+        raise kinds[status](words)
+    raise ModelFailed(words) if status == FAILED else EOFError()

@@ -6,7 +6,7 @@ A wrong value is reported with its path and what is allowed, never with the valu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ __all__ = ["Columns", "Table", "columns_from_rows", "columns_from_values", "nume
 
 _FINITE = "a finite number of 32 bits"
 
-Columns = dict[str, npt.NDArray[Any]]
+Columns = Mapping[str, npt.NDArray[Any]]
 """Feature name to values, shape (rows,): float32 for numbers and booleans (NaN is missing), object for categories."""
 
 
@@ -27,17 +27,31 @@ class Table(Columns):
     """Columns of which the numeric ones are those of one matrix, which a runtime that wants it finds put together.
 
     Args:
-        names: of the numeric features, in the signature's order.
+        places: of the numeric features in the matrix, in the signature's order.
         numbers: float32, shape (rows, numeric features).
         texts: the other columns.
     """
 
-    __slots__ = ("numbers",)
+    __slots__ = ("_places", "_texts", "numbers")
 
-    def __init__(self, names: Sequence[str], numbers: npt.NDArray[np.float32], texts: Columns) -> None:
-        super().__init__(zip(names, numbers.T, strict=True))
-        self.update(texts)
+    def __init__(self, places: Mapping[str, int], numbers: npt.NDArray[np.float32], texts: Columns) -> None:
+        self._places = places
+        self._texts = texts
         self.numbers = numbers
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        """Return a column; those of the matrix are views of it."""
+        place = self._places.get(name)
+        return self._texts[name] if place is None else self.numbers[:, place]
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names, those of numbers first."""
+        yield from self._places
+        yield from self._texts
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._places) + len(self._texts)
 
 
 _MOST_ERRORS = 20
@@ -94,7 +108,7 @@ def _unknown(names: set[str]) -> str:
 
 
 def _columns(signature: Signature, values: Mapping[str, Sequence[Any]], errors: list[FieldError]) -> Columns:
-    columns: Columns = {}
+    columns: dict[str, npt.NDArray[Any]] = {}
     for column in signature.features:
         raw = values[column.name]
         columns[column.name] = (

@@ -29,7 +29,7 @@ from modelyard_common import context, metrics
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import TokenFile
 from modelyard_common.connections import TICK_S, ConnectionBounds, tick
-from modelyard_common.direct import DirectProtocol
+from modelyard_common.direct import DirectProtocol, Learned
 from modelyard_common.edge import Edge, ErrorBody, problem_bytes
 from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
 from modelyard_common.health import Health
@@ -184,7 +184,7 @@ def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 def protocol_of(app: FastAPI, bounds: ConnectionBounds) -> Any:
     """Return what speaks HTTP for an application of ours: uvicorn asks for a class, calls it, and no more."""
-    return partial(DirectProtocol, bounds=bounds, edge=app.state.edge)
+    return partial(DirectProtocol, bounds=bounds, edge=app.state.edge, learned=Learned())
 
 
 class _DrainingServer(uvicorn.Server):

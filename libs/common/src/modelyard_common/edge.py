@@ -10,7 +10,7 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
-from modelyard_common.raw import RawAnswer, RawRequest, RawRoute, read_body
+from modelyard_common.raw import Head, Headers, RawAnswer, RawRequest, RawRoute, read_body
 
 __all__ = ["ASGIApp", "Edge", "ErrorBody", "problem_bytes"]
 
@@ -51,8 +51,6 @@ _GONE = 499
 """What nginx calls it when the caller hangs up before the answer: it is in the metrics only, nobody reads it."""
 _chance = random.Random(secrets.randbits(256))
 """Ids need not be secret, only different: a generator that is seeded once saves a system call a request."""
-Headers = Mapping[bytes, bytes]
-"""By name in lower case; of several with one name the last."""
 
 
 def problem_bytes(problem: Problem) -> bytes:
@@ -104,6 +102,17 @@ class Edge:
                 return route
         return None
 
+    def head_of(self, scope: Scope) -> Head | None:
+        """Return the head of a request that may be answered soon; None for any other."""
+        route = self.raw_route(scope)
+        if route is None or route.soon is None:
+            return None
+        headers: Headers = dict(scope["headers"])
+        prepared = route.prepare(scope["path"], headers)
+        if prepared is None:
+            return None
+        return Head(scope["method"], scope["path"], headers, route.template, route.soon, prepared)
+
     async def answer_raw(self, route: RawRoute, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of a raw route."""
         headers: Headers = dict(scope["headers"])
@@ -132,12 +141,10 @@ class Edge:
             await send({"type": "http.response.body", "body": answer.content})
         finally:
             self._in_flight -= 1
-            self._count(scope, route.template, status, time.perf_counter() - started, span)
+            self._count_in(scope, route.template, status, time.perf_counter() - started, span)
 
-    def answer_soon(
-        self, route: RawRoute, scope: Scope, body: bytes, receive: Receive, send: Callable[[RawAnswer, bytes], None]
-    ) -> bool:
-        """Answer a request of a raw route that was read whole, within this turn of the event loop, if that may be.
+    def answer_soon(self, head: Head, body: bytes, send: Callable[[RawAnswer, bytes], None]) -> bool:
+        """Answer a request that was read whole within this turn of the event loop, if that may be.
 
         Args:
             send: takes the answer and the request id; it may be called before this returns.
@@ -145,9 +152,9 @@ class Edge:
         Returns:
             False, having done nothing, for a request that is left to ``answer_raw``.
         """
-        if route.soon is None or tracing.is_recording():
+        if tracing.is_recording():
             return False
-        headers: Headers = dict(scope["headers"])
+        method, path, headers, template, soon, prepared = head
         request_id = _take_request_id(headers)
         parent = tracing.parse_traceparent(_text(headers, b"traceparent"))
         context.traceparent.set(parent or tracing.new_traceparent())
@@ -155,16 +162,16 @@ class Edge:
 
         def done(answer: RawAnswer) -> None:
             self._in_flight -= 1
-            self._count(scope, route.template, answer.status, time.perf_counter() - started, None)
+            self._count(method, path, template, answer.status, time.perf_counter() - started)
             send(answer, request_id)
 
         self._in_flight += 1
         try:
-            request = RawRequest(scope["path"], self._admit(scope, headers), headers, body, receive)
+            principal = self._admit(path, headers)
         except ModelyardError as exc:
-            done(self._error(scope["path"], exc))
+            done(self._error(path, exc))
             return True
-        if route.soon(request, done):
+        if soon(RawRequest(path, principal, headers, body, prepared=prepared), done):
             return True
         self._in_flight -= 1
         return False
@@ -172,7 +179,7 @@ class Edge:
     async def _ask(self, route: RawRoute, scope: Scope, headers: Headers, receive: Receive) -> RawAnswer | None:
         """Return a raw route's answer, or its error; None when the caller has gone."""
         try:
-            principal = self._admit(scope, headers)
+            principal = self._admit(scope["path"], headers)
             body = await read_body(_BoundedBody(receive, self._max_body_bytes))
             if body is None:
                 return None
@@ -205,7 +212,7 @@ class Edge:
         started = time.perf_counter()
         self._in_flight += 1
         try:
-            self._admit(scope, headers)
+            scope["modelyard.principal"] = self._admit(scope["path"], headers)
             await app(scope, bounded, answer)
         except ModelyardError as exc:
             await answer.problem(exc)
@@ -216,17 +223,15 @@ class Edge:
             await answer.problem(_our_fault())
         finally:
             self._in_flight -= 1
-            self._count(scope, _template(scope), answer.status, time.perf_counter() - started, span)
+            self._count_in(scope, _template(scope), answer.status, time.perf_counter() - started, span)
 
-    def _admit(self, scope: Scope, headers: Headers) -> Principal:
-        path: str = scope["path"]
+    def _admit(self, path: str, headers: Headers) -> Principal:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_body_bytes:
             raise TooLarge(f"the body has {int(length)} bytes; at most {self._max_body_bytes} are taken")
         if _is_open(path):
             return ANONYMOUS
         principal = self._authenticator.authenticate(_text(headers, b"authorization"))
-        scope["modelyard.principal"] = principal
         context.principal_name.set(principal.name)
         return principal
 
@@ -254,32 +259,37 @@ class Edge:
             span.set("user_agent.original", agent[:_MOST_PATH])
         return span
 
-    def _count(self, scope: Scope, template: str, status: int, took_s: float, span: tracing.Span | None) -> None:
-        method = _method(scope)
-        counters = self._counters.get((method, template, status))
-        if counters is None:
-            # Kept, because finding them by their labels costs more than to count. There are few: see the labels.
-            counters = (
-                metrics.REQUESTS.labels(service=self._service, method=method, route=template, status=str(status)),
-                metrics.REQUEST_SECONDS.labels(service=self._service, method=method, route=template),
-            )
-            self._counters[method, template, status] = counters
-        counters[0].inc()
-        counters[1].observe(took_s)
+    def _count_in(self, scope: Scope, template: str, status: int, took_s: float, span: tracing.Span | None) -> None:
+        """Count an answer, and end its span."""
         if span is not None:
-            span.rename(f"{method} {template}")
+            span.rename(f"{_method(scope)} {template}")
             span.set("http.route", template)
             span.set("http.response.status_code", status)
             if status >= 500:
                 span.failed(str(status))
             span.end()
+        self._count(scope["method"], scope["path"], template, status, took_s)
+
+    def _count(self, method: str, path: str, template: str, status: int, took_s: float) -> None:
+        counters = self._counters.get((method, template, status))
+        if counters is None:
+            # Kept, because finding them by their labels costs more than to count. There are few: see the labels.
+            label = method if method in _METHODS else "other"
+            counters = (
+                metrics.REQUESTS.labels(service=self._service, method=label, route=template, status=str(status)),
+                metrics.REQUEST_SECONDS.labels(service=self._service, method=label, route=template),
+            )
+            if label == method:
+                self._counters[method, template, status] = counters
+        counters[0].inc()
+        counters[1].observe(took_s)
         if status < 400 and not _log.says_all:
             return
         level = _log.debug if status < 400 else _log.info
         ecs = {
-            "http.request.method": scope["method"][:_MOST_METHOD],
+            "http.request.method": method[:_MOST_METHOD],
             "http.response.status_code": status,
-            "url.path": scope["path"][:_MOST_PATH],
+            "url.path": path[:_MOST_PATH],
             "event.duration": round(took_s * 1e9),
         }
         level("request.answered", ecs=ecs, route=template)

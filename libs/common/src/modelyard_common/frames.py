@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-__all__ = ["BadFrame", "packed", "read_frame"]
+__all__ = ["BadFrame", "packed", "read_frame", "whole_frame"]
 
 _HEAD = struct.Struct("<BI")
 
@@ -44,3 +44,22 @@ def read_frame(read: Callable[[int], bytes], most_bytes: int) -> tuple[int, byte
     if len(body) < length:
         raise EOFError
     return kind, body
+
+
+def whole_frame(received: bytearray, most_bytes: int) -> tuple[int, bytes] | None:
+    """Return the one frame that was received, for whoever cannot wait for it: None until it is whole.
+
+    Raises:
+        BadFrame: it is longer than most_bytes, or something follows it.
+    """
+    if len(received) < _HEAD.size:
+        return None
+    kind, length = _HEAD.unpack_from(received)
+    if length > most_bytes:
+        raise BadFrame(f"a frame of {length} bytes, and {most_bytes} are taken")
+    whole = _HEAD.size + length
+    if len(received) < whole:
+        return None
+    if len(received) > whole:
+        raise BadFrame("something follows a frame that was to be the only one")
+    return kind, bytes(received[_HEAD.size :])

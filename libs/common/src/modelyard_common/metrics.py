@@ -27,6 +27,7 @@ __all__ = [
     "MEMORY_LIMIT",
     "REQUESTS",
     "REQUEST_SECONDS",
+    "QuickCounter",
     "QuickHistogram",
     "Snapshot",
     "render",
@@ -84,9 +85,42 @@ class QuickHistogram(Histogram):
         return super()._child_samples()
 
 
+class QuickCounter(Counter):
+    """A counter for the same: an increment is an append, and is counted when somebody looks."""
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._kept: list[float] = []
+        self._counting = threading.Lock()
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Count; with an exemplar at once."""
+        if exemplar is not None:
+            super().inc(amount, exemplar)
+            return
+        kept = self._kept
+        kept.append(amount)
+        if len(kept) >= _MOST_KEPT:
+            self._count()
+
+    def _count(self) -> None:
+        """Count what is kept. An append of another thread meanwhile stays for the next time."""
+        with self._counting:
+            amounts = self._kept[:]
+            del self._kept[: len(amounts)]
+            if amounts:
+                super().inc(sum(amounts))
+
+    def _child_samples(self) -> Iterable[Any]:
+        self._count()
+        return super()._child_samples()
+
+
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
-REQUESTS = Counter("modelyard_http_requests_total", "HTTP requests answered", ["service", "method", "route", "status"])
+REQUESTS = QuickCounter(
+    "modelyard_http_requests_total", "HTTP requests answered", ["service", "method", "route", "status"]
+)
 REQUEST_SECONDS = QuickHistogram(
     "modelyard_http_request_seconds", "Time to answer", ["service", "method", "route"], buckets=LATENCY_BUCKETS_S
 )

@@ -12,9 +12,15 @@ from typing import Any, NamedTuple
 
 from modelyard_common.auth.principals import Principal
 
-__all__ = ["RawAnswer", "RawRequest", "RawRoute", "read_body"]
+__all__ = ["Head", "RawAnswer", "RawRequest", "RawRoute", "read_body"]
 
+Headers = Mapping[bytes, bytes]
+"""By name in lower case; of several with one name the last."""
 _Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+
+async def _nothing_more() -> dict[str, Any]:
+    return {"type": "http.disconnect"}
 
 
 class RawRequest(NamedTuple):
@@ -22,15 +28,16 @@ class RawRequest(NamedTuple):
 
     Attributes:
         principal: who asks.
-        headers: by their names in lower case; of several with one name the last.
         receive: what may still be heard of the caller.
+        prepared: what the route has made of the head, for its ``soon``.
     """
 
     path: str
     principal: Principal
-    headers: Mapping[bytes, bytes]
+    headers: Headers
     body: bytes
-    receive: _Receive
+    receive: _Receive = _nothing_more
+    prepared: Any = None
 
     async def gone(self) -> None:
         """Return when the caller has hung up."""
@@ -57,12 +64,30 @@ class RawRoute:
         template: the route's name in metrics.
         soon: hands over the answer within this turn of the event loop, without a coroutine; returns False, having done
             nothing, for a request that it leaves to ``answer``. It raises nothing.
+        prepare: (path, headers) → what ``soon`` needs of them, since callers send the same head again and again; None
+            leaves all requests with that head to ``answer``. It raises nothing.
     """
 
     matches: Callable[[str, str], bool]
     answer: Callable[[RawRequest], Awaitable[RawAnswer | None]]
     template: str
     soon: Callable[[RawRequest, Callable[[RawAnswer], None]], bool] | None = None
+    prepare: Callable[[str, Headers], Any] = lambda path, headers: ()
+
+
+class Head(NamedTuple):
+    """The head of a request whose route answers soon.
+
+    Attributes:
+        soon, prepared: the route's.
+    """
+
+    method: str
+    path: str
+    headers: Headers
+    template: str
+    soon: Callable[[RawRequest, Callable[[RawAnswer], None]], bool]
+    prepared: Any
 
 
 async def read_body(receive: _Receive) -> bytes | None:

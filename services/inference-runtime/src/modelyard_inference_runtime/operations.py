@@ -42,7 +42,7 @@ def answered(model: Model, body: bytes) -> bytes:
     ask = decoded(body, Ask)
     if ask.operation != PREDICT and ask.operation not in OPERATIONS:
         raise Invalid(f"the {model.runtime.name} runtime has no operation {ask.operation[:40]!r}")
-    columns = columns_of(model.manifest.signature, ask.columns)
+    columns = columns_of(model.manifest.signature, ask)
     if ask.operation == PREDICT:
         return wire_predicted(model.runtime.predict(columns))
     return encoded(OPERATIONS[ask.operation](model, columns, ask.options))

@@ -7,6 +7,8 @@ than any request may wait is a hang: the caller hears so, and the process is rep
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -22,7 +24,6 @@ from modelyard_bundle.isolated import (
     REPLACE,
     STATUS,
     UNLOAD,
-    Ask,
     Load,
     Loaded,
     Peer,
@@ -30,18 +31,23 @@ from modelyard_bundle.isolated import (
     Status,
     Unload,
     VersionStatus,
+    answer_of,
+    ask_of,
     decoded,
+    encoded,
     predicted_of,
-    wire_columns,
 )
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import Columns
 from modelyard_common.errors import Invalid, ModelyardError, Unavailable
+from modelyard_common.frames import packed
 from modelyard_common.logs import get_logger
 from modelyard_common.tasks import Task
 from modelyard_contracts.bundle_v1 import BundleManifest
 
+from modelyard_inference.adapters.isolated_lines import Line
 from modelyard_inference.adapters.isolated_process import RuntimeHost
+from modelyard_inference.domain.ports import Predicting
 from modelyard_inference.domain.requests import Away, Late
 
 __all__ = ["IsolatedRuntime", "IsolatedRuntimes"]
@@ -53,6 +59,8 @@ _CONTROL_S = 5.0
 _ROUND_S = 1.0
 _IDLE = 8
 """Connections to a version that are kept; each is a thread on the other side."""
+_LINES = 4
+"""Those of an event loop. Whoever finds them busy asks in a thread: then something takes long."""
 
 
 class IsolatedRuntime:
@@ -62,7 +70,7 @@ class IsolatedRuntime:
         problem: why it cannot be asked now; empty when it can, as far as is known.
         looks: how often it was found ready.
         given_up: it is not started again by itself.
-        idle: connections that wait for the next call.
+        idle: connections that wait for the next call of a thread; lines: those of an event loop.
     """
 
     blocking = True
@@ -77,6 +85,8 @@ class IsolatedRuntime:
         self._owner = owner
         self._call_s = call_s
         self.idle: list[Peer] = []
+        self.lines: list[Line] = []
+        self._connecting: asyncio.Task[None] | None = None
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked.
@@ -88,6 +98,23 @@ class IsolatedRuntime:
             ModelFailed: the model raised.
         """
         return predicted_of(self._asked(PREDICT, columns, {}, self._call_s))
+
+    def begin(self, columns: Columns, done: Predicting) -> bool:
+        """Begin a prediction on the running event loop; ``done`` takes what ``predict`` would return or raise.
+
+        Returns:
+            False, having done nothing, when it cannot begin now: a thread may then ask by ``predict``.
+        """
+        line = self._free_line()
+        if line is None:
+            return False
+        loaded = self.loaded
+
+        def told(answer: tuple[int, bytes] | Exception) -> None:
+            done(self._found(answer, loaded))
+
+        line.ask(packed(ASK, encoded(ask_of(PREDICT, columns))), self._call_s, told)
+        return True
 
     def ask(self, operation: str, columns: Columns, options: Mapping[str, Any], timeout_s: float | None = None) -> Any:
         """Return what another operation gives, as plain values. Raise as ``predict`` does; Invalid: there is none."""
@@ -101,11 +128,46 @@ class IsolatedRuntime:
 
     def close(self) -> None:
         """End the connections."""
-        while self.idle:
-            self.idle.pop().close()
+        _close_all(self.idle, self.lines)
+
+    def _free_line(self) -> Line | None:
+        loop = asyncio.get_running_loop()
+        for line in self.lines:
+            if line.is_free and line.loop is loop:
+                return line
+        for line in list(self.lines):
+            if not line.is_open or line.loop is not loop:
+                self.lines.remove(line)
+                line.close()
+        busy = self._connecting is not None and not self._connecting.done()
+        if not busy and len(self.lines) < _LINES and not self.problem:
+            self._connecting = loop.create_task(self._connect(), name=f"line to {self.load.digest[:19]}")
+        return None
+
+    async def _connect(self) -> None:
+        line = Line()
+        address = str(self._owner.address(self.loaded))
+        with contextlib.suppress(OSError):  # whoever asks in a thread meanwhile hears of it
+            await line.loop.create_unix_connection(lambda: line, address)
+            self.lines.append(line)
+
+    def _found(self, answer: tuple[int, bytes] | Exception, loaded: Loaded) -> Predicted | Exception:
+        try:
+            if isinstance(answer, Exception):
+                raise answer
+            return predicted_of(answer_of(*answer))
+        except TimeoutError:
+            reason = f"it did not answer within {self._call_s:.0f} s"
+            threading.Thread(target=self._owner.hangs, args=[self, loaded, reason], name="hang", daemon=True).start()
+            return Late("the model did not answer within the deadline")
+        except (OSError, EOFError):
+            self._owner.lost(self)
+            return self._away(began=True)
+        except Exception as exc:
+            return exc
 
     def _asked(self, operation: str, columns: Columns, options: Mapping[str, Any], timeout_s: float) -> bytes:
-        asked = Ask(operation, wire_columns(columns), dict(options))
+        asked = ask_of(operation, columns, options)
         loaded = self.loaded
         peer = self._peer(loaded)
         try:
@@ -188,7 +250,7 @@ class IsolatedRuntimes:
             self._held[digest] = self._held.get(digest, 0) + 1
         runtime = IsolatedRuntime(self, wanted, loaded, self._call_s)
         self._live.add(runtime)
-        weakref.finalize(runtime, _dropped, runtime.idle, self._dropped, digest).atexit = False
+        weakref.finalize(runtime, _dropped, runtime.idle, runtime.lines, self._dropped, digest).atexit = False
         return runtime
 
     def task(self) -> Task:
@@ -319,8 +381,13 @@ class IsolatedRuntimes:
             raise Unavailable("the inference runtime has ended, and is started again", retry_after_s=1) from exc
 
 
-def _dropped(idle: list[Peer], dropped: SimpleQueue[str], digest: str) -> None:
+def _dropped(idle: list[Peer], lines: list[Line], dropped: SimpleQueue[str], digest: str) -> None:
     """Take a note that nobody needs a version any more. It runs where the last request ends: on the event loop too."""
-    while idle:
-        idle.pop().close()
+    _close_all(idle, lines)
     dropped.put(digest)
+
+
+def _close_all(idle: list[Peer], lines: list[Line]) -> None:
+    for connections in (idle, lines):
+        while connections:
+            connections.pop().close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from modelyard_common.metrics import QuickHistogram, Snapshot
+from modelyard_common.metrics import QuickCounter, QuickHistogram, Snapshot
 from prometheus_client import Counter, Gauge, Histogram
 
 from modelyard_inference.adapters.lanes import ThreadLane
@@ -33,10 +33,10 @@ __all__ = [
     "show_spool",
 ]
 
-REQUESTS = Counter(
+REQUESTS = QuickCounter(
     "modelyard_inference_requests_total", "Requests, by who answered and how", ["model", "version", "role", "outcome"]
 )
-ROWS = Counter("modelyard_inference_rows_total", "Rows answered", ["model", "version", "role"])
+ROWS = QuickCounter("modelyard_inference_rows_total", "Rows answered", ["model", "version", "role"])
 SECONDS = QuickHistogram(
     "modelyard_inference_predict_seconds",
     "Time to check the rows, to wait for a turn and to run the model",
@@ -126,7 +126,7 @@ class PrometheusObserver:
     """Counts in Prometheus. Children are kept, because finding them by labels costs as much as a small model."""
 
     def __init__(self) -> None:
-        self._children: dict[tuple[str, int, Role], tuple[Counter, Counter, QuickHistogram]] = {}
+        self._children: dict[tuple[str, int, Role], tuple[QuickCounter, QuickCounter, QuickHistogram]] = {}
         self._models: dict[str, tuple[QuickHistogram, ...]] = {}
         self._counted: set[tuple[str, int]] = set()
         self._gone_since: dict[tuple[str, int], float] = {}
@@ -138,7 +138,7 @@ class PrometheusObserver:
         answered.inc(rows)
         seconds.observe(took_s)
 
-    def _of_version(self, model: str, version: int, role: Role) -> tuple[Counter, Counter, QuickHistogram]:
+    def _of_version(self, model: str, version: int, role: Role) -> tuple[QuickCounter, QuickCounter, QuickHistogram]:
         children = self._children.get((model, version, role))
         if children is None:
             number = str(version)

@@ -102,6 +102,10 @@ class Front:
         serving = self._served.get(model) if model else None
         return serving is None or serving.candidate is not None or serving.champion.runtime.blocking
 
+    def plain(self, model: str) -> Serving | None:
+        """Return how a model is served whose champion alone answers, on the event loop; None for any other."""
+        return self._predict.plain(model)
+
     def took(self, model: str, parse_s: float, encode_s: float) -> None:
         """Count how long it took to read a request and to write its answer."""
         self._observer.took(model, parse_s, encode_s)
@@ -119,20 +123,39 @@ class Front:
         self, model: str, version: str | None, rows: Rows, parameters: Mapping[str, Any], labels: Labels
     ) -> Answer:
         """Return the answer. Raises what ``Predict`` raises, TooLarge for too many rows, Denied for no log."""
-        return await self._predict(self._query(model, version, rows, parameters, labels))
+        return await self._predict(self._query(model, version, rows, parameters, labels, labels.principal))
 
-    def ask_soon(self, model: str, rows: Rows, parameters: Mapping[str, Any], labels: Labels, done: Done) -> bool:
+    def ask_soon(  # what came, each by itself, for what is hot
+        self,
+        serving: Serving,
+        rows: Rows,
+        parameters: Mapping[str, Any],
+        labels: Labels,
+        principal: Principal,
+        done: Done,
+    ) -> bool:
         """Hand over the champion's answer within this turn of the event loop; False where that may not be.
 
         Raises what ``ask`` does, save for what is handed over.
+
+        Args:
+            serving: that is ``plain``.
+            principal: who asks; the labels may be those of others who sent the same.
         """
-        if not self._predict.is_plain(model, rows.count):
+        if rows.count > self._predict.champions.inline_rows:
             return False
-        self._predict.answer_soon(self._query(model, None, rows, parameters, labels), done)
+        query = self._query(serving.routing.model, None, rows, parameters, labels, principal)
+        self._predict.answer_soon(query, serving, done)
         return True
 
-    def _query(
-        self, model: str, version: str | None, rows: Rows, parameters: Mapping[str, Any], labels: Labels
+    def _query(  # as above
+        self,
+        model: str,
+        version: str | None,
+        rows: Rows,
+        parameters: Mapping[str, Any],
+        labels: Labels,
+        principal: Principal,
     ) -> Query:
         if rows.count > self.bounds.max_rows:
             raise TooLarge(f"there are {rows.count} rows; at most {self.bounds.max_rows} are taken")
@@ -142,14 +165,14 @@ class Front:
         elif labels.event_time:
             times = times_from_header(labels.event_time)
         return Query(
-            model=model,
-            rows=rows,
-            arrival=datetime.now(UTC),
-            deadline=self._clock.monotonic() + self.timeout_s(labels, parameters.get("timeout")),
-            version=version,
-            event_times=times,
-            routing_key=routing_key_from(parameters, labels.routing_key),
-            logged=_logged(parameters, labels),
+            model,
+            rows,
+            datetime.now(UTC),
+            self._clock.monotonic() + self.timeout_s(labels, parameters.get("timeout")),
+            version,
+            times,
+            routing_key_from(parameters, labels.routing_key),
+            _logged(parameters, labels, principal),
         )
 
     @contextmanager
@@ -177,10 +200,9 @@ class Front:
         return allowed_s
 
 
-def _logged(parameters: Mapping[str, Any], labels: Labels) -> bool:
+def _logged(parameters: Mapping[str, Any], labels: Labels, who: Principal) -> bool:
     """Return whether a request is logged. Raise Denied for callers who may not stay out of what is watched."""
     logged = logged_from(parameters, labels.log)
-    who = labels.principal
     if not logged and who.role not in ("service", "admin"):
         raise Denied(f"{who.name} has the role {who.role}; to be asked without a log takes service or admin")
     return logged

@@ -62,6 +62,13 @@ _HEADERS = {
 }
 
 
+class _Asked(NamedTuple):
+    """A head of the plainest kind: a model without a version, a body that is not packed."""
+
+    model: str
+    heads: _Heads
+
+
 class _Reply(NamedTuple):
     """An answer, written."""
 
@@ -90,6 +97,7 @@ class HotPath:
                 self.infer,
                 "/v2/models/{model}/infer",
                 self.infer_soon,
+                _asked,
             ),
             RawRoute(
                 lambda method, path: _posted(invocations_target, method, path),
@@ -107,14 +115,12 @@ class HotPath:
 
     def infer_soon(self, request: RawRequest, done: Callable[[RawAnswer], None]) -> bool:
         """Hand over the answer to a plain ``infer`` in this turn of the event loop; False leaves it to ``infer``."""
-        target = infer_target(request.path)
-        if target is None or target.version is not None or self._front.may_wait(target.model):
+        asked: _Asked = request.prepared
+        front, heads = self._front, asked.heads
+        serving = front.plain(asked.model)
+        if serving is None:
             return False
-        heads = _heads(request.headers)
-        heads.principal = request.principal
-        if heads.encoding:
-            return False
-        places = self._front.places
+        places = front.places
         try:
             places.take()
         except ModelyardError as exc:
@@ -127,9 +133,9 @@ class HotPath:
             done(self._told(answer, call, parsed - began))
 
         try:
-            call = self._call(target, heads, request.body)
+            call = self._call(asked.model, heads, request.body)
             parsed = time.perf_counter()
-            if self._front.ask_soon(target.model, call.rows, call.parameters, heads, told):
+            if front.ask_soon(serving, call.rows, call.parameters, heads, request.principal, told):
                 return True
         except Exception as exc:
             places.give_back()
@@ -157,7 +163,7 @@ class HotPath:
         """Answer ``POST /v1/models/{model}[/versions/{version}]:predict``."""
         return await self._answer(request, predict_target, self._predict, v1_error)
 
-    def _call(self, target: Target, heads: _Heads, body: bytes) -> v2.V2Call:
+    def _call(self, model: str, heads: _Heads, body: bytes) -> v2.V2Call:
         text = heads.json_length
         if text is None:
             return v2.decode(body)
@@ -166,11 +172,11 @@ class HotPath:
         length = int(text)
         if length:
             return v2.decode(body, length)
-        return v2.decode_raw(body, self._front.find(target.model).champion.signature)
+        return v2.decode_raw(body, self._front.find(model).champion.signature)
 
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         began = time.perf_counter()
-        call = self._call(target, heads, body)
+        call = self._call(target.model, heads, body)
         parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
@@ -289,6 +295,13 @@ def _failure(error: ModelyardError, error_body: _ErrorBodyOf) -> RawAnswer:
     content, media_type = error_body(error)
     headers = ((b"retry-after", wait.encode()),) if wait else ()
     return RawAnswer(content, media_type.encode(), protocol_status(error), headers)
+
+
+def _asked(path: str, headers: Mapping[bytes, bytes]) -> _Asked | None:
+    target = infer_target(path)
+    if target is None or target.version is not None or b"content-encoding" in headers:
+        return None
+    return _Asked(target.model, _heads(headers))
 
 
 def _heads(headers: Mapping[bytes, bytes]) -> _Heads:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from math import isfinite
 from typing import Any, NamedTuple
 
-from modelyard_bundle.runtimes.base import Predicted, positive_scores
+from modelyard_bundle.runtimes.base import Predicted
 from modelyard_contracts.bundle_v1 import Signature
 
-__all__ = ["Answers", "BadAnswer", "answers_of", "split_answers"]
+__all__ = ["AnswerReader", "Answers", "BadAnswer"]
 
 
 class BadAnswer(Exception):
@@ -32,87 +33,95 @@ class Answers(NamedTuple):
     scores: list[float] | None = None
 
 
-def answers_of(signature: Signature, rows: int, predicted: Predicted) -> Answers:
-    """Return a runtime's answers for that many rows.
-
-    Raises:
-        BadAnswer: wrong number of rows or classes, or numbers that are not finite. Never tells values.
-    """
-    (answers,) = split_answers(signature, [rows], predicted)
-    if isinstance(answers, BadAnswer):
-        raise answers
-    return answers
-
-
-def split_answers(signature: Signature, counts: Sequence[int], predicted: Predicted) -> list[Answers | BadAnswer]:
-    """Return a runtime's answers for the rows of several requests, to each its own.
-
-    A number that is not finite is the failure of that request alone.
+class AnswerReader:
+    """Reads what a runtime says, for one signature.
 
     Args:
-        counts: how many rows each has, in the order in which they lie in the answer.
-
-    Raises:
-        BadAnswer: wrong number of rows or classes. Never tells values.
+        signature: of the version that answers.
     """
-    labels = predicted.labels.tolist()
-    rows = sum(counts)
-    if len(labels) != rows:
-        raise BadAnswer(f"{len(labels)} answers for {rows} rows")
-    chances, width = _chances(signature, rows, predicted)
-    scores = positive_scores(signature, predicted) if chances is not None else None
-    whole = Answers(
-        labels=labels if signature.task == "regression" else _named(signature, labels),
-        probabilities=chances,
-        width=width,
-        scores=None if scores is None else scores.tolist(),
-    )
-    if len(counts) == 1:
-        return [_checked(signature, whole)]
-    parts: list[Answers | BadAnswer] = []
-    start = 0
-    for count in counts:
-        end = start + count
-        parts.append(_checked(signature, _part(whole, start, end)))
-        start = end
-    return parts
+
+    def __init__(self, signature: Signature) -> None:
+        self._is_regression = signature.task == "regression"
+        self._is_classification = signature.task == "classification"
+        # A runtime may say 1 or 1.0 where the class is true.
+        self._classes = {value: value for value in signature.classes}
+        self._width = len(signature.classes) if signature.classes and self._is_classification else None
+        known = signature.positive_class in signature.classes
+        self._watched = signature.classes.index(signature.positive_class) if known else -1
+
+    def one(self, rows: int, predicted: Predicted) -> Answers:
+        """Return the answers for one request.
+
+        Raises:
+            BadAnswer: wrong number of rows or classes, or numbers that are not finite. Never tells values.
+        """
+        (answers,) = self.split([rows], predicted)
+        if isinstance(answers, BadAnswer):
+            raise answers
+        return answers
+
+    def split(self, counts: Sequence[int], predicted: Predicted) -> list[Answers | BadAnswer]:
+        """Return the answers for the rows of several requests, to each its own.
+
+        A number that is not finite is the failure of that request alone.
+
+        Args:
+            counts: how many rows each has, in the order in which they lie in the answer.
+
+        Raises:
+            BadAnswer: wrong number of rows or classes. Never tells values.
+        """
+        labels: list[Any] = predicted.labels.tolist()
+        rows = sum(counts)
+        if len(labels) != rows:
+            raise BadAnswer(f"{len(labels)} answers for {rows} rows")
+        if self._is_regression:
+            return [self._values(labels[end - count : end]) for count, end in _ends(counts)]
+        if self._classes:
+            of = self._classes.get
+            labels = [of(label, label) for label in labels]
+        chances, width = self._chances(rows, predicted)
+        if chances is None:
+            return [Answers(labels[end - count : end]) for count, end in _ends(counts)]
+        scores = chances[self._watched % width :: width]
+        if len(counts) == 1:
+            return [self._checked(labels, chances, width, scores)]
+        return [
+            self._checked(
+                labels[end - count : end],
+                chances[(end - count) * width : end * width],
+                width,
+                scores[end - count : end],
+            )
+            for count, end in _ends(counts)
+        ]
+
+    @staticmethod
+    def _values(labels: list[Any]) -> Answers | BadAnswer:
+        return Answers(labels) if all(map(isfinite, labels)) else _not_finite()
+
+    def _chances(self, rows: int, predicted: Predicted) -> tuple[list[float] | None, int]:
+        """Return all probabilities end to end, or the anomaly scores, and how many a row has."""
+        probabilities = predicted.probabilities
+        if probabilities is None:
+            return None, 0
+        if probabilities.ndim != 2 or probabilities.shape[0] != rows:
+            raise BadAnswer("the probabilities do not fit the rows")
+        width = probabilities.shape[1]
+        if width != (self._width or width) or not width:
+            raise BadAnswer(f"{width} probabilities a row for {self._width or 'some'} classes")
+        return probabilities.ravel().tolist(), width
+
+    def _checked(self, labels: list[Any], chances: list[float], width: int, scores: list[float]) -> Answers | BadAnswer:
+        if not isfinite(sum(chances)) and not all(map(isfinite, chances)):
+            return _not_finite()
+        return Answers(labels, chances if self._is_classification else None, width, scores)
 
 
-def _chances(signature: Signature, rows: int, predicted: Predicted) -> tuple[list[float] | None, int]:
-    """Return all probabilities end to end, or the anomaly scores, and how many a row has."""
-    probabilities = predicted.probabilities
-    if probabilities is None or signature.task == "regression":
-        return None, 0
-    if probabilities.ndim != 2 or probabilities.shape[0] != rows:
-        raise BadAnswer("the probabilities do not fit the rows")
-    width = probabilities.shape[1]
-    if signature.classes and signature.task == "classification" and width != len(signature.classes):
-        raise BadAnswer(f"{width} probabilities a row for {len(signature.classes)} classes")
-    return probabilities.ravel().tolist(), width
+def _ends(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Return how many rows each has, and where they end."""
+    return zip(counts, accumulate(counts), strict=True)
 
 
-def _part(whole: Answers, start: int, end: int) -> Answers:
-    labels, chances, width, scores = whole
-    return Answers(
-        labels[start:end],
-        None if chances is None else chances[start * width : end * width],
-        width,
-        None if scores is None else scores[start:end],
-    )
-
-
-def _checked(signature: Signature, answers: Answers) -> Answers | BadAnswer:
-    numbers = answers.labels if signature.task == "regression" else answers.probabilities
-    if numbers is not None and not isfinite(sum(numbers)) and not all(map(isfinite, numbers)):
-        return BadAnswer("an answer or a probability is not a finite number")
-    if answers.probabilities is not None and signature.task != "classification":
-        return answers._replace(probabilities=None)
-    return answers
-
-
-def _named(signature: Signature, labels: list[Any]) -> list[Any]:
-    """Return labels as the signature writes them: a runtime may say 1 or 1.0 where the class is true."""
-    if not signature.classes:
-        return labels
-    classes = {value: value for value in signature.classes}
-    return [classes.get(label, label) for label in labels]
+def _not_finite() -> BadAnswer:
+    return BadAnswer("an answer or a probability is not a finite number")

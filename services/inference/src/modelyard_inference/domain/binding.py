@@ -7,10 +7,10 @@ of ``modelyard_bundle.signature``, which names each wrong field. Both give the s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from modelyard_bundle.signature import Table, columns_from_values, numeric_features, text_features
@@ -32,8 +32,7 @@ _MANY = 128
 """From here on numpy checks numbers quicker than Python does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True):
     """Rows that one version takes.
 
     Attributes:
@@ -65,6 +64,7 @@ class Binder:
         self._signature = signature
         self._names = tuple(column.name for column in signature.features)
         self._numeric = tuple(numeric_features(signature))
+        self._places = {name: place for place, name in enumerate(self._numeric)}
         self._texts = tuple(text_features(signature))
         self._only_numbers = all(column.type in ("number", "integer") for column in signature.features)
         self._only_plain = all(column.type != "boolean" for column in signature.features)
@@ -92,7 +92,7 @@ class Binder:
 
     def table(self, numbers: npt.NDArray[np.float32], texts: Sequence[npt.NDArray[Any]]) -> Table:
         """Return what a runtime takes."""
-        return Table(self._numeric, numbers, dict(zip(self._texts, texts, strict=True)))
+        return Table(self._places, numbers, dict(zip(self._texts, texts, strict=True)) if texts else {})
 
     def logged(
         self, bound: Bound, *, redact: frozenset[str] = frozenset()

@@ -14,12 +14,11 @@ import numpy as np
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import Table
 from modelyard_common.errors import Invalid, ModelyardError
-from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_inference.domain.answers import Answers, split_answers
+from modelyard_inference.domain.answers import AnswerReader, Answers
 from modelyard_inference.domain.binding import Bound
 
-__all__ = ["Outcome", "answer_all", "take"]
+__all__ = ["Outcome", "answer_all", "answers_from", "is_nobodys", "merged", "take"]
 
 Outcome = Answers | Exception
 """What became of one request of a batch."""
@@ -60,7 +59,7 @@ def take(queue: deque[W], most_rows: int) -> list[W]:
 
 def answer_all(
     predict: Callable[[Table], Predicted],
-    signature: Signature,
+    reader: AnswerReader,
     bounds: Sequence[Bound],
     wanted: Callable[[], bool] = lambda: True,
 ) -> list[Outcome]:
@@ -70,21 +69,27 @@ def answer_all(
         wanted: whether anybody still waits; asked before a failed batch is halved.
     """
     try:
-        return list(split_answers(signature, [bound.rows.count for bound in bounds], predict(_merged(bounds))))
+        return answers_from(reader, bounds, predict(merged(bounds)))
     except Exception as exc:
-        if len(bounds) == 1 or _is_nobodys(exc) or not wanted():
+        if len(bounds) == 1 or is_nobodys(exc) or not wanted():
             return [exc] * len(bounds)
     half = len(bounds) // 2
-    first = answer_all(predict, signature, bounds[:half], wanted)
-    return first + answer_all(predict, signature, bounds[half:], wanted)
+    first = answer_all(predict, reader, bounds[:half], wanted)
+    return first + answer_all(predict, reader, bounds[half:], wanted)
 
 
-def _is_nobodys(error: Exception) -> bool:
+def answers_from(reader: AnswerReader, bounds: Sequence[Bound], predicted: Predicted) -> list[Outcome]:
+    """Return to each request its part of what a runtime answered for all. Raise BadAnswer as ``reader`` does."""
+    return list(reader.split([bound.rows.count for bound in bounds], predicted))
+
+
+def is_nobodys(error: Exception) -> bool:
     """Return whether a failure has nothing to do with what was asked: the runtime is away, or has no time."""
     return isinstance(error, ModelyardError) and not isinstance(error, Invalid)
 
 
-def _merged(bounds: Sequence[Bound]) -> Table:
+def merged(bounds: Sequence[Bound]) -> Table:
+    """Return the rows of all, end to end, as a runtime takes them."""
     first = bounds[0]
     if len(bounds) == 1:
         return first.columns

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from modelyard_bundle.runtimes.base import Runtime
+import msgspec
+from modelyard_bundle.runtimes.base import Predicted, Runtime
 from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_inference.domain.records import Block
@@ -20,6 +20,7 @@ __all__ = [
     "Loading",
     "Observer",
     "PayloadSink",
+    "Predicting",
     "Reports",
     "Run",
     "Runtimes",
@@ -30,6 +31,10 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+Predicting = Callable[[Predicted | Exception], None]
+"""Takes what a runtime answers, or what was raised in its place. A runtime that works in another process may have
+``begin(columns, done) -> bool``, by which it is asked on the event loop; False leaves it to ``predict`` in a thread."""
 
 VersionOutcome = Literal["serving", "refused", "tripped"]
 
@@ -114,24 +119,33 @@ class Shelf(Protocol):
         """Replace what is kept."""
 
 
-@dataclass(slots=True)
-class Run:
+class Run(msgspec.Struct):
     """What ran together.
 
     Attributes:
         requests: how many; rows: of all of them.
-        answers: what was answered, and is still waited for, by role: rows, and how long each answer took with its wait.
-        queued_s: how long each that was answered waited for its turn.
         predict_s: how long the model ran.
+        answers: what was answered, and is still waited for, by role: rows, and how long each answer took with its
+            wait.
+        queued_s: how long each that was answered waited for its turn.
     """
 
     model: str
     version: int
     requests: int
-    rows: int
     predict_s: float
-    answers: dict[Role, tuple[list[int], list[float]]] = field(default_factory=dict)
-    queued_s: list[float] = field(default_factory=list)
+    rows: int = 0
+    answers: dict[Role, tuple[list[int], list[float]]] = {}
+    queued_s: list[float] = []
+
+    def answered(self, role: Role, rows: int, took_s: float, queued_s: float) -> None:
+        """Count an answer."""
+        of_role = self.answers.get(role)
+        if of_role is None:
+            of_role = self.answers[role] = ([], [])
+        of_role[0].append(rows)
+        of_role[1].append(took_s)
+        self.queued_s.append(queued_s)
 
 
 class Observer(Protocol):

@@ -1,12 +1,15 @@
-"""What the engine is asked and what it answers, whichever protocol carried it."""
+"""What the engine is asked and what it answers, whichever protocol carried it.
+
+Made for each request, so they are structs: a frozen dataclass takes ten times as long to make.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from modelyard_common.errors import Invalid, Unavailable
@@ -71,8 +74,7 @@ def plain(values: list[Any] | npt.NDArray[Any]) -> list[Any]:
     return plainly
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(msgspec.Struct, frozen=True):
     """Values that somebody sent, before a signature has checked them.
 
     Attributes:
@@ -92,8 +94,7 @@ class Rows:
     untyped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """One request to one model.
 
     Attributes:

@@ -19,11 +19,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import msgspec
+from modelyard_bundle.runtimes.base import Predicted
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Overloaded
 
 from modelyard_inference.domain.binding import Bound
-from modelyard_inference.domain.coalescing import Outcome, answer_all, take
+from modelyard_inference.domain.coalescing import Outcome, answer_all, answers_from, is_nobodys, merged, take
 from modelyard_inference.domain.ports import Lane, Observer, PayloadSink, Run
 from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.requests import Answer, Late, Role
@@ -55,9 +57,13 @@ class Limits:
     patience_s: float = 1.0
     inline_rows: int = 32
 
+    @property
+    def shared_rows(self) -> int:
+        """The same for a runtime that blocks: what it takes to be asked at all is worth sharing by more of them."""
+        return max(self.inline_rows, self.rows // 4)
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+
+class Turn(msgspec.Struct, frozen=True):
     """One request to one version.
 
     Attributes:
@@ -74,8 +80,7 @@ class Turn:
     alone: bool = False
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     """A turn in a queue."""
 
     turn: Turn
@@ -154,10 +159,11 @@ class Batching:
         """
         now, queue = self._begun(turn)
         rows, loaded = turn.ask.query.rows, turn.loaded
-        if turn.alone or rows.count > self._limits.inline_rows:
+        blocking = loaded.runtime.blocking
+        if turn.alone or rows.count > (self._limits.shared_rows if blocking else self._limits.inline_rows):
             return await self._queued(queue, _Waiting(turn, None, now))
         waiting = _Waiting(turn, loaded.binder.bind(rows), now)
-        if self._inline and not loaded.runtime.blocking:
+        if self._inline and not blocking:
             return await self._soon(queue, waiting)
         return await self._queued(queue, waiting)
 
@@ -267,6 +273,25 @@ class Batching:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _outcomes(self, batch: list[_Waiting], left_s: float) -> Sequence[Outcome]:
+        """Return what became of each, without a thread where the runtime can do without one and none fails."""
+        until = self._clock.monotonic() + left_s
+        loaded = batch[0].turn.loaded
+        bounds = [waiting.bound for waiting in batch if waiting.bound is not None]
+        begin = getattr(loaded.runtime, "begin", None)
+        asked: asyncio.Future[Predicted] = asyncio.get_running_loop().create_future()
+        if begin is not None and len(bounds) == len(batch) and begin(merged(bounds), partial(_settle, asked)):
+            try:
+                async with asyncio.timeout(left_s):
+                    predicted = await asked
+                return answers_from(loaded.reader, bounds, predicted)
+            except TimeoutError as exc:
+                raise Late("the model did not answer within the deadline") from exc
+            except Exception as exc:
+                if len(batch) == 1 or is_nobodys(exc):
+                    return [exc] * len(batch)
+        return await self._lane.run(partial(self._run, batch), until - self._clock.monotonic())
+
     async def _in_lane(self, queue: _Queue, batch: list[_Waiting]) -> None:
         """Run one batch in the lane, and begin the next when it is over, or takes too long."""
         counted = True
@@ -282,7 +307,7 @@ class Batching:
         began = self._clock.monotonic()
         try:
             left_s = max(waiting.turn.deadline for waiting in batch) - began
-            outcomes: Sequence[Outcome] = await self._lane.run(partial(self._run, batch), max(left_s, 0.0))
+            outcomes = await self._outcomes(batch, max(left_s, 0.0))
         except Exception as exc:
             outcomes = [exc] * len(batch)
         finally:
@@ -302,7 +327,7 @@ class Batching:
             return [exc] * len(batch)
         for waiting, bound in zip(batch, bounds, strict=True):
             waiting.bound = bound
-        return answer_all(loaded.runtime.predict, loaded.signature, bounds, _wanted(batch))
+        return answer_all(loaded.runtime.predict, loaded.reader, bounds, _wanted(batch))
 
     def _deliver(self, batch: list[_Waiting], outcomes: Sequence[Outcome], began: float) -> list[_Given]:
         """Write down all answers at once, and only then return what to hand to each that still waits."""
@@ -310,40 +335,32 @@ class Batching:
         blocks: list[Block] = []
         given: list[_Given] = []
         first = batch[0].turn
-        total = sum(waiting.rows for waiting in batch)
-        run = Run(first.ask.query.model, first.loaded.version.number, len(batch), total, ended - began)
+        run = Run(first.ask.query.model, first.loaded.version.number, len(batch), ended - began)
         for waiting, outcome in zip(batch, outcomes, strict=True):
+            turn, bound = waiting.turn, waiting.bound
+            ask, loaded, count = turn.ask, turn.loaded, turn.ask.query.rows.count
+            run.rows += count
             if waiting.given_up:
                 continue
             if isinstance(outcome, Exception):
                 given.append((waiting, outcome))
                 continue
-            turn, bound = waiting.turn, waiting.bound
             assert bound is not None  # noqa: S101  # or there would be no answer
-            ask, loaded, took_s = turn.ask, turn.loaded, ended - waiting.arrived
+            took_s, queued_s = ended - waiting.arrived, began - waiting.arrived
             if turn.logged and ask.query.logged:
-                blocks.append(
-                    answer_block(ask, loaded, turn.role, bound, outcome, took_s, queue_s=began - waiting.arrived)
-                )
+                blocks.append(answer_block(ask, loaded, turn.role, bound, outcome, took_s, queue_s=queued_s))
+            run.answered(turn.role, count, took_s, queued_s)
             version = loaded.version
-            rows, took = run.answers.setdefault(turn.role, ([], []))
-            rows.append(waiting.rows)
-            took.append(took_s)
-            run.queued_s.append(began - waiting.arrived)
-            given.append(
-                (
-                    waiting,
-                    Answer(
-                        ask.prediction_id,
-                        ask.query.model,
-                        version.number,
-                        version.digest,
-                        turn.role,
-                        loaded.signature,
-                        outcome,
-                    ),
-                )
+            answer = Answer(
+                ask.prediction_id,
+                ask.query.model,
+                version.number,
+                version.digest,
+                turn.role,
+                loaded.signature,
+                outcome,
             )
+            given.append((waiting, answer))
         if blocks:
             self._sink.append(blocks)
         self._observer.ran(run)
@@ -363,6 +380,15 @@ def _hand_all(given: list[_Given]) -> None:
             waiting.future.set_exception(answer)
         else:
             waiting.future.set_result(answer)
+
+
+def _settle(asked: asyncio.Future[Predicted], found: Predicted | Exception) -> None:
+    if asked.done():  # all have given up
+        return
+    if isinstance(found, Exception):
+        asked.set_exception(found)
+    else:
+        asked.set_result(found)
 
 
 def _wanted(batch: list[_Waiting]) -> Callable[[], bool]:

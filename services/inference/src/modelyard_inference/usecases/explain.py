@@ -323,7 +323,7 @@ class _Play:
     def _asked_for(self, taken: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         self.asked.more(len(rows))
         signature = self.loaded.signature
-        between: Columns = {}
+        between: dict[str, npt.NDArray[Any]] = {}
         for place, column in enumerate(signature.features):
             values = self.ground.background[column.name][rows]
             values[taken[:, place]] = self.columns[column.name][self.row]

@@ -8,8 +8,9 @@ not to end with it.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import msgspec
 from modelyard_common.clock import Clock
 
 from modelyard_inference.domain.requests import Answer, Away
@@ -43,7 +44,7 @@ class Patience:
                 if exc.began and died:
                     raise
                 if exc.began:
-                    died, turn = True, replace(turn, alone=True)
+                    died, turn = True, msgspec.structs.replace(turn, alone=True)
                 if not await self._back(exc, turn.deadline):
                     raise
 

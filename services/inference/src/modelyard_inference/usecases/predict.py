@@ -129,17 +129,26 @@ class Predict:
             return await self._answer(ask, loaded, "champion")
         return await self._answer(ask, loaded, "candidate", logged=loaded is ask.serving.candidate)
 
-    def answer_soon(self, query: Query, done: Done) -> None:
+    def plain(self, model: str) -> Serving | None:
+        """Return how a model is served whose champion alone answers what names no version, on the event loop."""
+        serving = self.served.get(model)
+        if serving is None or serving.candidate is not None or serving.champion.runtime.blocking:
+            return None
+        return serving
+
+    def answer_soon(self, query: Query, serving: Serving, done: Done) -> None:
         """Hand over the champion's answer, or the error, within this turn of the event loop, without a coroutine.
 
-        For what ``is_plain``; nothing of it is recorded as spans.
+        Nothing of it is recorded as spans.
+
+        Args:
+            query: of no more rows than run inline.
+            serving: that is ``plain``.
 
         Raises:
-            NotFound: no such model here.
-            Unavailable: the model is not loaded, or the deadline has passed.
+            Unavailable: the deadline has passed.
             Invalid: the rows do not fit the signature, or an event time lies too far ahead.
         """
-        serving = self.served.find(query.model)
         _refuse_the_future(query, serving)
         ask = Ask(query, serving, self.new_id())
         turn = Turn(ask, serving.champion, "champion", query.deadline)
@@ -147,17 +156,6 @@ class Predict:
             self.champions.answer_soon(turn, lambda answer: done(self._told(ask, turn, answer)))
         except Exception as exc:
             raise self._blamed(ask, turn.loaded, "champion", exc) from exc
-
-    def is_plain(self, model: str, rows: int) -> bool:
-        """Return whether a request without a version is the champion's alone, and answered on the event loop."""
-        serving = self.served.get(model)
-        return (
-            serving is not None
-            and serving.candidate is None
-            and rows <= self.champions.inline_rows
-            and not serving.champion.runtime.blocking
-            and recorded() is None
-        )
 
     def _told(self, ask: Ask, turn: Turn, answer: Answer | Exception) -> Answer | Exception:
         return self._blamed(ask, turn.loaded, turn.role, answer) if isinstance(answer, Exception) else answer

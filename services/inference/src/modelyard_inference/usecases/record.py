@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.binding import Bound
@@ -14,8 +14,7 @@ from modelyard_inference.usecases.serving import LoadedVersion, Serving
 __all__ = ["Ask", "answer_block", "error_block"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A request with the snapshot that it is answered from and the id that it got."""
 
     query: Query

@@ -18,6 +18,8 @@ from modelyard_common.errors import ModelyardError, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_contracts.bundle_v1 import BundleManifest
 
+from modelyard_inference.domain.ports import Predicting
+
 __all__ = ["Resident", "Residents", "ResidentsObserver", "estimated_bytes"]
 
 _log = get_logger(__name__)
@@ -95,6 +97,14 @@ class Resident:
             runtime = self._returned()
         self.used = self._home.next_use()
         return runtime.predict(columns)
+
+    def begin(self, columns: Columns, done: Predicting) -> bool:
+        """Begin a prediction on the running event loop; False where the runtime cannot, or is out of memory."""
+        begin = getattr(self._runtime, "begin", None)
+        if begin is None:
+            return False
+        self.used = self._home.next_use()
+        return bool(begin(columns, done))
 
     def let_go(self) -> None:
         """Forget the runtime; requests that run it keep it to their end."""

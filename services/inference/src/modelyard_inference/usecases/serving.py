@@ -14,7 +14,7 @@ from modelyard_bundle.runtimes.base import Runtime
 from modelyard_common.errors import NotFound, Unavailable
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_inference.domain.answers import Answers, answers_of
+from modelyard_inference.domain.answers import AnswerReader, Answers
 from modelyard_inference.domain.binding import Binder, Bound
 from modelyard_inference.domain.breaker import Breaker
 from modelyard_inference.domain.requests import Rows
@@ -33,6 +33,11 @@ class LoadedVersion:
     binder: Binder = field(repr=False)
     queues: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     """What waits for it, by whoever keeps the queue: they go when the version goes."""
+    reader: AnswerReader = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Prepare to read what the runtime says."""
+        object.__setattr__(self, "reader", AnswerReader(self.signature))
 
     @property
     def platform(self) -> str:
@@ -53,7 +58,7 @@ class LoadedVersion:
         """
         bound = self.binder.bind(rows)
         predicted = self.runtime.predict(bound.columns)
-        return bound, answers_of(self.signature, rows.count, predicted)
+        return bound, self.reader.one(rows.count, predicted)
 
 
 class Guard:

@@ -14,6 +14,7 @@ from modelyard_bundle.loading import load
 from modelyard_bundle.manifest import verify
 from modelyard_bundle.runtimes.base import Predicted, Runtime, positive_scores
 from modelyard_bundle.runtimes.sklearn import model_input
+from modelyard_bundle.signature import Columns
 from modelyard_client import RegistryClient
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_contracts.bundle_v1 import Signature, SliceMetrics
@@ -29,7 +30,7 @@ from modelyard_trainer.steps.split import Division
 
 __all__ = ["Contender", "evaluate", "importances", "labels_of", "load_contenders", "slices"]
 
-LabelsOf = Callable[[dict[str, npt.NDArray[Any]]], npt.NDArray[Any]]
+LabelsOf = Callable[[Columns], npt.NDArray[Any]]
 
 _LEAST_SLICE_ROWS = 30
 _MOST_SLICES = 40
@@ -139,7 +140,7 @@ def evaluate(
     )
 
 
-def _for(signature: Signature, now: Signature, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+def _for(signature: Signature, now: Signature, rows: Rows) -> Columns:
     if signature.task != now.task:
         raise Invalid(f"it was made for {signature.task}")
     absent = [column.name for column in signature.features if column.name not in rows.columns]
@@ -211,7 +212,7 @@ def importances(signature: Signature, labels: LabelsOf, rows: Rows, *, seed: int
     if signature.task == "anomaly" or len(part) == 0:
         return dict.fromkeys((column.name for column in signature.features), 0.0)
 
-    def quality(columns: dict[str, npt.NDArray[Any]]) -> float:
+    def quality(columns: Columns) -> float:
         predicted = labels(columns)
         if signature.task == "regression":
             return -float(np.sqrt(np.mean((predicted - part.truth) ** 2)))
@@ -222,6 +223,6 @@ def importances(signature: Signature, labels: LabelsOf, rows: Rows, *, seed: int
     found: dict[str, float] = {}
     for column in signature.features:
         values = part.columns[column.name]
-        lost = [whole - quality(part.columns | {column.name: generator.permutation(values)}) for _ in range(3)]
+        lost = [whole - quality({**part.columns, column.name: generator.permutation(values)}) for _ in range(3)]
         found[column.name] = float(np.mean(lost))
     return found

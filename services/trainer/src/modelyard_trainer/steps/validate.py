@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from modelyard_bundle.signature import Columns
 from modelyard_common.logs import get_logger
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
@@ -30,7 +29,7 @@ def history_rows(spec: ManagedModelSpec, signature: Signature, frame: pd.DataFra
     labelled = frame[frame[spec.data.target].notna()]
     if len(labelled) < _LEAST_ROWS:
         raise RunFailed(f"spec.data.target: {len(labelled)} rows have a {spec.data.target!r}; at least {_LEAST_ROWS}")
-    columns: Columns = {}
+    columns: dict[str, npt.NDArray[Any]] = {}
     for column in signature.features:
         values = labelled[column.name]
         where = f"spec.data.features.{column.name}"
@@ -52,7 +51,7 @@ def history_rows(spec: ManagedModelSpec, signature: Signature, frame: pd.DataFra
 def feedback_rows(spec: ManagedModelSpec, signature: Signature, frame: pd.DataFrame) -> Rows:
     """Return labelled predictions as rows, in the order of event time; those that break the manifest are left out."""
     known = frame[frame["__label"].notna()]
-    columns: Columns = {}
+    columns: dict[str, npt.NDArray[Any]] = {}
     sound = np.ones(len(known), dtype=bool)
     for column in signature.features:
         values = known[column.name] if column.name in known.columns else pd.Series([None] * len(known), dtype=object)
