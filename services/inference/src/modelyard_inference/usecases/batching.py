@@ -246,15 +246,15 @@ class Batching:
         """Return an answer from a lane, after those that came before."""
         if len(queue.waiting) >= self._limits.waiting:
             raise Overloaded(f"{self._limits.waiting} requests wait for this model already", retry_after_s=1)
-        waiting.future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting.future = loop.create_future()
         queue.waiting.append(waiting)
         self._begin(queue)
+        late = loop.call_later(waiting.turn.deadline - waiting.arrived, _give_up, waiting.future)
         try:
-            async with asyncio.timeout(waiting.turn.deadline - waiting.arrived):
-                return await waiting.future
-        except TimeoutError as exc:
-            raise Late("the model did not answer within the deadline") from exc
+            return await waiting.future
         finally:
+            late.cancel()
             if not waiting.begun:
                 queue.waiting.remove(waiting)
 
@@ -380,6 +380,11 @@ def _hand_all(given: list[_Given]) -> None:
             waiting.future.set_exception(answer)
         else:
             waiting.future.set_result(answer)
+
+
+def _give_up(answer: asyncio.Future[Answer]) -> None:
+    if not answer.done():
+        answer.set_exception(Late("the model did not answer within the deadline"))
 
 
 def _settle(asked: asyncio.Future[Predicted], found: Predicted | Exception) -> None:
