@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, Response
 from modelyard_common.raw import RawRequest
 from modelyard_inference import main as entry
 from modelyard_inference import wiring
+from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.api.codecs import v2
 
@@ -75,11 +76,16 @@ def _unlogged() -> None:
     PayloadSpool.append = lambda self, blocks: None  # type: ignore[method-assign]
 
 
+def _rows() -> None:
+    EventSender._hand_over = lambda self, blocks: self._send_rows(payload for payload, _ in blocks)  # type: ignore[method-assign]
+
+
 _CHOICES: Mapping[str, Callable[[], None]] = {
     "json": _json,
     "asyncio": functools.partial(_server, loop="asyncio"),
     "h11": functools.partial(_server, http="h11"),
     "route": _route,
+    "rows": _rows,
     "unlogged": _unlogged,
 }
 
