@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from modelyard_inference.domain.routing import Routing
 from modelyard_inference.usecases.batching import Batching, Limits, Turn
 from modelyard_inference.usecases.record import Ask
 from modelyard_inference.usecases.serving import LoadedVersion, Serving
+from test_inference_spool import a_record
 
 POISON = 13.0
 """A load on which the model breaks."""
@@ -360,6 +361,22 @@ def test_large_requests_run_alone(yard: Callable[..., Yard]) -> None:
     assert sorted(map(len, engine.runtime.loads)) == [1, 3, 3]
 
 
+def test_a_blocking_model_is_asked_once_for_larger_requests_too(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True, hold=threading.Event()), Limits(inline_rows=2, rows=16, patience_s=20))
+
+    async def play() -> list[Answer]:
+        asked = [asyncio.ensure_future(engine.ask(0.5))]
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        asked += [asyncio.ensure_future(engine.ask(*loads)) for loads in ((0.1,) * 4, (0.2,) * 4, (0.3,) * 5)]
+        await asyncio.sleep(0)
+        engine.runtime.hold.set()
+        return await asyncio.gather(*asked)
+
+    asyncio.run(play())
+
+    assert [len(loads) for loads in engine.runtime.loads] == [1, 8, 5]
+
+
 def test_a_runtime_that_began_to_block_meanwhile_does_not_block_the_loop(yard: Callable[..., Yard]) -> None:
     engine = yard(Echo())
     threads: list[int] = []
@@ -469,6 +486,38 @@ NUMBERS = st.one_of(
 )
 
 
+def as_listed(names: Sequence[str], values: Sequence[Any] | bytes) -> tuple[Sequence[str], list[Any]]:
+    """Return what is logged as whoever reads its block has it."""
+    return names, list(a_record(0)._replace(names=names, values=values).plain_values())
+
+
+@given(
+    values=st.lists(st.floats(-1e3, 1e3, width=16), min_size=6, max_size=6),
+    datatype=st.sampled_from(["<f2", "<f4", "<f8", ">f8", "<i8"]),
+)
+def test_an_array_is_logged_with_the_values_of_its_list(values: list[float], datatype: str) -> None:
+    signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:2]})
+    binder = stub_version(1, "a", StubRuntime(), signature).binder
+    array = np.array(values).astype(datatype)
+
+    names, logged = binder.logged(binder.bind(Rows(3, {}, matrix=Matrix(array, 2), source="inputs[0]")))
+    listed = as_listed(names, logged)
+
+    assert isinstance(logged, bytes) == (array.dtype.kind == "f")
+    assert str(listed) == str((("load", "price"), array.tolist()))
+
+
+@pytest.mark.parametrize("datatype", ["<f2", "<f4", "<f8"])
+@pytest.mark.parametrize("wrong", [float("inf"), float("-inf")])
+def test_an_infinite_number_in_an_array_is_refused_whatever_its_width(datatype: str, wrong: float) -> None:
+    signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:2]})
+    binder = stub_version(1, "a", StubRuntime(), signature).binder
+    array = np.array([0.5, 1.0, wrong, 1.0], dtype=datatype)
+
+    with pytest.raises(Invalid, match=r"^\[1\]\.load: must lie between"):
+        binder.bind(Rows(2, {}, matrix=Matrix(array, 2), source="inputs[0]"))
+
+
 @given(rows=st.integers(1, 80), values=st.lists(NUMBERS, min_size=2, max_size=2), array=st.booleans())
 def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], array: bool) -> None:
     signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:2]})
@@ -486,7 +535,7 @@ def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], arra
     for given_rows in (Rows(rows, columns), Rows(rows, {}, matrix=matrix, source="inputs[0]")):
         try:
             bound = binder.bind(given_rows)
-            outcomes.append((bound.numbers.tolist(), str(binder.logged(bound))))
+            outcomes.append((bound.numbers.tolist(), str(as_listed(*binder.logged(bound)))))
         except Invalid as exc:
             outcomes.append(exc.message)
 

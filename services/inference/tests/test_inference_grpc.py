@@ -171,6 +171,51 @@ def test_metadata_of_a_call_labels_it_too(shared: tuple[Platform, Caller]) -> No
     assert (event["event_time"], event["routing_key"]) == ("2025-12-31T23:00:00Z", "me")
 
 
+@pytest.mark.parametrize("version", ["", "1"], ids=["at once", "by a task"])
+def test_ids_follow_an_answer(shared: tuple[Platform, Caller], version: str) -> None:
+    _, call = shared
+    infer = call.channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer", response_deserializer=pb.ModelInferResponse.FromString
+    )
+
+    answer, ended = infer.with_call(
+        raw(model_version=version).SerializeToString(), timeout=10, metadata=[("x-request-id", "mine-7")]
+    )
+
+    trailers = {pair.key: pair.value for pair in ended.trailing_metadata()}
+    assert trailers["x-request-id"] == "mine-7"
+    for name in ("modelyard-prediction-id", "modelyard-version"):
+        assert trailers[name] == answer.parameters[name].string_param
+    assert answer.id == trailers["modelyard-prediction-id"]
+
+
+@pytest.mark.parametrize("version", ["", "1"], ids=["at once", "by a task"])
+def test_a_refusal_names_its_request(shared: tuple[Platform, Caller], version: str) -> None:
+    _, call = shared
+    infer = call.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+    with pytest.raises(grpc.RpcError) as caught:
+        infer(pb.ModelInferRequest(model_name="power", model_version=version).SerializeToString(), timeout=10)
+
+    assert caught.value.code() == Code.INVALID_ARGUMENT
+    assert [pair.key for pair in caught.value.trailing_metadata()] == ["x-request-id"]
+
+
+def test_many_rows_are_answered_in_pieces(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+    rows = 9_000
+    request = pb.ModelInferRequest(model_name="power")
+    for name in ("load", "price"):
+        request.inputs.add(name=name, datatype="FP64", shape=[rows])
+    request.inputs.add(name="day", datatype="BYTES", shape=[rows])
+    request.raw_input_contents.extend([np.full(rows, 0.7).tobytes()] * 2 + [(struct.pack("<I", 3) + b"mon") * rows])
+
+    answer = call("ModelInfer", request, timeout=60)
+
+    assert np.frombuffer(answer.raw_output_contents[0], "<i8").tolist() == [1] * rows
+    assert list(answer.outputs[1].shape) == [rows, 2]
+
+
 def test_only_the_outputs_that_are_asked_for_come(shared: tuple[Platform, Caller]) -> None:
     _, call = shared
     wanted = [pb.ModelInferRequest.InferRequestedOutputTensor(name="predict_proba")]

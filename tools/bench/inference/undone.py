@@ -19,6 +19,7 @@ from modelyard_common.edge import Edge
 from modelyard_common.raw import RawRequest
 from modelyard_inference import main as entry
 from modelyard_inference import wiring
+from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.api.codecs import v2
 
@@ -85,6 +86,10 @@ def _unlogged() -> None:
     PayloadSpool.append = lambda self, blocks: None  # type: ignore[method-assign]
 
 
+def _rows() -> None:
+    EventSender._hand_over = lambda self, blocks: self._send_rows(payload for payload, _ in blocks)  # type: ignore[method-assign]
+
+
 _CHOICES: Mapping[str, Callable[[], None]] = {
     "json": _json,
     "asyncio": functools.partial(_server, loop="asyncio"),
@@ -92,6 +97,7 @@ _CHOICES: Mapping[str, Callable[[], None]] = {
     "heads": _heads,
     "task": _task,
     "route": _route,
+    "rows": _rows,
     "unlogged": _unlogged,
 }
 

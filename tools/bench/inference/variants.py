@@ -35,6 +35,7 @@ VARIANTS: tuple[Contender, ...] = (
         "ours",
         modelyard(settings={"MODELYARD_INFERENCE_INLINE_ROWS": "0"}),
     ),
+    _undone("rows", "each row of the log sent to drift as JSON instead of blocks as they were written"),
     Contender("unsampled", "payloads logged without features (a setting of the model)", "ours", modelyard(logged=0)),
     _undone("unlogged", "no log of payloads at all"),
 )

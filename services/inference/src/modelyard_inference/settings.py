@@ -45,7 +45,8 @@ class InferenceSettings(ServiceSettings):
     inline_rows: int = Field(32, ge=0)
     """Requests up to this many rows run on the event loop when the runtime is quick: a thread costs more."""
     batch_rows: int = Field(1024, ge=1)
-    """Rows that run together at most, of requests that came in one turn or waited; 1: each request runs by itself."""
+    """Rows that run together at most, of requests that came in one turn or waited; 1: each request runs by itself.
+    Where the runtime blocks, requests of up to a quarter of them are laid together with others."""
     model_runs: int = Field(1, ge=1)
     """Batches of one version that run at once when its runtime blocks: more share the interpreter, not the work."""
     workers: int = Field(4, ge=1)

@@ -57,6 +57,11 @@ class Limits:
     patience_s: float = 1.0
     inline_rows: int = 32
 
+    @property
+    def shared_rows(self) -> int:
+        """The same for a runtime that blocks: what it takes to be asked at all is worth sharing by more of them."""
+        return max(self.inline_rows, self.rows // 4)
+
 
 class Turn(msgspec.Struct, frozen=True):
     """One request to one version.
@@ -154,10 +159,11 @@ class Batching:
         """
         now, queue = self._begun(turn)
         rows, loaded = turn.ask.query.rows, turn.loaded
-        if turn.alone or rows.count > self._limits.inline_rows:
+        blocking = loaded.runtime.blocking
+        if turn.alone or rows.count > (self._limits.shared_rows if blocking else self._limits.inline_rows):
             return await self._queued(queue, _Waiting(turn, None, now))
         waiting = _Waiting(turn, loaded.binder.bind(rows), now)
-        if self._inline and not loaded.runtime.blocking:
+        if self._inline and not blocking:
             return await self._soon(queue, waiting)
         return await self._queued(queue, waiting)
 
@@ -245,15 +251,15 @@ class Batching:
         """Return an answer from a lane, after those that came before."""
         if len(queue.waiting) >= self._limits.waiting:
             raise Overloaded(f"{self._limits.waiting} requests wait for this model already", retry_after_s=1)
-        waiting.future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting.future = loop.create_future()
         queue.waiting.append(waiting)
         self._begin(queue)
+        late = loop.call_later(waiting.turn.deadline - waiting.arrived, _give_up, waiting.future)
         try:
-            async with asyncio.timeout(waiting.turn.deadline - waiting.arrived):
-                return await waiting.future
-        except TimeoutError as exc:
-            raise Late("the model did not answer within the deadline") from exc
+            return await waiting.future
         finally:
+            late.cancel()
             if not waiting.begun:
                 queue.waiting.remove(waiting)
 
@@ -379,6 +385,11 @@ def _hand_all(given: list[_Given]) -> None:
             waiting.future.set_exception(answer)
         else:
             waiting.future.set_result(answer)
+
+
+def _give_up(answer: asyncio.Future[Answer]) -> None:
+    if not answer.done():
+        answer.set_exception(Late("the model did not answer within the deadline"))
 
 
 def _settle(asked: asyncio.Future[Predicted], found: Predicted | Exception) -> None:

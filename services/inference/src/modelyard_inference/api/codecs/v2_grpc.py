@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy.typing as npt
+from modelyard_contracts.open_inference import Datatype
 
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers
 from modelyard_inference.api.codecs.tensors import (
@@ -33,9 +35,9 @@ from modelyard_inference.api.grpc.open_inference_pb2 import (
 )
 from modelyard_inference.domain.requests import Answer, invalid
 
-__all__ = ["ANSWER_PARAMETERS", "decode", "encode", "plain"]
+__all__ = ["PREDICTION_ID", "VERSION", "decode", "encode", "plain"]
 
-ANSWER_PARAMETERS = ("modelyard-prediction-id", "modelyard-version")
+PREDICTION_ID, VERSION = "modelyard-prediction-id", "modelyard-version"
 """What HTTP says in headers stands in the answer's parameters too: a stream has no headers of its own for each."""
 
 _FIELDS: dict[str, str] = {
@@ -73,22 +75,66 @@ def decode(request: ModelInferRequest) -> V2Call:
     return V2Call(rows_of(tensors), request.id or None, parameters, _wanted(request), bool(raw))
 
 
-def encode(answer: Answer, call: V2Call) -> ModelInferResponse:
-    """Return the response. Raise Invalid when an output is asked for that there is not."""
+def encode(answer: Answer, call: V2Call) -> bytes:
+    """Return the response, written. Raise Invalid when an output is asked for that there is not."""
     outputs = outputs_of(answer)
     if call.wanted:
         outputs = chosen(outputs, call.wanted)
-    response = ModelInferResponse(
-        model_name=answer.model, model_version=str(answer.number), id=call.id or answer.prediction_id
-    )
-    for name, value in zip(ANSWER_PARAMETERS, (answer.prediction_id, answer.digest), strict=True):
-        response.parameters[name].string_param = value
+    own_id = call.id or answer.prediction_id
+    if not call.binary:
+        response = _response(answer.model, answer.number, answer.digest, outputs)
+        response.id = own_id
+        response.parameters[PREDICTION_ID].string_param = answer.prediction_id
+        for written, output in zip(response.outputs, outputs, strict=True):
+            _fill(written.contents, output)
+        return response.SerializeToString()
+    # A message is the fields that are written one after another, so that those which are always the same are kept.
+    parts = [
+        _written(answer.model, answer.number, answer.digest, tuple(map(_kind, outputs))),
+        _field(_ID, own_id.encode()),
+        _field(_PARAMETERS, _PREDICTION_ID_NAME + _field(_VALUE, _field(_TEXT, answer.prediction_id.encode()))),
+    ]
+    parts += [_field(_RAW, pack(output.datatype, output.values)) for output in outputs]
+    return b"".join(parts)
+
+
+def _response(model: str, number: int, digest: str, outputs: Sequence[Output]) -> ModelInferResponse:
+    """Return what does not differ from answer to answer."""
+    response = ModelInferResponse(model_name=model, model_version=str(number))
+    response.parameters[VERSION].string_param = digest
     for output in outputs:
-        contents = None if call.binary else _contents(output)
-        response.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape, contents=contents)
-        if call.binary:
-            response.raw_output_contents.append(pack(output.datatype, output.values))
+        response.outputs.add(name=output.name, datatype=output.datatype, shape=output.shape)
     return response
+
+
+@lru_cache(maxsize=512)
+def _written(model: str, number: int, digest: str, kinds: tuple[tuple[str, Datatype, tuple[int, ...]], ...]) -> bytes:
+    outputs = [Output(name, datatype, list(shape), []) for name, datatype, shape in kinds]
+    return _response(model, number, digest, outputs).SerializeToString()
+
+
+def _kind(output: Output) -> tuple[str, Datatype, tuple[int, ...]]:
+    return output.name, output.datatype, tuple(output.shape)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Return a field of bytes as protobuf writes it: its number and kind, its length, itself."""
+    size = len(content)
+    head = bytearray((number << 3 | 2,))
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + content
+
+
+_ID = ModelInferResponse.ID_FIELD_NUMBER
+_PARAMETERS = ModelInferResponse.PARAMETERS_FIELD_NUMBER
+_RAW = ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
+_NAME, _VALUE = 1, 2
+"""Of the entries of a map."""
+_TEXT = InferParameter.STRING_PARAM_FIELD_NUMBER
+_PREDICTION_ID_NAME = _field(_NAME, PREDICTION_ID.encode())
 
 
 def plain(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
@@ -114,11 +160,9 @@ def _typed(datatype: str, contents: InferTensorContents, path: str) -> list[Any]
     return values
 
 
-def _contents(output: Output) -> InferTensorContents:
+def _fill(contents: InferTensorContents, output: Output) -> None:
     values = [str(value).encode() for value in output.values] if output.datatype == "BYTES" else output.values
-    contents = InferTensorContents()
     getattr(contents, _FIELDS[output.datatype]).extend(values)
-    return contents
 
 
 def _wanted(request: ModelInferRequest) -> Sequence[Wanted]:

@@ -78,6 +78,8 @@ class Connection(asyncio.Protocol):
         self._http2 = H2Connection(config=_CONFIGURATION)
         self._arriving: list[Call] = []
         """Calls that this piece of input has begun."""
+        self._uncounted = 0
+        """Bytes of streams that have ended, which the caller may send again on others."""
         self._last = 0
         """The highest stream that was taken."""
         self._timer: asyncio.TimerHandle | None = None
@@ -236,7 +238,14 @@ class Connection(asyncio.Protocol):
                 call.withheld += event.flow_controlled_length
                 call.wake()
                 return
-        self._http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        if event.stream_ended is None:
+            self._http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            return
+        # The usual call is over with that, and many of them fit into the window of the connection.
+        self._uncounted += event.flow_controlled_length
+        if self._uncounted > _WINDOW_BYTES // 4:
+            self._http2.acknowledge_received_data(self._uncounted, event.stream_id)
+            self._uncounted = 0
 
     def _sent_all(self, event: StreamEnded) -> None:
         call = self._out.calls.get(event.stream_id)

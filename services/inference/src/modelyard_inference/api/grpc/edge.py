@@ -69,7 +69,7 @@ def answering(
         except Exception as exc:
             error = our_fault(exc)
             code = status_of(error)
-            call.end(code, error.message, trailers_of(call))
+            call.end(code, error.message, trailers_of())
         finally:
             _end(span, code)
             if code is not StatusCode.CANCELLED:  # nobody waited for it
@@ -92,9 +92,8 @@ def _request_id(call: Call) -> str:
     return offered.decode()
 
 
-def trailers_of(call: Call, *more: tuple[str, str]) -> Pairs:
-    """Return what follows an answer: its request id, and more."""
-    del call
+def trailers_of(*more: tuple[str, str]) -> Pairs:
+    """Return what follows an answer: the request id, and more."""
     own = ("x-request-id", context.request_id.get() or "")
     return tuple((name.encode(), value.encode()) for name, value in (*more, own))
 

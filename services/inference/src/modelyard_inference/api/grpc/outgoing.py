@@ -12,7 +12,7 @@ from typing import cast
 
 from jh2.connection import H2Connection
 from jh2.errors import ErrorCodes
-from jh2.exceptions import ProtocolError
+from jh2.exceptions import FlowControlError, ProtocolError
 from jh2.hyperframe.frame import GoAwayFrame
 from modelyard_common.errors import ModelyardError
 
@@ -26,6 +26,8 @@ __all__ = ["Outgoing"]
 
 _UNREAD_S = 60.0
 """How long an answer may lie without being taken, as over HTTP."""
+_FRAME_BYTES = 16 * 1024
+"""Of data, which every caller takes in one frame."""
 _HEAD: Pairs = (
     (b":status", b"200"),
     (b"content-type", b"application/grpc"),
@@ -72,9 +74,7 @@ class Outgoing:
             if not call.begun:
                 call.begun = True
                 self._http2.send_headers(call.stream, _HEAD)
-            if not call.unsent and len(content) <= self._room(call):
-                self._http2.send_data(call.stream, content)
-            else:
+            if call.unsent or not self._is_sent_at_once(call, content):
                 call.unsent += content
                 self.push(call)
         except ProtocolError:
@@ -225,6 +225,15 @@ class Outgoing:
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self.flush)
+
+    def _is_sent_at_once(self, call: Call, content: bytes) -> bool:
+        if len(content) > _FRAME_BYTES:
+            return False
+        try:
+            self._http2.send_data(call.stream, content)
+        except FlowControlError:
+            return False
+        return True
 
     def _room(self, call: Call) -> int:
         http2 = self._http2

@@ -118,8 +118,8 @@ class InferenceServicer:
 
     async def _infer(self, call: Call) -> None:
         request = read(pb.ModelInferRequest, call.messages[0])
-        answer, response = await self._answer(request, labels_of(call))
-        call.answer(response.SerializeToString(), _trailers(call, answer))
+        answer, content = await self._answer(request, labels_of(call))
+        call.answer(content, _trailers(answer))
 
     def _infer_soon(self, call: Call) -> bool:
         """Answer a plain call in this turn of the event loop; False leaves it to ``_infer``."""
@@ -142,7 +142,7 @@ class InferenceServicer:
             error = our_fault(exc)
             code = status_of(error)
             self._infers.add(code, time.perf_counter() - started)
-            call.end(code, error.message, trailers_of(call))
+            call.end(code, error.message, trailers_of())
 
         def told(answer: Answer | Exception) -> None:
             front.places.give_back()
@@ -151,13 +151,13 @@ class InferenceServicer:
                     raise answer
                 assert asked is not None  # noqa: S101  # or there would be no answer
                 began = time.perf_counter()
-                content = v2_grpc.encode(answer, asked).SerializeToString()
+                content = v2_grpc.encode(answer, asked)
                 front.took(answer.model, parsed - started, time.perf_counter() - began)
             except Exception as exc:
                 failed(exc)
                 return
             self._infers.add(StatusCode.OK, time.perf_counter() - started)
-            call.answer(content, _trailers(call, answer))
+            call.answer(content, _trailers(answer))
 
         try:
             front.places.take()
@@ -177,7 +177,7 @@ class InferenceServicer:
         front.places.give_back()
         return False
 
-    async def _answer(self, request: pb.ModelInferRequest, labels: Labels) -> tuple[Answer, pb.ModelInferResponse]:
+    async def _answer(self, request: pb.ModelInferRequest, labels: Labels) -> tuple[Answer, bytes]:
         with self._front.places:
             began = time.perf_counter()
             asked = v2_grpc.decode(request)
@@ -186,9 +186,9 @@ class InferenceServicer:
                 request.model_name, request.model_version or None, asked.rows, asked.parameters, labels
             )
             answered = time.perf_counter()
-            response = v2_grpc.encode(answer, asked)
+            content = v2_grpc.encode(answer, asked)
             self._front.took(answer.model, parsed - began, time.perf_counter() - answered)
-            return answer, response
+            return answer, content
 
     async def _stream(self, call: Call) -> None:
         """Answer each request of a stream in its turn; an error is the answer to one of them, and not the end."""
@@ -200,7 +200,7 @@ class InferenceServicer:
                 request = read(pb.ModelInferRequest, content)
                 response.infer_response.id = request.id
                 _, answered = await self._answer(request, labels_of(call))
-                response.infer_response.CopyFrom(answered)
+                response.infer_response.ParseFromString(answered)
             except Exception as exc:
                 error = our_fault(exc)
                 code, response.error_message = status_of(error), error.message
@@ -244,8 +244,8 @@ def _refuse_repository(name: str) -> None:
 
 async def _one(asked: _Asked, kind: type[Message], call: Call) -> None:
     response = await asked(read(kind, call.messages[0]), call)
-    call.answer(response.SerializeToString(), trailers_of(call))
+    call.answer(response.SerializeToString(), trailers_of())
 
 
-def _trailers(call: Call, answer: Answer) -> Pairs:
-    return trailers_of(call, *zip(v2_grpc.ANSWER_PARAMETERS, (answer.prediction_id, answer.digest), strict=True))
+def _trailers(answer: Answer) -> Pairs:
+    return trailers_of((v2_grpc.PREDICTION_ID, answer.prediction_id), (v2_grpc.VERSION, answer.digest))
