@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from modelyard_inference.domain.routing import Routing
 from modelyard_inference.usecases.batching import Batching, Limits, Turn
 from modelyard_inference.usecases.record import Ask
 from modelyard_inference.usecases.serving import LoadedVersion, Serving
+from test_inference_spool import a_record
 
 POISON = 13.0
 """A load on which the model breaks."""
@@ -86,6 +87,7 @@ class Yard:
     runtime: Any
     limits: Limits = field(default_factory=Limits)
     inline: bool = True
+    batch_rows: int | None = None
 
     def __post_init__(self) -> None:
         self.sink, self.observer, self.clock = ListSink(), CountingObserver(), SystemClock()
@@ -110,7 +112,7 @@ class Yard:
     ) -> Answer:
         loaded = version or self.version
         query = Query("power", rows or rows_of(*loads), NOW, self.clock.monotonic() + timeout_s)
-        serving = Serving(Routing("power", 1, loaded.version), loaded)
+        serving = Serving(Routing("power", 1, loaded.version, batch_rows=self.batch_rows), loaded)
         turn = Turn(Ask(query, serving, f"p{next(self.ids)}"), loaded, "champion", query.deadline)
         return await self.batching.answer(turn)
 
@@ -173,9 +175,14 @@ def test_whoever_comes_alone_is_answered_before_the_loop_turns(yard: Callable[..
     assert asyncio.run(play()).answers.scores == [0.5]
 
 
-@pytest.mark.parametrize("rows", [1, 2, 1024])
-def test_a_batch_holds_no_more_rows_than_it_may(yard: Callable[..., Yard], rows: int) -> None:
-    engine = yard(Echo(), Limits(rows=rows))
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "server", "manifest"), [(1, 1, None), (2, 2, None), (1024, 1024, None), (2, 1024, 2), (2, 2, 1024)]
+)
+def test_a_batch_holds_no_more_rows_than_server_and_manifest_allow(
+    yard: Callable[..., Yard], rows: int, server: int, manifest: int | None, blocking: bool
+) -> None:
+    engine = yard(Echo(blocking=blocking), Limits(rows=server), batch_rows=manifest)
 
     async def play() -> None:
         await asyncio.gather(*(engine.ask(0.25, 0.75) if number % 3 else engine.ask(0.5) for number in range(9)))
@@ -479,6 +486,38 @@ NUMBERS = st.one_of(
 )
 
 
+def as_listed(names: Sequence[str], values: Sequence[Any] | bytes) -> tuple[Sequence[str], list[Any]]:
+    """Return what is logged as whoever reads its block has it."""
+    return names, list(a_record(0)._replace(names=names, values=values).plain_values())
+
+
+@given(
+    values=st.lists(st.floats(-1e3, 1e3, width=16), min_size=6, max_size=6),
+    datatype=st.sampled_from(["<f2", "<f4", "<f8", ">f8", "<i8"]),
+)
+def test_an_array_is_logged_with_the_values_of_its_list(values: list[float], datatype: str) -> None:
+    signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:2]})
+    binder = stub_version(1, "a", StubRuntime(), signature).binder
+    array = np.array(values).astype(datatype)
+
+    names, logged = binder.logged(binder.bind(Rows(3, {}, matrix=Matrix(array, 2), source="inputs[0]")))
+    listed = as_listed(names, logged)
+
+    assert isinstance(logged, bytes) == (array.dtype.kind == "f")
+    assert str(listed) == str((("load", "price"), array.tolist()))
+
+
+@pytest.mark.parametrize("datatype", ["<f2", "<f4", "<f8"])
+@pytest.mark.parametrize("wrong", [float("inf"), float("-inf")])
+def test_an_infinite_number_in_an_array_is_refused_whatever_its_width(datatype: str, wrong: float) -> None:
+    signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:2]})
+    binder = stub_version(1, "a", StubRuntime(), signature).binder
+    array = np.array([0.5, 1.0, wrong, 1.0], dtype=datatype)
+
+    with pytest.raises(Invalid, match=r"^\[1\]\.load: must lie between"):
+        binder.bind(Rows(2, {}, matrix=Matrix(array, 2), source="inputs[0]"))
+
+
 @given(rows=st.integers(1, 80), values=st.lists(NUMBERS, min_size=2, max_size=2), array=st.booleans())
 def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], array: bool) -> None:
     signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:2]})
@@ -496,7 +535,7 @@ def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], arra
     for given_rows in (Rows(rows, columns), Rows(rows, {}, matrix=matrix, source="inputs[0]")):
         try:
             bound = binder.bind(given_rows)
-            outcomes.append((bound.numbers.tolist(), str(binder.logged(bound))))
+            outcomes.append((bound.numbers.tolist(), str(as_listed(*binder.logged(bound)))))
         except Invalid as exc:
             outcomes.append(exc.message)
 

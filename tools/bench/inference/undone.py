@@ -14,9 +14,12 @@ from typing import Any
 import modelyard_common.app
 import msgspec
 from fastapi import FastAPI, Request, Response
+from modelyard_common.direct import Learned
+from modelyard_common.edge import Edge
 from modelyard_common.raw import RawRequest
 from modelyard_inference import main as entry
 from modelyard_inference import wiring
+from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.api.codecs import v2
 
@@ -71,15 +74,30 @@ def _route() -> None:
     wiring.create_app = create
 
 
+def _heads() -> None:
+    Learned.learn = lambda self, raw, head, length: None  # type: ignore[method-assign]
+
+
+def _task() -> None:
+    Edge.head_of = lambda self, scope: None  # type: ignore[method-assign]
+
+
 def _unlogged() -> None:
     PayloadSpool.append = lambda self, blocks: None  # type: ignore[method-assign]
+
+
+def _rows() -> None:
+    EventSender._hand_over = lambda self, blocks: self._send_rows(payload for payload, _ in blocks)  # type: ignore[method-assign]
 
 
 _CHOICES: Mapping[str, Callable[[], None]] = {
     "json": _json,
     "asyncio": functools.partial(_server, loop="asyncio"),
     "h11": functools.partial(_server, http="h11"),
+    "heads": _heads,
+    "task": _task,
     "route": _route,
+    "rows": _rows,
     "unlogged": _unlogged,
 }
 

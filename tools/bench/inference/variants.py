@@ -16,6 +16,8 @@ def _undone(name: str, title: str) -> Contender:
 
 VARIANTS: tuple[Contender, ...] = (
     next(contender for contender in CONTENDERS if contender.key == "modelyard"),
+    _undone("heads", "the head of each request parsed, also one that was read before"),
+    _undone("task", "a task of the ASGI application for each request"),
     _undone("route", "a FastAPI route instead of a plain ASGI application"),
     _undone("json", "the standard library's json instead of msgspec"),
     _undone("asyncio", "asyncio's event loop instead of uvloop"),
@@ -33,6 +35,7 @@ VARIANTS: tuple[Contender, ...] = (
         "ours",
         modelyard(settings={"MODELYARD_INFERENCE_INLINE_ROWS": "0"}),
     ),
+    _undone("rows", "each row of the log sent to drift as JSON instead of blocks as they were written"),
     Contender("unsampled", "payloads logged without features (a setting of the model)", "ours", modelyard(logged=0)),
     _undone("unlogged", "no log of payloads at all"),
 )

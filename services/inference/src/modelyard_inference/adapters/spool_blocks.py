@@ -40,7 +40,7 @@ def pack(block: Block) -> bytes:
     """Return a block as bytes."""
     try:
         return _PACK(block)
-    except OverflowError:  # an integer of more than 64 bits, which the model took as a float
+    except OverflowError:  # an integer of more than 64 bits, which the model took as a float; it is in no bytes
         return _PACK(block._replace(values=[_narrow(value) for value in block.values]))
 
 

@@ -242,14 +242,17 @@ class HotPath:
 
 async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) -> _Reply | None:
     """Return a reply, or None once its caller has gone: then what waits for it leaves its queue."""
-    asking, going = asyncio.ensure_future(asked), asyncio.ensure_future(request.gone())
+    asking = asyncio.current_task()
+    assert asking is not None  # noqa: S101  # a request is answered by a task
+    going = asyncio.ensure_future(request.gone())
+    going.add_done_callback(lambda gone: None if gone.cancelled() else asking.cancel())
     try:
-        await asyncio.wait({asking, going}, return_when=asyncio.FIRST_COMPLETED)
-        return asking.result() if asking.done() else None
+        return await asked
+    except asyncio.CancelledError:
+        if going.done() and asking.uncancel() == 0:
+            return None
+        raise
     finally:
-        if not asking.done():
-            asking.cancel()
-            await asyncio.wait({asking})
         going.cancel()
 
 

@@ -94,19 +94,26 @@ class Binder:
         """Return what a runtime takes."""
         return Table(self._places, numbers, dict(zip(self._texts, texts, strict=True)) if texts else {})
 
-    def logged(self, bound: Bound, *, redact: frozenset[str] = frozenset()) -> tuple[Sequence[str], Sequence[Any]]:
+    def logged(
+        self, bound: Bound, *, redact: frozenset[str] = frozenset()
+    ) -> tuple[Sequence[str], Sequence[Any] | bytes]:
         """Return the features that are logged, and their values of each row, end to end, each feature of one type.
+
+        What came as an array of floats is as a block has them: bytes, so that no value is taken out of it.
 
         Args:
             redact: features that are left out.
         """
         rows, matrix = bound.rows, bound.rows.matrix
         if bound.sent is None and matrix is not None and not redact:
-            return self._names, plain(matrix.values)
+            values = matrix.values
+            if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+                return self._names, values.astype("<f8", copy=False).tobytes()
+            return self._names, plain(values)
         names = tuple(name for name in self._names if name not in redact)
-        values = bound.sent if bound.sent is not None else self._values(rows)
+        sent = bound.sent if bound.sent is not None else self._values(rows)
         missing = (None,) * rows.count
-        columns = [self._logged(name, values.get(name, missing)) for name in names]
+        columns = [self._logged(name, sent.get(name, missing)) for name in names]
         if rows.count == 1:
             return names, [column[0] for column in columns]
         return names, [value for row in zip(*columns, strict=True) for value in row]
@@ -181,7 +188,8 @@ def _numbers_of(values: Sequence[Any] | npt.NDArray[Any], *, known: bool = False
         known: they are numbers or None; that was checked.
     """
     if isinstance(values, np.ndarray):
-        wide: npt.NDArray[Any] = values
+        # In 16 bits the bound itself would be infinite, and what is infinite within it.
+        wide: npt.NDArray[Any] = values if values.dtype.itemsize >= 4 else values.astype(np.float32)
     elif len(values) < _MANY:
         if not _NUMBERS.issuperset(map(type, values)):
             return None

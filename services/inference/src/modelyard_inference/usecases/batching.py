@@ -193,6 +193,11 @@ class Batching:
             queue = turn.loaded.queues[self] = _Queue()
         return now, queue
 
+    def _most_rows(self, queue: deque[_Waiting]) -> int:
+        """Return how many rows the next batch of a queue may have: what its model's manifest says, or the server."""
+        asked = queue[0].turn.ask.serving.routing.batch_rows if queue else None
+        return self._limits.rows if asked is None else min(asked, self._limits.rows)
+
     def _is_alone(self, queue: _Queue, waiting: _Waiting) -> bool:
         """Return whether nobody else seems to come in this turn of the event loop; at its end the others are run."""
         queue.arrived += 1
@@ -221,7 +226,7 @@ class Batching:
                 self._let_queue(queue, queue.gathered.popleft())
             self._begin(queue)
             return
-        while batch := take(queue.gathered, self._limits.rows):
+        while batch := take(queue.gathered, self._most_rows(queue.gathered)):
             if there := [waiting for waiting in batch if not waiting.given_up]:
                 began = self._clock.monotonic()
                 _hand_all(self._deliver(there, self._run(there), began))
@@ -246,20 +251,20 @@ class Batching:
         """Return an answer from a lane, after those that came before."""
         if len(queue.waiting) >= self._limits.waiting:
             raise Overloaded(f"{self._limits.waiting} requests wait for this model already", retry_after_s=1)
-        waiting.future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting.future = loop.create_future()
         queue.waiting.append(waiting)
         self._begin(queue)
+        late = loop.call_later(waiting.turn.deadline - waiting.arrived, _give_up, waiting.future)
         try:
-            async with asyncio.timeout(waiting.turn.deadline - waiting.arrived):
-                return await waiting.future
-        except TimeoutError as exc:
-            raise Late("the model did not answer within the deadline") from exc
+            return await waiting.future
         finally:
+            late.cancel()
             if not waiting.begun:
                 queue.waiting.remove(waiting)
 
     def _begin(self, queue: _Queue) -> None:
-        while queue.running < self._limits.runs and (batch := take(queue.waiting, self._limits.rows)):
+        while queue.running < self._limits.runs and (batch := take(queue.waiting, self._most_rows(queue.waiting))):
             queue.running += 1
             for waiting in batch:
                 waiting.begun = True
@@ -380,6 +385,11 @@ def _hand_all(given: list[_Given]) -> None:
             waiting.future.set_exception(answer)
         else:
             waiting.future.set_result(answer)
+
+
+def _give_up(answer: asyncio.Future[Answer]) -> None:
+    if not answer.done():
+        answer.set_exception(Late("the model did not answer within the deadline"))
 
 
 def _settle(asked: asyncio.Future[Predicted], found: Predicted | Exception) -> None:
