@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,16 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from drift_fakes import MODEL, START, FakeRegistry, FakeTraining, World, baseline_text, spec
 from fastapi import FastAPI, Header, Request, Response
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.testing import free_port
 from modelyard_common.testing.server import running
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, PredictionBlock, blocks_body
 from modelyard_contracts.registry_v1 import ModelView
 from modelyard_contracts.training_v1 import RunTrigger, RunView
 
@@ -112,10 +117,32 @@ def rows(number: int) -> list[dict[str, Any]]:
     return maker.rows(number, heat=3.0)
 
 
+def in_blocks(events: list[dict[str, Any]]) -> bytes:
+    """Return the body that carries events, each a block of its own."""
+    blocks = []
+    for event in events:
+        of_row = {
+            "id": event["id"].removesuffix("/0"),
+            "rows": 1,
+            "event_times": [datetime.fromisoformat(event["event_time"])],
+            "arrival": datetime.fromisoformat(event["arrival"]),
+            "routing_key": "",
+            "sampled": True,
+            "names": list(event["features"]),
+            "values": list(event["features"].values()),
+            "predictions": [event["prediction"]],
+            "scores": [event["score"]],
+        }
+        same = {name: event[name] for name in event.keys() & set(PredictionBlock._fields) - of_row.keys()}
+        blocks.append(msgspec.msgpack.encode(PredictionBlock(**of_row, **same)))
+    return blocks_body("t", blocks)
+
+
 def test_a_process_that_is_killed_while_it_works_counts_every_acknowledged_row_once(
     any_database_url: str, tmp_path: Path
 ) -> None:
     peers, events, labelled = Peers(), rows(600), 0
+    as_json = cycle([True, False])  # what is sent again is sent the other way
     batches = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
     with running(peers.app) as peer:
         settings = {
@@ -128,7 +155,9 @@ def test_a_process_that_is_killed_while_it_works_counts_every_acknowledged_row_o
         for part in (batches[:5], batches[4:9], batches[8:]):  # a batch whose answer got lost is sent again
             with process(tmp_path, **settings) as (started, http):
                 for batch in part:
-                    answer = http.post("/v1/events", json={"source": "t", "events": batch})
+                    sent = json.dumps({"source": "t", "events": batch}).encode(), "application/json"
+                    content, media_type = sent if next(as_json) else (in_blocks(batch), BLOCKS_MEDIA_TYPE)
+                    answer = http.post("/v1/events", content=content, headers={"content-type": media_type})
                     assert answer.status_code == 200, answer.text
                     labels = [{"prediction_id": e["id"], "value": e["prediction"]} for e in batch]
                     labelled += http.post(f"/v1/models/{MODEL}/labels", json={"labels": labels}).json()["accepted"]
@@ -169,7 +198,7 @@ def guarded(tmp_path: Path) -> Iterator[Callable[..., int]]:
     with process(tmp_path, auth="token", tokens_file=str(tokens), registry_url="http://127.0.0.1:9") as (_, http):
 
         def call(who: str | None, method: str, path: str, **arguments: Any) -> int:
-            headers = {"Authorization": f"Bearer secret-{who}"} if who else {}
+            headers = arguments.pop("headers", {}) | ({"Authorization": f"Bearer secret-{who}"} if who else {})
             return http.request(method, path, headers=headers, **arguments).status_code
 
         yield call
@@ -180,6 +209,9 @@ def test_roles_decide_who_may_write_the_log(guarded: Callable[..., int]) -> None
     labels = {"labels": [{"prediction_id": "p0", "value": 1}]}
     assert guarded("bob", "POST", "/v1/events", json=events) == 403
     assert guarded("inference", "POST", "/v1/events", json=events) == 200
+    blocks = {"content": in_blocks(rows(1)), "headers": {"content-type": BLOCKS_MEDIA_TYPE}}
+    assert guarded("bob", "POST", "/v1/events", **blocks) == 403
+    assert guarded("inference", "POST", "/v1/events", **blocks) == 200
     assert guarded("bob", "POST", f"/v1/models/{MODEL}/labels", json=labels) == 200
     for path in ("status", "windows", "episodes", "decisions", "predictions", "labelled", "comparison?revision=1"):
         assert guarded("bob", "GET", f"/v1/models/{MODEL}/{path}") == 200, path

@@ -87,6 +87,7 @@ class Yard:
     runtime: Any
     limits: Limits = field(default_factory=Limits)
     inline: bool = True
+    batch_rows: int | None = None
 
     def __post_init__(self) -> None:
         self.sink, self.observer, self.clock = ListSink(), CountingObserver(), SystemClock()
@@ -120,7 +121,7 @@ class Yard:
     ) -> Turn:
         loaded = version or self.version
         query = Query("power", rows or rows_of(*loads), NOW, self.clock.monotonic() + timeout_s)
-        serving = Serving(Routing("power", 1, loaded.version), loaded)
+        serving = Serving(Routing("power", 1, loaded.version, batch_rows=self.batch_rows), loaded)
         return Turn(Ask(query, serving, f"p{next(self.ids)}"), loaded, "champion", query.deadline)
 
 
@@ -182,9 +183,14 @@ def test_whoever_comes_alone_is_answered_before_the_loop_turns(yard: Callable[..
     assert asyncio.run(play()).answers.scores == [0.5]
 
 
-@pytest.mark.parametrize("rows", [1, 2, 1024])
-def test_a_batch_holds_no_more_rows_than_it_may(yard: Callable[..., Yard], rows: int) -> None:
-    engine = yard(Echo(), Limits(rows=rows))
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "server", "manifest"), [(1, 1, None), (2, 2, None), (1024, 1024, None), (2, 1024, 2), (2, 2, 1024)]
+)
+def test_a_batch_holds_no_more_rows_than_server_and_manifest_allow(
+    yard: Callable[..., Yard], rows: int, server: int, manifest: int | None, blocking: bool
+) -> None:
+    engine = yard(Echo(blocking=blocking), Limits(rows=server), batch_rows=manifest)
 
     async def play() -> None:
         await asyncio.gather(*(engine.ask(0.25, 0.75) if number % 3 else engine.ask(0.5) for number in range(9)))

@@ -85,6 +85,19 @@ def test_a_batch_points_to_the_traces_in_it_and_belongs_to_none(tmp_path: Path, 
     ]
 
 
+def test_however_many_wait_each_prediction_is_pointed_to(tmp_path: Path, spans: Recorded) -> None:
+    spool = PayloadSpool(tmp_path / "spool", max_bytes=2**22, segment_bytes=2**21)
+    spool.append([traced(number, f"00-{number:032x}-{'b' * 16}-01") for number in range(1, 1202)])
+
+    sender = EventSender(spool, Taker(), DeadLetters(tmp_path / "refused"), source="test")
+    while sender.send_once():
+        pass
+    spool.close()
+
+    assert [len(span.links) for span in spans.all] == [500, 500, 201]
+    assert {link.context.trace_id for span in spans.all for link in span.links} == set(range(1, 1202))
+
+
 def test_a_drift_of_an_older_version_gets_a_trace_and_no_field_that_it_does_not_know(
     tmp_path: Path, spans: Recorded
 ) -> None:

@@ -374,6 +374,15 @@ def test_what_is_redacted_is_told_to_the_servers_at_once(platform: Platform) -> 
     assert after["revision"] == before["revision"] + 1
 
 
+def test_how_much_runs_at_once_is_told_to_the_servers_at_once(platform: Platform) -> None:
+    platform.apply()
+    before = platform.routing()
+    platform.apply(serve={"batchRows": 8})
+    after = platform.routing()
+    assert (before["batch_rows"], after["batch_rows"]) == (None, 8)
+    assert after["revision"] == before["revision"] + 1
+
+
 def test_deleted_model_is_gone_and_revived_with_its_champion(platform: Platform) -> None:
     platform.apply()
     champion = platform.champion()

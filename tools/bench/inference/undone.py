@@ -14,6 +14,8 @@ from typing import Any
 import modelyard_common.app
 import msgspec
 from fastapi import FastAPI, Request, Response
+from modelyard_common.direct import Learned
+from modelyard_common.edge import Edge
 from modelyard_common.raw import RawRequest
 from modelyard_inference import main as entry
 from modelyard_inference import wiring
@@ -39,6 +41,7 @@ class _Standard:
 
 def _json() -> None:
     v2._DECODER = _Standard(v2._Request)  # type: ignore[assignment]
+    v2._NUMBERS = _Standard(v2._NumbersRequest)  # type: ignore[assignment]
     v2._ENCODE = lambda answer: json.dumps(msgspec.to_builtins(answer)).encode()  # type: ignore[assignment,misc]
 
 
@@ -72,6 +75,14 @@ def _route() -> None:
     wiring.create_app = create
 
 
+def _heads() -> None:
+    Learned.learn = lambda self, raw, head, length: None  # type: ignore[method-assign]
+
+
+def _task() -> None:
+    Edge.head_of = lambda self, scope: None  # type: ignore[method-assign]
+
+
 def _unlogged() -> None:
     PayloadSpool.append = lambda self, blocks: None  # type: ignore[method-assign]
 
@@ -84,6 +95,8 @@ _CHOICES: Mapping[str, Callable[[], None]] = {
     "json": _json,
     "asyncio": functools.partial(_server, loop="asyncio"),
     "h11": functools.partial(_server, http="h11"),
+    "heads": _heads,
+    "task": _task,
     "route": _route,
     "rows": _rows,
     "unlogged": _unlogged,

@@ -338,6 +338,9 @@ class Serve(_Part):
     """The share of requests whose features and prediction go to drift."""
     redact: tuple[ColumnName, ...] = Field((), max_length=500)
     """Features whose values are written down nowhere: neither on the server's disk, nor by drift, nor by a sink."""
+    batch_rows: int | None = Field(None, ge=1, le=16_384)
+    """Rows of several requests that the model gets at once; 1: requests are never laid together. Left out: as many as
+    the server allows, which is also the most."""
 
 
 class Window(_Part):

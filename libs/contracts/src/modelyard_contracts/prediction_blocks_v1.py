@@ -29,7 +29,8 @@ _FLOAT64_BYTES = 8
 class PredictionBlock(NamedTuple):
     """The rows of one answer, or some of them.
 
-    Only ever longer, and what is new has a default: a reader takes blocks that an older writer made.
+    Only ever longer. What is new has a default, so that a reader takes blocks of an older writer; and it never changes
+    what the fields before it mean, so that drift passes over what a newer writer added.
 
     Attributes:
         id: of the answer; row i of the block is ``id/(first_row + i)``.
@@ -76,14 +77,23 @@ class PredictionBlock(NamedTuple):
         """
         width, once = len(self.names), len(self.event_times) == 1
         values = self.plain_values()
-        shared = self._shared()
         for row in range(self.rows):
-            yield shared | {
+            yield {
                 "id": f"{self.id}/{self.first_row + row}",
+                "model": self.model,
+                "revision": self.revision,
+                "champion": self.champion,
+                "version": self.version,
+                "role": self.role,
+                "routing_key": self.routing_key,
                 "event_time": self.event_times[0 if once else row],
+                "arrival": self.arrival,
                 "features": dict(zip(self.names, values[row * width : (row + 1) * width], strict=True)),
+                "sampled": self.sampled,
                 "prediction": self.predictions[row] if self.predictions else None,
                 "score": self.scores[row] if self.scores is not None else None,
+                "latency_ms": self.latency_ms,
+                "error": self.error,
             }
 
     def parts(self, most: int) -> Iterator[PredictionBlock]:
@@ -135,26 +145,6 @@ class PredictionBlock(NamedTuple):
             yield "predictions", f"has {len(self.predictions)} for {rows} rows: none, or one a row"
         if self.scores is not None and len(self.scores) != rows:
             yield "scores", f"has {len(self.scores)} for {rows} rows: null, or one a row"
-
-    def _shared(self) -> dict[str, Any]:
-        """Return what all of its events have, in an event's order."""
-        return {
-            "id": self.id,
-            "model": self.model,
-            "revision": self.revision,
-            "champion": self.champion,
-            "version": self.version,
-            "role": self.role,
-            "routing_key": self.routing_key,
-            "event_time": self.arrival,
-            "arrival": self.arrival,
-            "features": {},
-            "sampled": self.sampled,
-            "prediction": None,
-            "score": None,
-            "latency_ms": self.latency_ms,
-            "error": self.error,
-        }
 
 
 def blocks_body(source: str, blocks: Sequence[bytes]) -> bytes:

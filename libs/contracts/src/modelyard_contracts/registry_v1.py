@@ -126,6 +126,8 @@ class RoutingTable(View):
     log_payloads: float = 1.0
     redact: tuple[str, ...] = ()
     """Features that are not written down."""
+    batch_rows: int | None = None
+    """Rows of several requests that the model gets at once; None leaves it to the server."""
     replay: bool = False
     deleted: bool = False
     traceparent: str | None = None

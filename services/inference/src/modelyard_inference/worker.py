@@ -38,7 +38,8 @@ def main() -> None:
             "port": post.port,
             "grpc_port": post.grpc_port,
             "spool_max_bytes": given.spool_max_bytes // post.of,
-            "memory_budget_bytes": given.memory_budget_bytes // post.of,
+            # 0 would mean that there is none.
+            "memory_budget_bytes": -(-given.memory_budget_bytes // post.of),
         }
     )
     app = build(settings, member=Member(post))

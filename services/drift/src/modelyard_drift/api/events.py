@@ -17,12 +17,14 @@ from modelyard_drift.api.services import SERVICES, Services
 
 __all__ = ["router"]
 
+_BLOCK = TypeAdapter(PredictionBlock).json_schema()
+del _BLOCK["maxItems"]  # what a newer writer added is passed over
 _BODY_OF_BLOCKS = {
     "description": "MessagePack: the source, and blocks, each the rows of one answer. A timestamp is extension -1.",
     "type": "array",
     "prefixItems": [
         {"title": "Source", "type": "string"},
-        {"title": "Blocks", "type": "array", "items": TypeAdapter(PredictionBlock).json_schema()},
+        {"title": "Blocks", "type": "array", "items": _BLOCK},
     ],
     "minItems": 2,
     "maxItems": 2,

@@ -10,17 +10,28 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_contracts.events_v1 import MAX_EVENTS
 from modelyard_contracts.prediction_blocks_v1 import PredictionBlock
 from modelyard_contracts.problem import FieldError
+from msgspec.structs import astuple
 
 __all__ = ["ReadBlocks", "read_blocks"]
 
-_DECODE = msgspec.msgpack.Decoder(tuple[str, list[PredictionBlock]]).decode
+_TYPES = get_type_hints(PredictionBlock)
+_Block = msgspec.defstruct(
+    "_Block",
+    [
+        (name, _TYPES[name], PredictionBlock._field_defaults.get(name, msgspec.NODEFAULT))
+        for name in PredictionBlock._fields
+    ],
+    array_like=True,
+)
+"""The same as msgspec reads it with more fields at its end than are known here."""
+_DECODE = msgspec.msgpack.Decoder(tuple[str, list[_Block]]).decode  # type: ignore[valid-type]  # known at run time
 _WRONG = re.compile(r"(Expected .*?)(?: - at `\$(?:\[(\d+)\])?(?:\[(\d+)\])?(?:\[(\d+)\])?(.*)`)?")
 """What msgspec says of a wrong type, and where; it says more of other things, with the value in it."""
 _COLUMNS = {"event_time": "event_times", "prediction": "predictions", "score": "scores"}
@@ -66,11 +77,12 @@ def read_blocks(body: bytes, *, max_bytes: int) -> ReadBlocks:
         TooLarge: its events would take more.
     """
     try:
-        source, blocks = _DECODE(body)
+        source, found = _DECODE(body)
     except msgspec.ValidationError as exc:
         raise _wrong_type(str(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise Invalid("the body is not MessagePack, or not all of it came") from exc
+    blocks = [PredictionBlock(*astuple(block)) for block in found]
     starts, rows = [], 0
     for number, block in enumerate(blocks):
         if misfit := next(block.misfits(), None):

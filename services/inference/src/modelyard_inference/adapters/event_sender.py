@@ -35,7 +35,7 @@ _ROWS = 2000
 """Of one request. A request costs both sides as much as some hundred rows; drift commits them together."""
 _BYTES = 1024**2
 _EVENTS = 500
-"""Of one request as JSON."""
+"""Of one request as JSON, and of one that points to traces: a span has no room for more links."""
 _EVENTS_FOR_S = 60.0
 """How long a drift that takes no blocks gets JSON before it is asked again: it may have been brought up to date."""
 _LONGEST_PAUSE_S = 5.0
@@ -132,7 +132,7 @@ class EventSender(SpoolSender):
         Raises:
             ModelyardError: drift cannot take it now; it stays in the spool.
         """
-        batch = self._spool.read_blocks(_ROWS, _BYTES)
+        batch = self._spool.read_blocks(_EVENTS if is_recording() else _ROWS, _BYTES)
         self._more = batch is not None and batch.more
         if batch is None:
             return False

@@ -31,6 +31,7 @@ def routing_from(table: RoutingTable) -> Routing:
         else None,
         log_payloads=table.log_payloads,
         redact=frozenset(table.redact),
+        batch_rows=table.batch_rows,
         replay=table.replay,
         traceparent=parse_traceparent(table.traceparent),
     )
@@ -53,6 +54,7 @@ def table_from(routing: Routing) -> RoutingTable:
         else None,
         log_payloads=routing.log_payloads,
         redact=tuple(sorted(routing.redact)),
+        batch_rows=routing.batch_rows,
         replay=routing.replay,
     )
 

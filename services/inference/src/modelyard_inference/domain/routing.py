@@ -47,6 +47,7 @@ class Routing:
     Attributes:
         log_payloads: share of predictions that are logged with their features, 0 to 1.
         redact: features that are never logged.
+        batch_rows: of several requests together, which the model may get at once; None leaves it to the server.
         replay: event times may lie ahead of the clock.
         traceparent: the trace that put it into force; two revisions are the same whoever made them.
     """
@@ -57,6 +58,7 @@ class Routing:
     candidate: Candidate | None = None
     log_payloads: float = 1.0
     redact: frozenset[str] = frozenset()
+    batch_rows: int | None = None
     replay: bool = False
     traceparent: str | None = field(default=None, compare=False)
 

@@ -235,6 +235,11 @@ class Batching:
             queue = turn.loaded.queues[self] = _Queue()
         return now, queue
 
+    def _most_rows(self, queue: deque[_Waiting]) -> int:
+        """Return how many rows the next batch of a queue may have: what its model's manifest says, or the server."""
+        asked = queue[0].turn.ask.serving.routing.batch_rows if queue else None
+        return self._limits.rows if asked is None else min(asked, self._limits.rows)
+
     def _is_alone(self, queue: _Queue, waiting: _Waiting) -> bool:
         """Return whether nobody else seems to come in this turn of the event loop; at its end the others are run."""
         queue.arrived += 1
@@ -263,7 +268,7 @@ class Batching:
                 self._let_queue(queue, queue.gathered.popleft())
             self._begin(queue)
             return
-        while batch := take(queue.gathered, self._limits.rows):
+        while batch := take(queue.gathered, self._most_rows(queue.gathered)):
             if there := [waiting for waiting in batch if not waiting.given_up]:
                 began = self._clock.monotonic()
                 _hand_all(self._deliver(there, self._run(there), began))
@@ -300,7 +305,7 @@ class Batching:
                 queue.waiting.remove(waiting)
 
     def _begin(self, queue: _Queue) -> None:
-        while queue.running < self._limits.runs and (batch := take(queue.waiting, self._limits.rows)):
+        while queue.running < self._limits.runs and (batch := take(queue.waiting, self._most_rows(queue.waiting))):
             queue.running += 1
             for waiting in batch:
                 waiting.begun = True

@@ -37,6 +37,7 @@ PARTS: tuple[tuple[str, Part], ...] = (
     ("spec.rollout", "rollout"),
     ("spec.serve.logPayloads", "routing"),
     ("spec.serve.redact", "routing"),
+    ("spec.serve.batchRows", "routing"),
     ("spec.monitor.replay", "routing"),
     ("spec.monitor", "monitoring"),
 )

@@ -81,8 +81,9 @@ def _follow(act: Act, before: Model | None, model: Model) -> None:
         conduct.start(act, model, version, kind="manual", reason="pinned by the manifest")
 
 
-def _routing_policy(model: Model) -> tuple[float, tuple[str, ...], bool]:
-    return model.spec.serve.log_payloads, model.spec.serve.redact, model.spec.monitor.replay
+def _routing_policy(model: Model) -> tuple[float, tuple[str, ...], int | None, bool]:
+    serve = model.spec.serve
+    return serve.log_payloads, serve.redact, serve.batch_rows, model.spec.monitor.replay
 
 
 def delete_model(act: Act, name: str) -> tuple[str, ...]:

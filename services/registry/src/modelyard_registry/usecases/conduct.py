@@ -112,6 +112,7 @@ def publish(
         candidate=route,
         log_payloads=model.spec.serve.log_payloads,
         redact=model.spec.serve.redact,
+        batch_rows=model.spec.serve.batch_rows,
         replay=model.spec.monitor.replay,
         deleted=model.deleted,
         traceparent=context.traceparent.get(),

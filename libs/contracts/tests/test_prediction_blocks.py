@@ -1,0 +1,109 @@
+"""Blocks mean their events: the fields only grow, what does not fit together is named, a body is what it says."""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from modelyard_contracts.events_v1 import PredictionEvent
+from modelyard_contracts.prediction_blocks_v1 import PredictionBlock, blocks_body
+
+FIRST = [
+    *("id", "rows", "model", "revision", "champion", "version", "role", "event_times", "arrival", "latency_ms"),
+    *("routing_key", "sampled", "names", "values", "predictions", "scores"),
+]
+LATER = ["error", "traceparent", "first_row", "queue_ms"]
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+DIGEST = "sha256:" + "a" * 64
+
+
+def a_block(**changes: Any) -> PredictionBlock:
+    block = PredictionBlock(
+        id="p",
+        rows=2,
+        model="power",
+        revision=1,
+        champion=DIGEST,
+        version=DIGEST,
+        role="champion",
+        event_times=(AT,),
+        arrival=AT,
+        latency_ms=0.5,
+        routing_key="",
+        sampled=True,
+        names=("a", "b"),
+        values=(0.5, "x", None, 1),
+        predictions=(1, 0),
+        scores=None,
+    )
+    return block._replace(**changes)
+
+
+def test_fields_are_only_added_at_the_end_and_with_a_default() -> None:
+    fields = list(PredictionBlock._fields)
+
+    assert fields[: len(FIRST) + len(LATER)] == FIRST + LATER
+    assert fields[len(FIRST) :] == list(PredictionBlock._field_defaults)
+
+
+def test_the_events_of_a_block_are_those_of_the_contract() -> None:
+    events = [PredictionEvent(**event) for event in a_block(first_row=7).events()]
+
+    assert [(event.id, event.features, event.prediction) for event in events] == [
+        ("p/7", {"a": 0.5, "b": "x"}, 1),
+        ("p/8", {"a": None, "b": 1}, 0),
+    ]
+    assert {event.event_time for event in events} == {AT}
+    assert all(event.model_fields_set == set(PredictionEvent.model_fields) for event in events)
+
+
+def test_float64_bytes_are_values_and_nan_is_a_missing_one() -> None:
+    block = a_block(values=struct.pack("<4d", 0.5, float("nan"), -1.0, 2.0))
+
+    assert [event["features"] for event in block.events()] == [{"a": 0.5, "b": None}, {"a": -1.0, "b": 2.0}]
+    assert list(block.misfits()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"rows": 0, "values": (), "predictions": ()}, "rows"),
+        ({"first_row": -1}, "first_row"),
+        ({"event_times": ()}, "event_times"),
+        ({"names": ("a", "a")}, "names"),
+        ({"values": (0.5,)}, "values"),
+        ({"values": bytes(31)}, "values"),
+        ({"predictions": (1,)}, "predictions"),
+        ({"scores": (0.5,)}, "scores"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else None,
+)
+def test_what_does_not_fit_the_other_fields_is_named(changes: dict[str, Any], field: str) -> None:
+    assert [name for name, _ in a_block(**changes).misfits()] == [field]
+
+
+@given(st.integers(1, 9), st.booleans())
+def test_parts_have_the_same_events(most: int, in_bytes: bool) -> None:
+    count = 7
+    numbers = [float(number) for number in range(count * 2)]
+    block = a_block(
+        rows=count,
+        values=struct.pack(f"<{count * 2}d", *numbers) if in_bytes else numbers,
+        predictions=list(range(count)),
+        scores=[0.5] * count,
+    )
+
+    parts = list(block.parts(most))
+
+    assert all(part.rows <= most and not list(part.misfits()) for part in parts)
+    assert [event for part in parts for event in part.events()] == list(block.events())
+
+
+def test_a_body_is_an_array_of_the_source_and_the_blocks() -> None:
+    assert blocks_body("é", [b"\x90", b"\x91\xc0"]) == (
+        b"\x92" + b"\xdb\x00\x00\x00\x02\xc3\xa9" + b"\xdd\x00\x00\x00\x02" + b"\x90" + b"\x91\xc0"
+    )
