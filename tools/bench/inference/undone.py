@@ -41,6 +41,7 @@ class _Standard:
 
 def _json() -> None:
     v2._DECODER = _Standard(v2._Request)  # type: ignore[assignment]
+    v2._NUMBERS = _Standard(v2._NumbersRequest)  # type: ignore[assignment]
     v2._ENCODE = lambda answer: json.dumps(msgspec.to_builtins(answer)).encode()  # type: ignore[assignment,misc]
 
 

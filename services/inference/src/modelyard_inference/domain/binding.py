@@ -6,6 +6,7 @@ of ``modelyard_bundle.signature``, which names each wrong field. Both give the s
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -191,23 +192,26 @@ def _numbers_of(values: Sequence[Any] | npt.NDArray[Any], *, known: bool = False
         # In 16 bits the bound itself would be infinite, and what is infinite within it.
         wide: npt.NDArray[Any] = values if values.dtype.itemsize >= 4 else values.astype(np.float32)
     elif len(values) < _MANY:
-        if not _NUMBERS.issuperset(map(type, values)):
+        if not known and not _NUMBERS.issuperset(map(type, values)):
             return None
-        # The sum is for NaN, which min and max may pass over.
-        if values and not (min(values) >= -_LARGEST and max(values) <= _LARGEST and isfinite(sum(values))):
+        try:
+            # The sum is for NaN, which min and max may pass over.
+            if values and not (min(values) >= -_LARGEST and max(values) <= _LARGEST and isfinite(sum(values))):
+                return None
+        except TypeError:  # None is among them
             return None
-        return np.array(values, dtype=np.float32)
+        # Packed, since numpy would look at each value twice.
+        return np.frombuffer(struct.pack(f"{len(values)}f", *values), np.float32)
     elif not known and not _NUMBERS.issuperset(map(type, values)):
         return None
     else:
         try:
-            # None becomes NaN here.
-            wide = np.array(values, dtype=np.float64)
-        except OverflowError:  # an integer past all bounds
+            wide = np.frombuffer(struct.pack(f"{len(values)}d", *values), np.float64)
+        except (struct.error, OverflowError):  # None is among them, or an integer past all bounds
             return None
     if not (np.abs(wide) <= _LARGEST).all():  # false for NaN
         return None
-    return wide.astype(np.float32)
+    return wide.astype(np.float32, copy=False)
 
 
 def _objects(column: Sequence[Any]) -> npt.NDArray[Any]:

@@ -83,8 +83,12 @@ class Wanted(NamedTuple):
     binary: bool | None = None
 
 
-def is_usual(datatype: str, shape: Sequence[int], values: Sequence[Any]) -> bool:
-    """Return whether these values need no closer look: most do not, and one look costs little."""
+def is_usual(datatype: str, shape: Sequence[int], values: Sequence[Any], *, known: bool = False) -> bool:
+    """Return whether these values need no closer look: most do not, and one look costs little.
+
+    Args:
+        known: they are numbers or missing; to look at the type of each costs as much as to read it.
+    """
     allowed = _UNBOUNDED.get(datatype)
     if allowed is None:
         return False
@@ -92,7 +96,7 @@ def is_usual(datatype: str, shape: Sequence[int], values: Sequence[Any]) -> bool
         fits = len(values) == shape[0]
     else:
         fits = len(shape) == 2 and shape[0] > 0 and len(values) == shape[0] * shape[1]
-    return fits and allowed.issuperset(map(type, values))
+    return fits and ((known and allowed is _NUMBERS) or allowed.issuperset(map(type, values)))
 
 
 def size_of(datatype: str, shape: Sequence[int], path: str) -> int:

@@ -56,6 +56,19 @@ class _Request(msgspec.Struct):
     outputs: list[_Wanted] | None = None
 
 
+class _Numbers(_Tensor):
+    """A tensor that was read as numbers: their types need no look any more."""
+
+    data: list[float | int | None] | None = None
+
+
+class _NumbersRequest(msgspec.Struct):
+    inputs: list[_Numbers]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Wanted] | None = None
+
+
 class _Output(msgspec.Struct):
     name: str
     datatype: str
@@ -72,6 +85,7 @@ class _Response(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Request)
+_NUMBERS = msgspec.json.Decoder(_NumbersRequest)
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -102,11 +116,12 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
             raise invalid("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
-    request = decoded(_DECODER, body)
+    request = _request(body)
+    known = type(request) is _NumbersRequest
     parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
     tensors, place = [], 0
     for position, tensor in enumerate(request.inputs):
-        if tensor.data is not None and is_usual(tensor.datatype, tensor.shape, tensor.data):
+        if tensor.data is not None and is_usual(tensor.datatype, tensor.shape, tensor.data, known=known):
             tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data))
             continue
         path = f"inputs[{position}]"
@@ -141,6 +156,16 @@ def decode_raw(body: bytes, signature: Signature) -> V2Call:
     return V2Call(rows_of([Tensor(feature.name, datatype, (size,), values)]), None, {}, (), True)
 
 
+def _request(body: bytes) -> _Request | _NumbersRequest:
+    """Return a request, with its values as numbers if that is what all of them are."""
+    if b"BYTES" not in body and b"BOOL" not in body:
+        try:
+            return _NUMBERS.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass  # what is wrong is told by the shape that takes more
+    return decoded(_DECODER, body)
+
+
 def encode(answer: Answer, call: V2Call) -> tuple[bytes, int | None]:
     """Return the response, and how much of it is JSON: None where all of it is.
 
@@ -167,7 +192,7 @@ def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARA
     return parameters
 
 
-def _asked(request: _Request, parameters: Mapping[str, Any]) -> tuple[Sequence[Wanted], bool]:
+def _asked(request: _Request | _NumbersRequest, parameters: Mapping[str, Any]) -> tuple[Sequence[Wanted], bool]:
     binary = _truth(parameters.get("binary_data_output", False), "parameters.binary_data_output")
     if not request.outputs:
         return (), binary
