@@ -107,6 +107,20 @@ def test_heads_are_what_was_written_however_it_was_compressed(
     assert heard.heads == [{name: value for name, value, _ in head} for head in heads]
 
 
+def test_the_same_bytes_are_another_head_once_the_table_has_changed() -> None:
+    http2, heard = greeted()
+    encoder = Encoder()
+    encoder.header_table_size = 60  # of one entry
+    blocks = [encoder.encode([("a", text)]) for text in ("1", "1", "2", "2")]
+    assert blocks[1] == blocks[3]
+
+    for place, block in enumerate([*blocks, blocks[3]]):
+        http2.receive(frame(HEADERS, END_HEADERS, 2 * place + 1, block))
+        http2.reset(2 * place + 1, ErrorCode.CANCEL)
+
+    assert [head[b"a"] for head in heard.heads] == [b"1", b"1", b"2", b"2", b"2"]
+
+
 def test_what_comes_in_pieces_is_put_together() -> None:
     heard = Heard()
     http2 = Http2(heard, most_streams=2, stream_bytes=1000, connection_bytes=100_000)

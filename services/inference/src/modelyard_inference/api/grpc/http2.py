@@ -7,12 +7,12 @@ indexed. A caller that breaks the protocol loses its connection; so there are fe
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from enum import IntEnum
 from typing import Protocol
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError
+from hpack.table import HeaderTable
 
 from modelyard_inference.api.grpc.calls import Metadata, Pairs
 
@@ -35,6 +35,8 @@ _LARGEST_WINDOW = 2**31 - 1
 _USUAL_WINDOW_BYTES = 65_535
 _HEAD_BYTES = 16 * 1024
 """Of the metadata of a call, as grpcio has it."""
+_KNOWN_BYTES, _MOST_KNOWN = 512, 16
+"""Of heads that are kept, and how many of them; callers with ids or deadlines of their own have none twice."""
 _NO_TABLE = b"\x20"
 """Says that nothing of ours is indexed, whatever a caller would keep; due once, before the first head."""
 
@@ -241,17 +243,21 @@ class Http2:
         self._listener.called(number, metadata, is_all=is_all)
 
     def _decoded(self, block: bytes) -> Metadata:
-        # Where each byte is the index of a field, nothing changes the table, and the same bytes are the same head.
-        is_plain = bool(block) and min(block) > 0x80 and max(block) < 0xFF
-        if is_plain and (known := self._known.get(block)) is not None:
+        known = self._known.get(block)
+        if known is not None:
             return known
+        table = self._decoder.header_table
+        first, entries, size = _first_of(table), len(table.dynamic_entries), table.maxsize
         try:
-            found: Mapping[bytes, bytes] = dict(self._decoder.decode(block, raw=True))
+            found: Metadata = dict(self._decoder.decode(block, raw=True))
         except (HPACKError, IndexError, ValueError) as exc:
             raise Http2Error(ErrorCode.COMPRESSION_ERROR) from exc
-        if not is_plain or len(self._known) > 64:
+        if (len(table.dynamic_entries), table.maxsize) != (entries, size) or _first_of(table) is not first:
             self._known.clear()
-        if is_plain:
+        elif len(block) <= _KNOWN_BYTES:
+            # It has changed nothing, so that the same bytes are the same head until another does.
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
             self._known[block] = found
         return found
 
@@ -384,6 +390,11 @@ class Http2:
         content = b"".join(self._out)
         self._out.clear()
         return content
+
+
+def _first_of(table: HeaderTable) -> object:
+    """Return the newest entry: whoever keeps it knows by it whether another has come."""
+    return table.dynamic_entries[0] if table.dynamic_entries else None
 
 
 def block_of(pairs: Pairs) -> bytes:
