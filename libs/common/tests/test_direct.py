@@ -30,6 +30,7 @@ class Route:
 
     ways: list[str] = field(default_factory=list)
     ids: list[str | None] = field(default_factory=list)
+    left: list[str | None] = field(default_factory=list)
 
     def soon(self, request: RawRequest, done: Callable[[RawAnswer], None]) -> bool:
         if b"coroutine" in request.body:
@@ -37,8 +38,11 @@ class Route:
         self.ways.append("soon")
         self.ids.append(context.request_id.get())
         answer = RawAnswer(b"soon:" + request.body, b"text/plain", 418 if request.body == b"teapot" else 200)
-        if b"later" in request.body:
-            asyncio.get_running_loop().call_later(0.02, done, answer)
+        if b"later" in request.body or b"never" in request.body:
+            wait_s = 0.02 if b"later" in request.body else 3600
+            timer = asyncio.get_running_loop().call_later(wait_s, done, answer)
+            if request.caller is not None:
+                request.caller.left = lambda: (timer.cancel(), self.left.append(context.request_id.get()))[1]
         else:
             done(answer)
         return True
@@ -89,6 +93,13 @@ def serving(route: Route, **changes: object) -> Iterator[Server]:
 def server() -> Iterator[Server]:
     with serving(Route()) as one:
         yield one
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not check():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
 
 
 def post(body: bytes, *heads: str, version: str = "1.1") -> bytes:
@@ -155,6 +166,25 @@ def test_a_caller_that_hangs_up_before_its_answer_harms_nobody(server: Server) -
     assert httpx.post(f"{server.url}/raw", content=b"a").text == "soon:a"
     assert httpx.post(f"{server.url}/raw", content=b"later").text == "soon:later"
     assert server.metric(r'modelyard_http_requests_in_flight\{service="direct"\}') == 1  # this look itself
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new head", "known head"])
+def test_who_hangs_up_before_an_answer_that_comes_later_leaves_once_and_is_counted(server: Server, known: bool) -> None:
+    gone = r'modelyard_http_requests_total\{method="POST",route="/raw",service="direct",status="499"\}'
+    before = server.metric(gone)
+    with socket.create_connection(server.address, timeout=10) as caller:
+        if known:
+            for _ in range(2):
+                caller.sendall(post(b"later", "x-other: one"))
+                assert caller.recv(65_536).endswith(b"soon:later")
+        asked = len(server.route.ways)
+        caller.sendall(post(b"never", "x-other: one"))
+        eventually(lambda: len(server.route.ways) == asked + 1)
+
+    eventually(lambda: server.metric(gone) == before + 1)
+    eventually(lambda: server.metric(r'modelyard_http_requests_in_flight\{service="direct"\}') == 1)
+    assert len(server.route.left) == 1
+    assert server.route.left[0]
 
 
 def test_answers_are_counted_by_their_status(server: Server) -> None:

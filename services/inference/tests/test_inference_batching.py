@@ -110,11 +110,19 @@ class Yard:
         version: LoadedVersion | None = None,
         rows: Rows | None = None,
     ) -> Answer:
+        return await self.batching.answer(self.turn(*loads, timeout_s=timeout_s, version=version, rows=rows))
+
+    def turn(
+        self,
+        *loads: float,
+        timeout_s: float = 15.0,
+        version: LoadedVersion | None = None,
+        rows: Rows | None = None,
+    ) -> Turn:
         loaded = version or self.version
         query = Query("power", rows or rows_of(*loads), NOW, self.clock.monotonic() + timeout_s)
         serving = Serving(Routing("power", 1, loaded.version, batch_rows=self.batch_rows), loaded)
-        turn = Turn(Ask(query, serving, f"p{next(self.ids)}"), loaded, "champion", query.deadline)
-        return await self.batching.answer(turn)
+        return Turn(Ask(query, serving, f"p{next(self.ids)}"), loaded, "champion", query.deadline)
 
 
 @pytest.fixture
@@ -330,6 +338,60 @@ def test_a_runtime_elsewhere_that_does_not_answer_makes_its_callers_late(yard: C
         return await settled(engine.ask(0.5, timeout_s=0.05))
 
     assert [type(one) for one in asyncio.run(play())] == [Late]
+
+
+def test_a_blocking_model_answers_without_coroutines_as_with_them(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True, hold=threading.Event()), Limits(waiting=3, patience_s=20))
+    heard: dict[str, Any] = {}
+
+    async def play() -> None:
+        def ask(name: str, *loads: float, **more: Any) -> Any:
+            return engine.batching.answer_soon(
+                engine.turn(*loads, **more), lambda answer: heard.setdefault(name, answer)
+            )
+
+        ask("first", 0.25)
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        leave = ask("left", 0.5)
+        ask("late", 0.5, timeout_s=0.05)
+        ask("poisoned", POISON)
+        with pytest.raises(Overloaded):
+            ask("too many", 0.5)
+        leave()
+        leave()
+        ask("good", 0.75)
+        async with asyncio.timeout(20):
+            while "late" not in heard:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.01)
+            engine.runtime.hold.set()
+            while len(heard) < 4:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0.01)
+        leave()
+
+    asyncio.run(play())
+
+    assert heard.keys() == {"first", "late", "poisoned", "good"}
+    assert [heard[name].answers.scores for name in ("first", "good")] == [[0.25], [0.75]]
+    assert [type(heard[name]) for name in ("late", "poisoned")] == [Late, ValueError]
+    assert engine.runtime.loads[:2] == [[0.25], [POISON, 0.75]]
+
+
+def test_who_left_while_their_batch_ran_is_told_nothing(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True, hold=threading.Event()), Limits(patience_s=20))
+    heard: list[Any] = []
+
+    async def play() -> None:
+        leave = engine.batching.answer_soon(engine.turn(0.25), heard.append)
+        assert leave is not None
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        leave()
+        engine.runtime.hold.set()
+        await engine.ask(0.5)
+
+    asyncio.run(play())
+
+    assert heard == []
+    assert len(engine.sink.records) == 1
 
 
 def test_a_run_that_hangs_holds_up_the_others_only_for_a_while(yard: Callable[..., Yard]) -> None:

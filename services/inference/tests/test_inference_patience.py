@@ -29,6 +29,11 @@ class Version:
             raise self.errors.pop(0)
         return "answer"
 
+    def answer_soon(self, turn: Turn, done: Any) -> Any:
+        self.asked.append(turn)
+        asyncio.get_running_loop().call_soon(done, self.errors.pop(0) if self.errors else "answer")
+        return lambda: None
+
     def away(self, *, began: bool) -> Away:
         return Away("it is away", began=began, is_back=lambda: self.back)
 
@@ -42,19 +47,33 @@ def ask(version: Version, left_s: float = 20.0) -> Any:
     return asyncio.run(Patience(CLOCK, most=1).answer(cast(Any, version), turn(left_s)))
 
 
-def test_who_finds_a_version_away_is_answered_when_it_is_back() -> None:
+def ask_soon(version: Version) -> Any:
+    """Ask without a coroutine; return what is handed over."""
+
+    async def play() -> Any:
+        heard: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        patience = Patience(CLOCK, most=1)
+        assert patience.answer_soon(cast(Any, version), turn(), heard.set_result) is not None
+        return await heard
+
+    return asyncio.run(play())
+
+
+@pytest.mark.parametrize("how", [ask, ask_soon])
+def test_who_finds_a_version_away_is_answered_when_it_is_back(how: Any) -> None:
     version = Version([])
     version.errors = [version.away(began=False)] * 3
 
-    assert ask(version) == "answer"
+    assert how(version) == "answer"
     assert [one.alone for one in version.asked] == [False] * 4
 
 
-def test_what_was_in_the_hands_of_a_process_that_died_is_asked_once_more_and_alone() -> None:
+@pytest.mark.parametrize("how", [ask, ask_soon])
+def test_what_was_in_the_hands_of_a_process_that_died_is_asked_once_more_and_alone(how: Any) -> None:
     version = Version([])
     version.errors = [version.away(began=True), version.away(began=False)]
 
-    assert ask(version) == "answer"
+    assert how(version) == "answer"
     assert [one.alone for one in version.asked] == [False, True, True]
 
 
@@ -98,3 +117,26 @@ def test_where_enough_wait_already_the_next_is_told_at_once() -> None:
         return await first
 
     assert asyncio.run(play()) == "answer"
+
+
+def test_who_leaves_while_a_version_is_away_waits_no_more() -> None:
+    version = Version([], back=False)
+    version.errors = [version.away(began=False)]
+    heard: list[Any] = []
+
+    async def play() -> None:
+        patience = Patience(CLOCK, most=1)
+        leave = patience.answer_soon(cast(Any, version), turn(), heard.append)
+        assert leave is not None
+        async with asyncio.timeout(10):
+            while not patience._waiting:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0)
+            leave()
+            while patience._waiting:  # noqa: ASYNC110  # as above
+                await asyncio.sleep(0)
+        version.back = True
+
+    asyncio.run(play())
+
+    assert heard == []
+    assert len(version.asked) == 1

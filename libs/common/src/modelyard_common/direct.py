@@ -13,6 +13,7 @@ need not be parsed. So nothing is understood here that the parser has not unders
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -20,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from modelyard_common.connections import BoundedProtocol
 from modelyard_common.edge import Edge
-from modelyard_common.raw import Head, RawAnswer
+from modelyard_common.raw import Caller, Head, RawAnswer
 
 __all__ = ["DirectProtocol", "Learned"]
 
@@ -89,6 +90,8 @@ class DirectProtocol(BoundedProtocol):
         """What came in one piece from where a request begins, while it is parsed."""
         self._is_asking = False
         """A request with a known head is being answered."""
+        self._caller: tuple[Caller, contextvars.Context] | None = None
+        """Who waits for an answer, and where what belongs to their request is found."""
         self._hangs_up = False
         self._held = b""
         """What came behind it."""
@@ -128,14 +131,30 @@ class DirectProtocol(BoundedProtocol):
         self._is_asking, self._idle_since = True, None
         self._unset_keepalive_if_required()
         # What belongs to this request is not to be found by the next one of this connection.
-        if not contextvars.Context().run(self._edge.answer_soon, head, body, self._reply):
+        if not self._ask_edge(head, body, self._reply):
             self._is_asking = False
             return False
         self._is_arriving = False
         return True
 
+    def _ask_edge(self, head: Head, body: bytes, send: Callable[[RawAnswer, bytes], None]) -> bool:
+        here, caller = contextvars.Context(), Caller()
+        if not here.run(self._edge.answer_soon, head, body, send, caller):
+            return False
+        if caller.left is not None:
+            self._caller = caller, here
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let whoever waits for an answer leave."""
+        super().connection_lost(exc)
+        if self._caller is not None:
+            (caller, here), self._caller = self._caller, None
+            if caller.left is not None:
+                here.run(caller.left)
+
     def _reply(self, answer: RawAnswer, request_id: bytes) -> None:
-        self._is_asking = False
+        self._is_asking, self._caller = False, None
         if self.transport.is_closing():
             return
         closes = self._write(answer, request_id, self.server_state.default_headers, self._hangs_up)
@@ -187,10 +206,11 @@ class DirectProtocol(BoundedProtocol):
             end = self._chunk.find(_END) + len(_END)
             if body and end + len(body) == len(self._chunk):
                 self._learned.learn(self._chunk[:end], head, len(body))
-        if not contextvars.Context().run(self._edge.answer_soon, head, body, partial(self._send, cycle)):
+        if not self._ask_edge(head, body, partial(self._send, cycle)):
             super()._start_asgi_task(cycle, app)
 
     def _send(self, cycle: RequestResponseCycle, answer: RawAnswer, request_id: bytes) -> None:
+        self._caller = None
         if cycle.disconnected or self.transport.is_closing():
             return
         closes = self._write(answer, request_id, cycle.default_headers, not cycle.keep_alive)

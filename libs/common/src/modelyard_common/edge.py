@@ -24,7 +24,7 @@ from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
-from modelyard_common.raw import Head, Headers, RawAnswer, RawRequest, RawRoute, read_body
+from modelyard_common.raw import Caller, Head, Headers, RawAnswer, RawRequest, RawRoute, read_body
 
 __all__ = ["ASGIApp", "Edge", "ErrorBody", "problem_bytes"]
 
@@ -143,10 +143,13 @@ class Edge:
             self._in_flight -= 1
             self._count_in(scope, route.template, status, time.perf_counter() - started, span)
 
-    def answer_soon(self, head: Head, body: bytes, send: Callable[[RawAnswer, bytes], None]) -> bool:
-        """Answer a request that was read whole within this turn of the event loop, if that may be.
+    def answer_soon(
+        self, head: Head, body: bytes, send: Callable[[RawAnswer, bytes], None], caller: Caller | None = None
+    ) -> bool:
+        """Answer a request that was read whole without a coroutine, if that may be.
 
         Args:
+            caller: is told what to do when they hang up, where the answer comes in a later turn.
             send: takes the answer and the request id; it may be called before this returns.
 
         Returns:
@@ -171,7 +174,15 @@ class Edge:
         except ModelyardError as exc:
             done(self._error(path, exc))
             return True
-        if soon(RawRequest(path, principal, headers, body, prepared=prepared), done):
+        if soon(RawRequest(path, principal, headers, body, prepared=prepared, caller=caller), done):
+            if caller is not None and (leave := caller.left) is not None:
+
+                def left() -> None:
+                    self._in_flight -= 1
+                    self._count(method, path, template, _GONE, time.perf_counter() - started)
+                    leave()
+
+                caller.left = left
             return True
         self._in_flight -= 1
         return False

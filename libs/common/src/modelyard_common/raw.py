@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from modelyard_common.auth.principals import Principal
 
-__all__ = ["Head", "RawAnswer", "RawRequest", "RawRoute", "read_body"]
+__all__ = ["Caller", "Head", "RawAnswer", "RawRequest", "RawRoute", "read_body"]
 
 Headers = Mapping[bytes, bytes]
 """By name in lower case; of several with one name the last."""
@@ -23,6 +23,19 @@ async def _nothing_more() -> dict[str, Any]:
     return {"type": "http.disconnect"}
 
 
+class Caller:
+    """Who waits for an answer that was to come soon.
+
+    Attributes:
+        left: what is done when they hang up before it; set by whoever answers in a later turn of the event loop.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left: Callable[[], None] | None = None
+
+
 class RawRequest(NamedTuple):
     """A request that was read whole, within the bound of a body.
 
@@ -30,6 +43,7 @@ class RawRequest(NamedTuple):
         principal: who asks.
         receive: what may still be heard of the caller.
         prepared: what the route has made of the head, for its ``soon``.
+        caller: for a ``soon`` that answers in a later turn.
     """
 
     path: str
@@ -38,6 +52,7 @@ class RawRequest(NamedTuple):
     body: bytes
     receive: _Receive = _nothing_more
     prepared: Any = None
+    caller: Caller | None = None
 
     async def gone(self) -> None:
         """Return when the caller has hung up."""
@@ -62,8 +77,9 @@ class RawRoute:
         matches: (method, path) → whether this route answers.
         answer: answers; None once the caller has gone.
         template: the route's name in metrics.
-        soon: hands over the answer within this turn of the event loop, without a coroutine; returns False, having done
-            nothing, for a request that it leaves to ``answer``. It raises nothing.
+        soon: hands over the answer without a coroutine, within this turn of the event loop or later; then it says what
+            to do when the caller hangs up before. It returns False, having done nothing, for a request that it leaves
+            to ``answer``, and raises nothing.
         prepare: (path, headers) → what ``soon`` needs of them, since callers send the same head again and again; None
             leaves all requests with that head to ``answer``. It raises nothing.
     """

@@ -38,7 +38,7 @@ class RuntimeSettings(BaseSettings):
     threads: int = Field(1, ge=1)
     """Threads of numeric libraries in one process. More of them help large requests and make small ones wait."""
     most_versions: int = Field(32, ge=1)
-    """Versions that are loaded at once: each takes about 250 MB, part of it shared libraries."""
+    """Versions that are loaded at once: each takes about 160 MB, or 230 MB with pandas, part of it shared libraries."""
     start_timeout_s: float = Field(60.0, gt=0)
     """How long a version may take to load."""
     crash_limit: int = Field(5, ge=1)

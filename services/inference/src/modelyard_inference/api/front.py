@@ -5,7 +5,7 @@ Bounds are kept here, so that they hold for all protocols together: requests in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from modelyard_common.errors import Denied, NotFound, Overloaded, TooLarge
 from modelyard_inference.api.codecs.labels import event_times_from, logged_from, routing_key_from, times_from_header
 from modelyard_inference.domain.ports import Observer
 from modelyard_inference.domain.requests import Answer, Query, Rows, invalid
-from modelyard_inference.usecases.batching import Done
+from modelyard_inference.usecases.batching import Done, Leave
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
 
@@ -102,9 +102,13 @@ class Front:
         serving = self._served.get(model) if model else None
         return serving is None or serving.candidate is not None or serving.champion.runtime.blocking
 
-    def plain(self, model: str) -> Serving | None:
-        """Return how a model is served whose champion alone answers, on the event loop; None for any other."""
-        return self._predict.plain(model)
+    def plain(self, model: str, *, may_wait: bool = False) -> Serving | None:
+        """Return how a model is served whose champion alone answers without a coroutine; None for any other.
+
+        Args:
+            may_wait: in a later turn of the event loop as well.
+        """
+        return self._predict.plain(model, may_wait=may_wait)
 
     def took(self, model: str, parse_s: float, encode_s: float) -> None:
         """Count how long it took to read a request and to write its answer."""
@@ -133,19 +137,23 @@ class Front:
         labels: Labels,
         principal: Principal,
         done: Done,
+        waits: Callable[[Leave], None] = lambda leave: None,
     ) -> bool:
-        """Hand over the champion's answer within this turn of the event loop; False where that may not be.
+        """Hand over the champion's answer without a coroutine; False where that may not be.
 
         Raises what ``ask`` does, save for what is handed over.
 
         Args:
             serving: that is ``plain``.
             principal: who asks; the labels may be those of others who sent the same.
+            waits: is told how to leave, where the answer comes in a later turn of the event loop.
         """
-        if rows.count > self._predict.champions.inline_rows:
+        if rows.count > self._predict.champions.soon_rows(serving.champion):
             return False
         query = self._query(serving.routing.model, None, rows, parameters, labels, principal)
-        self._predict.answer_soon(query, serving, done)
+        leave = self._predict.answer_soon(query, serving, done)
+        if leave is not None:
+            waits(leave)
         return True
 
     def _query(  # as above

@@ -30,6 +30,7 @@ from modelyard_inference.api.front import Front, Labels
 from modelyard_inference.api.paths import Target, infer_target, invocations_target, predict_target
 from modelyard_inference.domain.ports import Tables
 from modelyard_inference.domain.requests import Answer, invalid
+from modelyard_inference.usecases.batching import Leave
 
 __all__ = ["HotPath"]
 
@@ -114,10 +115,10 @@ class HotPath:
         return await self._answer(request, infer_target, self._infer, v2_error)
 
     def infer_soon(self, request: RawRequest, done: Callable[[RawAnswer], None]) -> bool:
-        """Hand over the answer to a plain ``infer`` in this turn of the event loop; False leaves it to ``infer``."""
+        """Hand over the answer to a plain ``infer`` without a coroutine; False leaves it to ``infer``."""
         asked: _Asked = request.prepared
-        front, heads = self._front, asked.heads
-        serving = front.plain(asked.model)
+        front, heads, caller = self._front, asked.heads, request.caller
+        serving = front.plain(asked.model, may_wait=caller is not None)
         if serving is None:
             return False
         places = front.places
@@ -132,10 +133,18 @@ class HotPath:
             places.give_back()
             done(self._told(answer, call, parsed - began))
 
+        def waits(leave: Leave) -> None:
+            def left() -> None:
+                places.give_back()
+                leave()
+
+            assert caller is not None  # noqa: S101  # or nobody may wait
+            caller.left = left
+
         try:
             call = self._call(asked.model, heads, request.body)
             parsed = time.perf_counter()
-            if front.ask_soon(serving, call.rows, call.parameters, heads, request.principal, told):
+            if front.ask_soon(serving, call.rows, call.parameters, heads, request.principal, told, waits):
                 return True
         except Exception as exc:
             places.give_back()

@@ -32,10 +32,12 @@ from modelyard_inference.domain.requests import Answer, Late, Role
 from modelyard_inference.usecases.record import Ask, answer_block
 from modelyard_inference.usecases.serving import LoadedVersion
 
-__all__ = ["Batching", "Done", "Limits", "Turn"]
+__all__ = ["Batching", "Done", "Leave", "Limits", "Turn"]
 
 Done = Callable[[Answer | Exception], None]
 """Takes an answer, or what was raised in its place."""
+Leave = Callable[[], None]
+"""Says that nobody waits for an answer any more; ``Done`` is not called then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class _Waiting(msgspec.Struct, eq=False):
     turn: Turn
     bound: Bound | None
     arrived: float
+    left: bool = False
+    late: asyncio.TimerHandle | None = None
     begun: bool = False
     """It has left the queue for a run."""
     future: asyncio.Future[Answer] | None = None
@@ -103,7 +107,7 @@ class _Waiting(msgspec.Struct, eq=False):
 
     @property
     def given_up(self) -> bool:
-        return self.future is not None and self.future.done()
+        return self.left or (self.future is not None and self.future.done())
 
 
 @dataclass(slots=True)
@@ -148,6 +152,10 @@ class Batching:
         """How many rows of a request a quick runtime answers on the event loop."""
         return self._limits.inline_rows if self._inline else 0
 
+    def soon_rows(self, loaded: LoadedVersion) -> int:
+        """How many rows of a request a version answers without a coroutine."""
+        return self._limits.shared_rows if loaded.runtime.blocking else self.inline_rows
+
     async def answer(self, turn: Turn) -> Answer:
         """Return the answer of one version; its records are written when this returns.
 
@@ -167,21 +175,55 @@ class Batching:
             return await self._soon(queue, waiting)
         return await self._queued(queue, waiting)
 
-    def answer_soon(self, turn: Turn, done: Done) -> None:
-        """Hand over the answer within this turn of the event loop: of a quick runtime, to no more rows than run inline.
+    def answer_soon(self, turn: Turn, done: Done) -> Leave | None:
+        """Hand over the answer without a coroutine, to no more rows than ``soon_rows``.
+
+        A quick runtime answers within this turn of the event loop. The answer of one that blocks comes later: then this
+        returns what lets its caller leave.
 
         Raises:
             Late: the deadline has passed.
+            Overloaded: too much waits for it.
             Invalid: the rows do not fit its signature.
         """
         now, queue = self._begun(turn)
         waiting = _Waiting(turn, turn.loaded.binder.bind(turn.ask.query.rows), now, done=done)
+        if turn.loaded.runtime.blocking:
+            return self._line_up(queue, waiting)
         if self._is_alone(queue, waiting):
             ((_, answer),) = self._deliver([waiting], self._run([waiting]), now)
             done(answer)
         else:
             waiting.context = copy_context()
             queue.gathered.append(waiting)
+        return None
+
+    def _line_up(self, queue: _Queue, waiting: _Waiting) -> Leave:
+        """Let one wait for a lane without a coroutine; return what lets it leave."""
+        self._refuse_too_many(queue)
+
+        def leave() -> None:
+            if not waiting.given_up:
+                waiting.left = True
+                if waiting.late is not None:
+                    waiting.late.cancel()
+                if not waiting.begun:
+                    queue.waiting.remove(waiting)
+
+        def late() -> None:
+            if not waiting.given_up:
+                leave()
+                _hand_to(waiting, Late("the model did not answer within the deadline"))
+
+        waiting.context = copy_context()
+        waiting.late = asyncio.get_running_loop().call_later(waiting.turn.deadline - waiting.arrived, late)
+        queue.waiting.append(waiting)
+        self._begin(queue)
+        return leave
+
+    def _refuse_too_many(self, queue: _Queue) -> None:
+        if len(queue.waiting) >= self._limits.waiting:
+            raise Overloaded(f"{self._limits.waiting} requests wait for this model already", retry_after_s=1)
 
     def _begun(self, turn: Turn) -> tuple[float, _Queue]:
         """Return the time, and where to wait for this version. Raise Late."""
@@ -249,8 +291,7 @@ class Batching:
 
     async def _queued(self, queue: _Queue, waiting: _Waiting) -> Answer:
         """Return an answer from a lane, after those that came before."""
-        if len(queue.waiting) >= self._limits.waiting:
-            raise Overloaded(f"{self._limits.waiting} requests wait for this model already", retry_after_s=1)
+        self._refuse_too_many(queue)
         loop = asyncio.get_running_loop()
         waiting.future = loop.create_future()
         queue.waiting.append(waiting)
@@ -378,13 +419,21 @@ _Given = tuple[_Waiting, Answer | Exception]
 def _hand_all(given: list[_Given]) -> None:
     for waiting, answer in given:
         if waiting.done is not None and waiting.context is not None:
-            waiting.context.run(waiting.done, answer)
+            waiting.left = True
+            if waiting.late is not None:
+                waiting.late.cancel()
+            _hand_to(waiting, answer)
         elif waiting.future is None:
             continue
         elif isinstance(answer, Exception):
             waiting.future.set_exception(answer)
         else:
             waiting.future.set_result(answer)
+
+
+def _hand_to(waiting: _Waiting, answer: Answer | Exception) -> None:
+    if waiting.done is not None and waiting.context is not None:
+        waiting.context.run(waiting.done, answer)
 
 
 def _give_up(answer: asyncio.Future[Answer]) -> None:

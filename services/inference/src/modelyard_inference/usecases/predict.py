@@ -17,7 +17,7 @@ from modelyard_common.tracing import Value, recorded, span
 from modelyard_inference.domain.ports import Observer
 from modelyard_inference.domain.requests import Answer, Late, Query, Role, invalid
 from modelyard_inference.domain.routing import MAX_AHEAD, is_too_far_ahead
-from modelyard_inference.usecases.batching import Batching, Done, Turn
+from modelyard_inference.usecases.batching import Batching, Done, Leave, Turn
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.patience import Patience
 from modelyard_inference.usecases.record import Ask
@@ -129,31 +129,43 @@ class Predict:
             return await self._answer(ask, loaded, "champion")
         return await self._answer(ask, loaded, "candidate", logged=loaded is ask.serving.candidate)
 
-    def plain(self, model: str) -> Serving | None:
-        """Return how a model is served whose champion alone answers what names no version, on the event loop."""
-        serving = self.served.get(model)
-        if serving is None or serving.candidate is not None or serving.champion.runtime.blocking:
-            return None
-        return serving
+    def plain(self, model: str, *, may_wait: bool = False) -> Serving | None:
+        """Return how a model is served whose champion alone answers what names no version, without a coroutine.
 
-    def answer_soon(self, query: Query, serving: Serving, done: Done) -> None:
-        """Hand over the champion's answer, or the error, within this turn of the event loop, without a coroutine.
+        Args:
+            may_wait: in a later turn of the event loop as well.
+        """
+        serving = self.served.get(model)
+        if serving is None or serving.candidate is not None:
+            return None
+        return serving if may_wait or not serving.champion.runtime.blocking else None
+
+    def answer_soon(self, query: Query, serving: Serving, done: Done) -> Leave | None:
+        """Hand over the champion's answer, or the error, without a coroutine: within this turn of the event loop, or
+        later; then this returns what lets its caller leave.
 
         Nothing of it is recorded as spans.
 
         Args:
-            query: of no more rows than run inline.
+            query: of no more rows than ``soon_rows``.
             serving: that is ``plain``.
 
         Raises:
             Unavailable: the deadline has passed.
+            Overloaded: too much waits for it.
             Invalid: the rows do not fit the signature, or an event time lies too far ahead.
         """
         _refuse_the_future(query, serving)
         ask = Ask(query, serving, self.new_id())
         turn = Turn(ask, serving.champion, "champion", query.deadline)
+
+        def told(answer: Answer | Exception) -> None:
+            done(self._told(ask, turn, answer))
+
         try:
-            self.champions.answer_soon(turn, lambda answer: done(self._told(ask, turn, answer)))
+            if turn.loaded.runtime.blocking:
+                return self.patience.answer_soon(self.champions, turn, told)
+            return self.champions.answer_soon(turn, told)
         except Exception as exc:
             raise self._blamed(ask, turn.loaded, "champion", exc) from exc
 
