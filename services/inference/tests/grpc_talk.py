@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from jh2.config import H2Configuration
-from jh2.connection import H2Connection
-from jh2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamReset, TrailersReceived
-from jh2.settings import SettingCodes
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamReset, TrailersReceived
+from h2.settings import SettingCodes
 from modelyard_common.auth.guards import Authenticator
 from modelyard_inference.api.grpc.calls import Call, Method
 from modelyard_inference.api.grpc.connections import Connection

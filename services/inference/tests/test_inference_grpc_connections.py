@@ -10,11 +10,11 @@ from urllib.parse import unquote_to_bytes
 import grpc
 import pytest
 from grpc_talk import Stage, Talk, a_stage, framed
+from h2.errors import ErrorCodes
+from hyperframe.frame import GoAwayFrame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inference_fakes import eventually
-from jh2.errors import ErrorCodes
-from jh2.hyperframe.frame import GoAwayFrame
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_inference.api.grpc.framing import Packed, header_text, seconds_of, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode

@@ -72,7 +72,7 @@ class Call:
         messages: that came and are not taken yet.
         has_all: there will be no more.
         begun: its head was sent.
-        unsent: what its caller does not take yet; ending: the trailers that follow it.
+        unsent: what its caller does not take yet; ending: the trailers that follow it, as they are sent.
         withheld: bytes for which the caller may not send others yet.
         is_late: it was given up at its deadline.
     """
@@ -111,7 +111,7 @@ class Call:
         self.withheld = 0
         self.begun = False
         self.unsent = bytearray()
-        self.ending: tuple[tuple[bytes, bytes], ...] | None = None
+        self.ending: bytes | None = None
         self.is_open = True
         self.is_late = False
         self.task: asyncio.Task[None] | None = None

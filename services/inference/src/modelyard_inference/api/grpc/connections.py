@@ -1,8 +1,8 @@
 """Connections that speak gRPC, on the event loop that answers: a call is answered in the turn that has read it.
 
 ``grpcio``'s own server for asyncio hands each call through a thread and four futures, which costs more than all of a
-small model's work. HTTP/2 itself (frames, header compression, flow control, the states of streams) is ``jh2``'s; here
-is what gRPC makes of it, with bounds for what a caller may hold: calls, bytes, and time.
+small model's work. ``http2`` is what is said within frames; here is what gRPC makes of it, with bounds for what a
+caller may hold: calls, bytes, and time.
 """
 
 from __future__ import annotations
@@ -10,49 +10,24 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from contextvars import Context
-from typing import Any, cast
+from typing import cast
 
-from jh2.config import H2Configuration
-from jh2.connection import ConnectionState, H2Connection
-from jh2.errors import ErrorCodes
-from jh2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    PingAckReceived,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    WindowUpdated,
-)
-from jh2.exceptions import ProtocolError
-from jh2.settings import SettingCodes
 from modelyard_common.errors import ModelyardError
 
-from modelyard_inference.api.grpc.calls import Call, Metadata, Method, Pairs
+from modelyard_inference.api.grpc.calls import Call, Metadata, Method
 from modelyard_inference.api.grpc.framing import Packed, seconds_of
 from modelyard_inference.api.grpc.house import House
+from modelyard_inference.api.grpc.http2 import ErrorCode, Http2, Http2Error, block_of
 from modelyard_inference.api.grpc.outgoing import Outgoing
 from modelyard_inference.api.grpc.status import StatusCode, status_of
 
 __all__ = ["Connection"]
 
-_CONFIGURATION = H2Configuration(
-    client_side=False,
-    header_encoding=None,
-    # It costs a tenth of a call, and guards those who pass headers on. What is read of them is checked here.
-    validate_inbound_headers=False,
-    validate_outbound_headers=False,
-    normalize_outbound_headers=False,
-)
 _STREAM_WINDOW_BYTES = 1024 * 1024
 _WINDOW_BYTES = 4 * 1024 * 1024
 """What a caller may send before it hears that it was taken; large bodies then come without many pauses."""
-_HEAD_BYTES = 16 * 1024
-"""Of the metadata of a call, as grpcio has it."""
 _GREETING_S = 20.0
 """In which a new connection must say that it speaks HTTP/2."""
 _AGE_S = 300.0
@@ -62,8 +37,8 @@ _GOODBYE_S = 1.0
 """How long a caller has to hear that no more calls are taken, before those that come all the same are refused."""
 _GOODBYE = b"goodbye!"
 _LAST_OF_ALL = 2**31 - 1
-_NOT_POSTED: Pairs = ((b":status", b"405"), (b"allow", b"POST"))
-_NOT_GRPC: Pairs = ((b":status", b"415"),)
+_NOT_POSTED = block_of(((b":status", b"405"), (b"allow", b"POST")))
+_NOT_GRPC = block_of(((b":status", b"415"),))
 
 
 class Connection(asyncio.Protocol):
@@ -75,15 +50,13 @@ class Connection(asyncio.Protocol):
     def __init__(self, house: House) -> None:
         self._house = house
         self._loop = asyncio.get_running_loop()
-        self._http2 = H2Connection(config=_CONFIGURATION)
+        self._http2 = Http2(
+            self, most_streams=house.most_calls, stream_bytes=_STREAM_WINDOW_BYTES, connection_bytes=_WINDOW_BYTES
+        )
         self._arriving: list[Call] = []
         """Calls that this piece of input has begun."""
-        self._uncounted = 0
-        """Bytes of streams that have ended, which the caller may send again on others."""
-        self._last = 0
-        """The highest stream that was taken."""
         self._timer: asyncio.TimerHandle | None = None
-        self._is_greeted = self._is_saying_goodbye = False
+        self._is_saying_goodbye = False
 
     # What asyncio tells.
 
@@ -94,15 +67,6 @@ class Connection(asyncio.Protocol):
         if (plain := transport.get_extra_info("socket")) is not None:
             # Else a caller whose machine is gone holds its streams for ever.
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._http2.initiate_connection()
-        self._http2.update_settings(
-            {
-                SettingCodes.MAX_CONCURRENT_STREAMS: self._house.most_calls,
-                SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW_BYTES,
-                SettingCodes.MAX_HEADER_LIST_SIZE: _HEAD_BYTES,
-            }
-        )
-        self._http2.increment_flow_control_window(_WINDOW_BYTES)
         self._out.flush()
         self._renew(_GREETING_S, self.abort)
         self._house.came(self)
@@ -111,11 +75,10 @@ class Connection(asyncio.Protocol):
         """Take what came."""
         self._out.hold()
         try:
-            for event in self._http2.receive_data(data):
-                if (taken := _TAKEN.get(type(event))) is not None:
-                    taken(self, event)
-        except ProtocolError:
-            self.abort()  # the library has written why
+            self._http2.receive(data)
+        except Http2Error as exc:
+            self._http2.go_away(self._http2.last, exc.code)
+            self.abort()
             return
         for call in self._arriving:
             if call.is_open and not call.has_all:
@@ -157,9 +120,8 @@ class Connection(asyncio.Protocol):
             return
         self._is_saying_goodbye = True
         self._renew(_GOODBYE_S, self._leave)
-        self._out.go_away(_LAST_OF_ALL)
-        with suppress(ProtocolError):
-            self._http2.ping(_GOODBYE)  # whoever answers it has read what came before
+        self._http2.go_away(_LAST_OF_ALL)
+        self._http2.ping(_GOODBYE)  # whoever answers it has read what came before
         self._out.flush()
 
     def abort(self) -> None:
@@ -169,7 +131,8 @@ class Connection(asyncio.Protocol):
     def _leave(self) -> None:
         if not self._out.leaving:
             self._out.leaving = True
-            self._out.go_away(self._last)
+            self._http2.go_away(self._http2.last)
+            self._out.flush_soon()
         self._out.go_if_done()
 
     def _renew(self, after_s: float, then: Callable[[], None]) -> None:
@@ -179,27 +142,23 @@ class Connection(asyncio.Protocol):
 
     # What HTTP/2 tells.
 
-    def _greeted(self, event: RemoteSettingsChanged) -> None:
-        del event
-        if not self._is_greeted and not self._is_saying_goodbye:
-            self._is_greeted = True
+    def greeted(self) -> None:
+        """Expect calls now; a connection that gets old is asked to go."""
+        if not self._is_saying_goodbye:
             # Connections that were opened together do not all come back together.
             self._renew(_AGE_S * random.uniform(0.9, 1.1), self.close)
-        self._out.push_all()
 
-    def _called(self, event: RequestReceived) -> None:
-        stream = event.stream_id
+    def called(self, stream: int, metadata: Metadata, *, is_all: bool) -> None:
+        """Begin a call, or refuse it."""
         if self._out.leaving:
-            self._out.reset(stream, ErrorCodes.REFUSED_STREAM)
+            self._http2.reset(stream, ErrorCode.REFUSED_STREAM)
             return
-        self._last = stream
-        metadata: Metadata = dict(event.headers)
         if (refusal := _refusal(metadata)) is not None:
-            self._http2.send_headers(stream, refusal, end_stream=True)
-            self._out.reset(stream)
+            self._http2.send_head(stream, refusal, is_all=True)
             return
         house = self._house
         call = Call(self._out, stream, house.methods.get(metadata.get(b":path", b""), _UNKNOWN), metadata)
+        call.has_all = is_all
         self._out.begin(call)
         try:
             self._admit(call)
@@ -214,6 +173,8 @@ class Connection(asyncio.Protocol):
             call.end(StatusCode.RESOURCE_EXHAUSTED, f"{house.most_calls} calls are being answered already")
         elif call.method.streams:
             self._out.spawn(call, Context())
+        elif is_all:
+            self._answer(call)
         else:
             self._arriving.append(call)
 
@@ -224,40 +185,34 @@ class Connection(asyncio.Protocol):
         if (timeout := call.metadata.get(b"grpc-timeout")) is not None:
             call.deadline = self._loop.time() + seconds_of(timeout)
 
-    def _sent(self, event: DataReceived) -> None:
-        call = self._out.calls.get(event.stream_id)
-        if call is not None and call.is_open:
-            try:
-                call.take(event.data, self._house.most_bytes)
-            except Packed:
-                call.end(StatusCode.INTERNAL, "a message says that it is compressed, and its call does not")
-            except ModelyardError as exc:
-                call.end(status_of(exc), exc.message)
-            if call.method.streams and call.is_open and call.messages:
-                # Who sends more than is answered waits.
-                call.withheld += event.flow_controlled_length
-                call.wake()
-                return
-        if event.stream_ended is None:
-            self._http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+    def sent(self, stream: int, data: bytes, weight: int, *, is_all: bool) -> None:
+        """Take a part of a call."""
+        call = self._out.calls.get(stream)
+        if call is None or not call.is_open:
+            self._http2.acknowledge(stream, weight)
             return
-        # The usual call is over with that, and many of them fit into the window of the connection.
-        self._uncounted += event.flow_controlled_length
-        if self._uncounted > _WINDOW_BYTES // 4:
-            self._http2.acknowledge_received_data(self._uncounted, event.stream_id)
-            self._uncounted = 0
+        call.has_all = is_all
+        try:
+            call.take(data, self._house.most_bytes)
+        except Packed:
+            call.end(StatusCode.INTERNAL, "a message says that it is compressed, and its call does not")
+        except ModelyardError as exc:
+            call.end(status_of(exc), exc.message)
+        if call.is_open and call.method.streams and call.messages:
+            call.withheld += weight  # who sends more than is answered waits
+        else:
+            self._http2.acknowledge(stream, weight)
+        if call.is_open and (is_all or call.method.streams):
+            self._answer(call)
 
-    def _sent_all(self, event: StreamEnded) -> None:
-        call = self._out.calls.get(event.stream_id)
-        if call is None:
-            return
-        call.has_all = True
-        if not call.is_open:
-            return
-        if not call.is_whole:
-            call.end(StatusCode.INTERNAL, "the last message is not whole")
-        elif call.method.streams:
+    def _answer(self, call: Call) -> None:
+        """Answer what is there of a call."""
+        if call.method.streams:
+            if call.has_all and not call.is_whole:
+                call.end(StatusCode.INTERNAL, "the last message is not whole")
             call.wake()
+        elif not call.is_whole:
+            call.end(StatusCode.INTERNAL, "the message is not whole")
         elif len(call.messages) != 1:
             call.end(StatusCode.UNIMPLEMENTED, f"the method takes one message, and {len(call.messages)} came")
         else:
@@ -266,28 +221,30 @@ class Connection(asyncio.Protocol):
             if soon is None or not context.run(soon, call):
                 self._out.spawn(call, context)
 
-    def _given_up(self, event: StreamReset) -> None:
-        if (call := self._out.calls.get(event.stream_id)) is not None:
+    def given_up(self, stream: int) -> None:
+        """Forget a call."""
+        if (call := self._out.calls.get(stream)) is not None:
             self._out.drop(call)
 
-    def _may_send(self, event: WindowUpdated) -> None:
-        if not event.stream_id:
+    def may_send(self, stream: int) -> None:
+        """Send more of an answer."""
+        if not stream:
             self._out.push_all()
-        elif (call := self._out.calls.get(event.stream_id)) is not None and call.unsent:
+        elif (call := self._out.calls.get(stream)) is not None and call.unsent:
             self._out.push(call)
 
-    def _heard(self, event: PingAckReceived) -> None:
-        if self._is_saying_goodbye and event.ping_data == _GOODBYE:
+    def heard(self, ping: bytes) -> None:
+        """Go, once the caller knows that it is to send no more calls."""
+        if self._is_saying_goodbye and ping == _GOODBYE:
             self._leave()
 
-    def _caller_leaves(self, event: ConnectionTerminated) -> None:
-        """Answer what is in flight: the caller will send no more calls, and the library would send nothing."""
-        if event.error_code != ErrorCodes.NO_ERROR:
+    def leaves(self, code: int) -> None:
+        """Answer what is in flight: the caller will send no more calls."""
+        if code == ErrorCode.NO_ERROR:
+            self._is_saying_goodbye = True
+            self._leave()
+        else:
             self.abort()
-            return
-        self._http2.state_machine.state = ConnectionState.SERVER_OPEN
-        self._is_saying_goodbye = True
-        self._leave()
 
 
 async def _refuse(call: Call) -> None:
@@ -297,22 +254,10 @@ async def _refuse(call: Call) -> None:
 _UNKNOWN = Method(_refuse)
 
 
-def _refusal(metadata: Metadata) -> Pairs | None:
+def _refusal(metadata: Metadata) -> bytes | None:
     """Return what is answered to what is HTTP/2 and not gRPC."""
     if metadata.get(b":method") != b"POST":
         return _NOT_POSTED
     kind = metadata.get(b"content-type", b"")
     is_grpc = kind == b"application/grpc" or kind.startswith((b"application/grpc+", b"application/grpc;"))
     return None if is_grpc else _NOT_GRPC
-
-
-_TAKEN: Mapping[type, Callable[[Any, Any], None]] = {
-    RemoteSettingsChanged: Connection._greeted,
-    RequestReceived: Connection._called,
-    DataReceived: Connection._sent,
-    StreamEnded: Connection._sent_all,
-    StreamReset: Connection._given_up,
-    WindowUpdated: Connection._may_send,
-    PingAckReceived: Connection._heard,
-    ConnectionTerminated: Connection._caller_leaves,
-}

@@ -6,34 +6,29 @@ What one turn of the event loop answers goes out in one write.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from contextvars import Context
-from typing import cast
 
-from jh2.connection import H2Connection
-from jh2.errors import ErrorCodes
-from jh2.exceptions import FlowControlError, ProtocolError
-from jh2.hyperframe.frame import GoAwayFrame
 from modelyard_common.errors import ModelyardError
 
 from modelyard_inference.api.grpc.calls import Call, Pairs
 from modelyard_inference.api.grpc.edge import our_fault
 from modelyard_inference.api.grpc.framing import header_text
 from modelyard_inference.api.grpc.house import House
+from modelyard_inference.api.grpc.http2 import ErrorCode, Http2, block_of
 from modelyard_inference.api.grpc.status import StatusCode, status_of
 
 __all__ = ["Outgoing"]
 
 _UNREAD_S = 60.0
 """How long an answer may lie without being taken, as over HTTP."""
-_FRAME_BYTES = 16 * 1024
-"""Of data, which every caller takes in one frame."""
-_HEAD: Pairs = (
-    (b":status", b"200"),
-    (b"content-type", b"application/grpc"),
-    (b"grpc-accept-encoding", b"identity"),
+_HEAD = block_of(
+    (
+        (b":status", b"200"),
+        (b"content-type", b"application/grpc"),
+        (b"grpc-accept-encoding", b"identity"),
+    )
 )
-_FINE: Pairs = ((b"grpc-status", b"0"),)
+_FINE = block_of(((b"grpc-status", b"0"),))
 
 
 class Outgoing:
@@ -44,7 +39,7 @@ class Outgoing:
         leaving: no call comes any more; the connection ends with the last of them.
     """
 
-    def __init__(self, http2: H2Connection, transport: asyncio.Transport, house: House) -> None:
+    def __init__(self, http2: Http2, transport: asyncio.Transport, house: House) -> None:
         self._http2 = http2
         self._transport = transport
         self._house = house
@@ -70,15 +65,14 @@ class Outgoing:
         """Send a part of an answer."""
         if not call.is_open:
             return
-        try:
-            if not call.begun:
-                call.begun = True
-                self._http2.send_headers(call.stream, _HEAD)
-            if call.unsent or not self._is_sent_at_once(call, content):
-                call.unsent += content
-                self.push(call)
-        except ProtocolError:
-            self.drop(call)
+        if not call.begun:
+            call.begun = True
+            self._http2.send_head(call.stream, _HEAD)
+        if call.unsent or len(content) > self._http2.room(call.stream):
+            call.unsent += content
+            self.push(call)
+        else:
+            self._http2.send_data(call.stream, content)
         self.flush_soon()
 
     def end(self, call: Call, code: StatusCode, text: str, trailers: Pairs) -> None:
@@ -86,7 +80,7 @@ class Outgoing:
         if not call.is_open:
             return
         call.is_open = False
-        call.ending = (*(_FINE if code is StatusCode.OK else _status(code, text)), *trailers)
+        call.ending = (_FINE if code is StatusCode.OK else _status(code, text)) + block_of(trailers)
         if call.unsent:
             self.wait(call, _UNREAD_S)
         else:
@@ -96,8 +90,7 @@ class Outgoing:
     def acknowledge(self, call: Call) -> None:
         """Let the caller send more."""
         withheld, call.withheld = call.withheld, 0
-        with suppress(ProtocolError):
-            self._http2.acknowledge_received_data(withheld, call.stream)
+        self._http2.acknowledge(call.stream, withheld)
         self.flush_soon()
 
     # What the connection tells.
@@ -127,13 +120,9 @@ class Outgoing:
 
     def push(self, call: Call) -> None:
         """Send what the caller takes now."""
-        try:
-            while call.unsent and (room := self._room(call)) > 0:
-                self._http2.send_data(call.stream, bytes(call.unsent[:room]))
-                del call.unsent[:room]
-        except ProtocolError:
-            self.drop(call)
-            return
+        while call.unsent and (room := self._http2.room(call.stream)):
+            self._http2.send_data(call.stream, bytes(call.unsent[:room]))
+            del call.unsent[:room]
         if call.unsent:
             return
         call.wake()
@@ -161,12 +150,6 @@ class Outgoing:
         if self.leaving:
             self._loop.call_soon(self.go_if_done)
 
-    def reset(self, stream: int, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
-        """End a stream without a word."""
-        with suppress(ProtocolError):  # it has ended both ways
-            self._http2.reset_stream(stream, code)
-        self.flush_soon()
-
     def pause(self) -> None:
         """Wait until the caller reads again."""
         self._stuck = self._loop.call_later(_UNREAD_S, self._transport.abort)
@@ -178,13 +161,6 @@ class Outgoing:
             self._stuck = None
         for call in self.calls.values():
             call.wake()
-
-    def go_away(self, last: int) -> None:
-        """Say which call is the last that is taken."""
-        # The library's own way to say this also ends what is in flight.
-        self.flush()
-        if not self._transport.is_closing():
-            self._transport.write(GoAwayFrame(0, last_stream_id=last, error_code=ErrorCodes.NO_ERROR).serialize())
 
     def go_if_done(self) -> None:
         """End the connection if it is only waited for its calls, and there are none."""
@@ -216,7 +192,7 @@ class Outgoing:
     def flush(self) -> None:
         """Send what there is."""
         self._flushing = False
-        content = self._http2.data_to_send()
+        content = self._http2.taken()
         if content and not self._transport.is_closing():
             self._transport.write(content)
 
@@ -226,25 +202,10 @@ class Outgoing:
             self._flushing = True
             self._loop.call_soon(self.flush)
 
-    def _is_sent_at_once(self, call: Call, content: bytes) -> bool:
-        if len(content) > _FRAME_BYTES:
-            return False
-        try:
-            self._http2.send_data(call.stream, content)
-        except FlowControlError:
-            return False
-        return True
-
-    def _room(self, call: Call) -> int:
-        http2 = self._http2
-        return int(min(http2.local_flow_control_window(call.stream), http2.max_outbound_frame_size))
-
     def _finish(self, call: Call) -> None:
-        trailers = cast(Pairs, call.ending)
-        with suppress(ProtocolError):  # the caller has gone
-            self._http2.send_headers(call.stream, trailers if call.begun else (*_HEAD, *trailers), end_stream=True)
-            if not call.has_all:
-                self._http2.reset_stream(call.stream)
+        assert call.ending is not None  # noqa: S101  # or it would not be over
+        block = call.ending if call.begun else _HEAD + call.ending
+        self._http2.send_head(call.stream, block, is_all=True)
         self.drop(call)
 
     def _too_late(self, call: Call) -> None:
@@ -252,8 +213,9 @@ class Outgoing:
             call.is_late = True
             call.end(StatusCode.DEADLINE_EXCEEDED, "the deadline of this call has passed")
         else:
-            self.reset(call.stream, ErrorCodes.CANCEL)
+            self._http2.reset(call.stream, ErrorCode.CANCEL)
             self.drop(call)
+            self.flush_soon()
 
     def _over(self, task: asyncio.Task[None]) -> None:
         del task
@@ -269,5 +231,5 @@ async def _answered(call: Call) -> None:
         call.end(status_of(error), error.message)
 
 
-def _status(code: StatusCode, text: str) -> Pairs:
-    return ((b"grpc-status", b"%d" % code), (b"grpc-message", header_text(text)))
+def _status(code: StatusCode, text: str) -> bytes:
+    return block_of(((b"grpc-status", b"%d" % code), (b"grpc-message", header_text(text))))
