@@ -7,9 +7,9 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelyard_common.metrics import QuickHistogram, Snapshot
+from modelyard_common.metrics import QuickCounter, QuickHistogram, Snapshot
 from modelyard_common.tasks import Task
-from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 
 
 def scraped(registry: CollectorRegistry) -> list[str]:
@@ -111,3 +111,39 @@ def test_a_quick_histogram_loses_nothing_between_threads() -> None:
     assert 'took_seconds_bucket{le="1.0"} 40000.0' in scraped(registry)
     assert "took_seconds_count 40000.0" in scraped(registry)
     assert "took_seconds_sum 30000.0" in scraped(registry)
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 40))
+def test_a_quick_counter_is_scraped_as_the_library_writes_its_own(amounts: list[int], look: int) -> None:
+    quick, plain = CollectorRegistry(), CollectorRegistry()
+    ours = QuickCounter("asked_total", "Asked", ["model"], registry=quick).labels("a")
+    theirs = Counter("asked_total", "Asked", ["model"], registry=plain).labels("a")
+
+    for number, amount in enumerate(amounts):
+        ours.inc(amount)
+        theirs.inc(amount)
+        if number == look:
+            scraped(quick)
+
+    assert _without_created(scraped(quick)) == _without_created(scraped(plain))
+
+
+def test_a_quick_counter_loses_nothing_between_threads() -> None:
+    registry = CollectorRegistry()
+    counter = QuickCounter("asked_total", "Asked", registry=registry)
+    threads = [threading.Thread(target=lambda: [counter.inc() for _ in range(10_000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        scraped(registry)
+
+    assert "asked_total 40000.0" in scraped(registry)
+
+
+def test_where_counts_outlive_their_process_a_quick_counter_keeps_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard_common.shared_metrics.shared", object())
+    counter = QuickCounter("asked_total", "Asked", registry=CollectorRegistry())
+
+    counter.inc(3)
+
+    assert counter._value.get() == 3

@@ -16,6 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from modelyard_common import shared_metrics
 from modelyard_common.capacity import CPU_LIMIT, MEMORY_LIMIT
 
 __all__ = [
@@ -86,16 +87,21 @@ class QuickHistogram(Histogram):
 
 
 class QuickCounter(Counter):
-    """A counter for the same: an increment is an append, and is counted when somebody looks."""
+    """A counter for the same: an increment is an append, and is counted when somebody looks.
+
+    Not where counts outlive their process (``shared_metrics``): there each is counted at once, since what is kept
+    would go with it.
+    """
 
     def _metric_init(self) -> None:
         super()._metric_init()
+        self._at_once = shared_metrics.shared is not None
         self._kept: list[float] = []
         self._counting = threading.Lock()
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
         """Count; with an exemplar at once."""
-        if exemplar is not None:
+        if self._at_once or exemplar is not None:
             super().inc(amount, exemplar)
             return
         kept = self._kept

@@ -118,6 +118,8 @@ class PayloadSpool:
         self._dropped = 0
         self._dirty: set[int] = set()
         self._retired: list[int] = []
+        self._room = 0
+        """Bytes for which there is room at least, since readers only make more: it is worked out when it is used up."""
         root.mkdir(parents=True, exist_ok=True)
         self._owner = _own(root)
         self._sent = {reader: _read_position(root / _POSITIONS[reader]) for reader in readers}
@@ -144,7 +146,7 @@ class PayloadSpool:
         """Write the records of answers, or drop and count them."""
         block = frame([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
         with self._lock:
-            gone = self._make_room(len(block))
+            gone = self._make_room(len(block)) if len(block) > self._room else []
             if gone is None:
                 self._drop(
                     _rows(blocks), "full", f"the spool is full: events are dropped until {self._slowest} takes some"
@@ -288,6 +290,7 @@ class PayloadSpool:
             raise
         self._dirty.add(fd)
         self._sizes[self._current] = size + len(block)
+        self._room -= len(block)
 
     def _open(self) -> int:
         if self._fd is not None and self._sizes[self._current] < self._segment_bytes:
@@ -345,6 +348,7 @@ class PayloadSpool:
             gone += self._done()
             metrics.READER_LOST.labels(slowest).inc(lost)
             _log.error("spool.reader_lost", reader=slowest, lost_bytes=lost)
+        self._room = self._max_bytes - self._pending(slowest)
         return gone
 
     def _done(self) -> list[int]:
