@@ -15,29 +15,23 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgspec
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Overloaded
 
-from modelyard_inference.domain.binding import Bound
 from modelyard_inference.domain.coalescing import Outcome, answer_all, answers_from, is_nobodys, merged, take
 from modelyard_inference.domain.ports import Lane, Observer, PayloadSink, Run
 from modelyard_inference.domain.records import Block
-from modelyard_inference.domain.requests import Answer, Late, Role
-from modelyard_inference.usecases.record import Ask, answer_block
+from modelyard_inference.domain.requests import Answer, Late
+from modelyard_inference.usecases.record import answer_block
 from modelyard_inference.usecases.serving import LoadedVersion
+from modelyard_inference.usecases.waiting import Done, Leave, Queue, Turn, Waiting
 
 __all__ = ["Batching", "Done", "Leave", "Limits", "Turn"]
-
-Done = Callable[[Answer | Exception], None]
-"""Takes an answer, or what was raised in its place."""
-Leave = Callable[[], None]
-"""Says that nobody waits for an answer any more; ``Done`` is not called then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,69 +57,6 @@ class Limits:
     def shared_rows(self) -> int:
         """The same for a runtime that blocks: what it takes to be asked at all is worth sharing by more of them."""
         return max(self.inline_rows, self.rows // 4)
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """One request to one version.
-
-    Attributes:
-        deadline: seconds, monotonic.
-        logged: its answer is written down.
-        alone: it is not laid together with others.
-    """
-
-    ask: Ask
-    loaded: LoadedVersion
-    role: Role
-    deadline: float
-    logged: bool = True
-    alone: bool = False
-
-
-class _Waiting(msgspec.Struct, eq=False):
-    """A turn in a queue."""
-
-    turn: Turn
-    bound: Bound | None
-    arrived: float
-    left: bool = False
-    late: asyncio.TimerHandle | None = None
-    begun: bool = False
-    """It has left the queue for a run."""
-    future: asyncio.Future[Answer] | None = None
-    done: Done | None = None
-    context: Context | None = None
-    """Of a request that is answered by ``done``: lines of the log find in it whose they are."""
-
-    @property
-    def rows(self) -> int:
-        return self.turn.ask.query.rows.count
-
-    @property
-    def alone(self) -> bool:
-        return self.bound is None
-
-    @property
-    def given_up(self) -> bool:
-        return self.left or (self.future is not None and self.future.done())
-
-
-@dataclass(slots=True)
-class _Queue:
-    """Of one version.
-
-    Attributes:
-        gathered: what this turn of the loop brought.
-        arrived: how many requests it brought; crowd: how many the turn before.
-        waiting: for a run in a lane; running: how many runs count.
-    """
-
-    gathered: deque[_Waiting] = field(default_factory=deque)
-    turning: bool = False
-    arrived: int = 0
-    crowd: int = 0
-    waiting: deque[_Waiting] = field(default_factory=deque)
-    running: int = 0
 
 
 class Batching:
@@ -169,8 +100,8 @@ class Batching:
         rows, loaded = turn.ask.query.rows, turn.loaded
         blocking = loaded.runtime.blocking
         if turn.alone or rows.count > (self._limits.shared_rows if blocking else self._limits.inline_rows):
-            return await self._queued(queue, _Waiting(turn, None, now))
-        waiting = _Waiting(turn, loaded.binder.bind(rows), now)
+            return await self._queued(queue, Waiting(turn, None, now))
+        waiting = Waiting(turn, loaded.binder.bind(rows), now)
         if self._inline and not blocking:
             return await self._soon(queue, waiting)
         return await self._queued(queue, waiting)
@@ -187,7 +118,7 @@ class Batching:
             Invalid: the rows do not fit its signature.
         """
         now, queue = self._begun(turn)
-        waiting = _Waiting(turn, turn.loaded.binder.bind(turn.ask.query.rows), now, done=done)
+        waiting = Waiting(turn, turn.loaded.binder.bind(turn.ask.query.rows), now, done=done)
         if turn.loaded.runtime.blocking:
             return self._line_up(queue, waiting)
         if self._is_alone(queue, waiting):
@@ -198,7 +129,7 @@ class Batching:
             queue.gathered.append(waiting)
         return None
 
-    def _line_up(self, queue: _Queue, waiting: _Waiting) -> Leave:
+    def _line_up(self, queue: Queue, waiting: Waiting) -> Leave:
         """Let one wait for a lane without a coroutine; return what lets it leave."""
         self._refuse_too_many(queue)
 
@@ -221,26 +152,26 @@ class Batching:
         self._begin(queue)
         return leave
 
-    def _refuse_too_many(self, queue: _Queue) -> None:
+    def _refuse_too_many(self, queue: Queue) -> None:
         if len(queue.waiting) >= self._limits.waiting:
             raise Overloaded(f"{self._limits.waiting} requests wait for this model already", retry_after_s=1)
 
-    def _begun(self, turn: Turn) -> tuple[float, _Queue]:
+    def _begun(self, turn: Turn) -> tuple[float, Queue]:
         """Return the time, and where to wait for this version. Raise Late."""
         now = self._clock.monotonic()
         if turn.deadline <= now:
             raise Late("the deadline of this request has passed")
         queue = turn.loaded.queues.get(self)
         if queue is None:
-            queue = turn.loaded.queues[self] = _Queue()
+            queue = turn.loaded.queues[self] = Queue()
         return now, queue
 
-    def _most_rows(self, queue: deque[_Waiting]) -> int:
+    def _most_rows(self, queue: deque[Waiting]) -> int:
         """Return how many rows the next batch of a queue may have: what its model's manifest says, or the server."""
         asked = queue[0].turn.ask.serving.routing.batch_rows if queue else None
         return self._limits.rows if asked is None else min(asked, self._limits.rows)
 
-    def _is_alone(self, queue: _Queue, waiting: _Waiting) -> bool:
+    def _is_alone(self, queue: Queue, waiting: Waiting) -> bool:
         """Return whether nobody else seems to come in this turn of the event loop; at its end the others are run."""
         queue.arrived += 1
         if queue.turning:
@@ -249,7 +180,7 @@ class Batching:
         asyncio.get_running_loop().call_soon(self._turned, queue, waiting.turn.loaded)
         return queue.crowd <= 1
 
-    async def _soon(self, queue: _Queue, waiting: _Waiting) -> Answer:
+    async def _soon(self, queue: Queue, waiting: Waiting) -> Answer:
         """Return an answer from this turn of the event loop: at once to whoever seems to be alone."""
         if self._is_alone(queue, waiting):
             ((_, outcome),) = self._deliver([waiting], self._run([waiting]), waiting.arrived)
@@ -260,7 +191,7 @@ class Batching:
         queue.gathered.append(waiting)
         return await waiting.future
 
-    def _turned(self, queue: _Queue, loaded: LoadedVersion) -> None:
+    def _turned(self, queue: Queue, loaded: LoadedVersion) -> None:
         """Run what this turn of the event loop has brought."""
         queue.turning, queue.crowd, queue.arrived = False, queue.arrived, 0
         if loaded.runtime.blocking:  # since: it has just been put out of memory
@@ -273,7 +204,7 @@ class Batching:
                 began = self._clock.monotonic()
                 _hand_all(self._deliver(there, self._run(there), began))
 
-    def _let_queue(self, queue: _Queue, waiting: _Waiting) -> None:
+    def _let_queue(self, queue: Queue, waiting: Waiting) -> None:
         """Let one wait for a lane that did not mean to."""
         done = waiting.done
         if done is None:
@@ -289,7 +220,7 @@ class Batching:
         waiting.done = None
         self._spawn(hand_over(), "hand over", waiting.context)
 
-    async def _queued(self, queue: _Queue, waiting: _Waiting) -> Answer:
+    async def _queued(self, queue: Queue, waiting: Waiting) -> Answer:
         """Return an answer from a lane, after those that came before."""
         self._refuse_too_many(queue)
         loop = asyncio.get_running_loop()
@@ -304,7 +235,7 @@ class Batching:
             if not waiting.begun:
                 queue.waiting.remove(waiting)
 
-    def _begin(self, queue: _Queue) -> None:
+    def _begin(self, queue: Queue) -> None:
         while queue.running < self._limits.runs and (batch := take(queue.waiting, self._most_rows(queue.waiting))):
             queue.running += 1
             for waiting in batch:
@@ -319,7 +250,7 @@ class Batching:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _outcomes(self, batch: list[_Waiting], left_s: float) -> Sequence[Outcome]:
+    async def _outcomes(self, batch: list[Waiting], left_s: float) -> Sequence[Outcome]:
         """Return what became of each, without a thread where the runtime can do without one and none fails."""
         until = self._clock.monotonic() + left_s
         loaded = batch[0].turn.loaded
@@ -338,7 +269,7 @@ class Batching:
                     return [exc] * len(batch)
         return await self._lane.run(partial(self._run, batch), until - self._clock.monotonic())
 
-    async def _in_lane(self, queue: _Queue, batch: list[_Waiting]) -> None:
+    async def _in_lane(self, queue: Queue, batch: list[Waiting]) -> None:
         """Run one batch in the lane, and begin the next when it is over, or takes too long."""
         counted = True
 
@@ -361,7 +292,7 @@ class Batching:
             over()
         _hand_all(self._deliver(batch, outcomes, began))
 
-    def _run(self, batch: list[_Waiting]) -> Sequence[Outcome]:
+    def _run(self, batch: list[Waiting]) -> Sequence[Outcome]:
         """Return what became of each; may run in a thread."""
         loaded = batch[0].turn.loaded
         try:
@@ -375,7 +306,7 @@ class Batching:
             waiting.bound = bound
         return answer_all(loaded.runtime.predict, loaded.reader, bounds, _wanted(batch))
 
-    def _deliver(self, batch: list[_Waiting], outcomes: Sequence[Outcome], began: float) -> list[_Given]:
+    def _deliver(self, batch: list[Waiting], outcomes: Sequence[Outcome], began: float) -> list[_Given]:
         """Write down all answers at once, and only then return what to hand to each that still waits."""
         ended = self._clock.monotonic()
         blocks: list[Block] = []
@@ -413,7 +344,7 @@ class Batching:
         return given
 
 
-_Given = tuple[_Waiting, Answer | Exception]
+_Given = tuple[Waiting, Answer | Exception]
 
 
 def _hand_all(given: list[_Given]) -> None:
@@ -431,7 +362,7 @@ def _hand_all(given: list[_Given]) -> None:
             waiting.future.set_result(answer)
 
 
-def _hand_to(waiting: _Waiting, answer: Answer | Exception) -> None:
+def _hand_to(waiting: Waiting, answer: Answer | Exception) -> None:
     if waiting.done is not None and waiting.context is not None:
         waiting.context.run(waiting.done, answer)
 
@@ -450,5 +381,5 @@ def _settle(asked: asyncio.Future[Predicted], found: Predicted | Exception) -> N
         asked.set_result(found)
 
 
-def _wanted(batch: list[_Waiting]) -> Callable[[], bool]:
+def _wanted(batch: list[Waiting]) -> Callable[[], bool]:
     return lambda: not all(waiting.given_up for waiting in batch)

@@ -1,0 +1,95 @@
+"""Who waits for an answer of one version: in a turn of the event loop, in its queue, or for a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass, field
+
+import msgspec
+
+from modelyard_inference.domain.binding import Bound
+from modelyard_inference.domain.requests import Answer, Role
+from modelyard_inference.usecases.record import Ask
+from modelyard_inference.usecases.serving import LoadedVersion
+
+__all__ = ["Done", "Leave", "Queue", "Turn", "Waiting"]
+
+Done = Callable[[Answer | Exception], None]
+"""Takes an answer, or what was raised in its place."""
+Leave = Callable[[], None]
+"""Says that nobody waits for an answer any more; ``Done`` is not called then."""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One request to one version.
+
+    Attributes:
+        deadline: seconds, monotonic.
+        logged: its answer is written down.
+        alone: it is not laid together with others.
+    """
+
+    ask: Ask
+    loaded: LoadedVersion
+    role: Role
+    deadline: float
+    logged: bool = True
+    alone: bool = False
+
+
+class Waiting(msgspec.Struct, eq=False):
+    """A turn in a queue.
+
+    Attributes:
+        bound: its rows as the version takes them; None while they are not bound, and then it runs alone.
+        left: nobody waits for it any more, or its answer is there; late: what ends its wait at its deadline.
+        begun: it has left the queue for a run.
+        future, done: who is answered: a coroutine, or what takes the answer in ``context``, where lines of the log find
+            whose they are.
+    """
+
+    turn: Turn
+    bound: Bound | None
+    arrived: float
+    left: bool = False
+    late: asyncio.TimerHandle | None = None
+    begun: bool = False
+    future: asyncio.Future[Answer] | None = None
+    done: Done | None = None
+    context: Context | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+        return self.turn.ask.query.rows.count
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is not laid together with others."""
+        return self.bound is None
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for its answer."""
+        return self.left or (self.future is not None and self.future.done())
+
+
+@dataclass(slots=True)
+class Queue:
+    """Of one version.
+
+    Attributes:
+        gathered: what this turn of the loop brought.
+        arrived: how many requests it brought; crowd: how many the turn before.
+        waiting: for a run in a lane; running: how many runs count.
+    """
+
+    gathered: deque[Waiting] = field(default_factory=deque)
+    turning: bool = False
+    arrived: int = 0
+    crowd: int = 0
+    waiting: deque[Waiting] = field(default_factory=deque)
+    running: int = 0
