@@ -11,7 +11,8 @@ from hpack import Encoder
 from hyperframe.frame import Frame
 from hypothesis import given
 from hypothesis import strategies as st
-from modelyard_inference.api.grpc.http2 import ErrorCode, Http2, Http2Error, block_of
+from modelyard_inference.api.grpc.frames import ErrorCode, Http2Error, block_of
+from modelyard_inference.api.grpc.http2 import Http2
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)

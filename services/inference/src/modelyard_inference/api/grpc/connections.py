@@ -17,9 +17,10 @@ from typing import cast
 from modelyard_common.errors import ModelyardError
 
 from modelyard_inference.api.grpc.calls import Call, Metadata, Method
+from modelyard_inference.api.grpc.frames import ErrorCode, Http2Error, block_of
 from modelyard_inference.api.grpc.framing import Packed, seconds_of
 from modelyard_inference.api.grpc.house import House
-from modelyard_inference.api.grpc.http2 import ErrorCode, Http2, Http2Error, block_of
+from modelyard_inference.api.grpc.http2 import Http2
 from modelyard_inference.api.grpc.outgoing import Outgoing
 from modelyard_inference.api.grpc.status import StatusCode, status_of
 

@@ -7,21 +7,19 @@ indexed. A caller that breaks the protocol loses its connection; so there are fe
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 from typing import Protocol
 
 from hpack import Decoder
 from hpack.exceptions import HPACKError
 from hpack.table import HeaderTable
 
-from modelyard_inference.api.grpc.calls import Metadata, Pairs
+from modelyard_inference.api.grpc.calls import Metadata
+from modelyard_inference.api.grpc.frames import FRAME, NUMBER, ErrorCode, Http2Error, frame, number, unpadded
 
-__all__ = ["ErrorCode", "Http2", "Http2Error", "Listener", "block_of"]
+__all__ = ["Http2", "Listener"]
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_FRAME = struct.Struct(">HBBBI")
 _SETTING = struct.Struct(">HI")
-_NUMBER = struct.Struct(">I")
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
     range(10)
 )
@@ -39,29 +37,6 @@ _KNOWN_BYTES, _MOST_KNOWN = 512, 16
 """Of heads that are kept, and how many of them; callers with ids or deadlines of their own have none twice."""
 _NO_TABLE = b"\x20"
 """Says that nothing of ours is indexed, whatever a caller would keep; due once, before the first head."""
-
-
-class ErrorCode(IntEnum):
-    """As the protocol numbers them."""
-
-    NO_ERROR = 0
-    PROTOCOL_ERROR = 1
-    INTERNAL_ERROR = 2
-    FLOW_CONTROL_ERROR = 3
-    STREAM_CLOSED = 5
-    FRAME_SIZE_ERROR = 6
-    REFUSED_STREAM = 7
-    CANCEL = 8
-    COMPRESSION_ERROR = 9
-    ENHANCE_YOUR_CALM = 11
-
-
-class Http2Error(Exception):
-    """The caller has broken the protocol, and its connection is to be ended."""
-
-    def __init__(self, code: ErrorCode) -> None:
-        super().__init__(code.name)
-        self.code = code
 
 
 class Listener(Protocol):
@@ -129,9 +104,9 @@ class Http2:
         self._left = self._most_left = connection_bytes
         self._unacknowledged = 0
         settings = ((_MOST_STREAMS, most_streams), (_FIRST_WINDOW, stream_bytes), (_MOST_HEAD, _HEAD_BYTES))
-        self._out: list[bytes] = [_frame(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*one) for one in settings))]
+        self._out: list[bytes] = [frame(_SETTINGS, 0, 0, b"".join(_SETTING.pack(*one) for one in settings))]
         if connection_bytes > _USUAL_WINDOW_BYTES:
-            self._out.append(_frame(_WINDOW_UPDATE, 0, 0, _NUMBER.pack(connection_bytes - _USUAL_WINDOW_BYTES)))
+            self._out.append(frame(_WINDOW_UPDATE, 0, 0, NUMBER.pack(connection_bytes - _USUAL_WINDOW_BYTES)))
         self._prefix = _NO_TABLE
 
     # What comes.
@@ -149,7 +124,7 @@ class Http2:
             self._expects_preface, place = False, len(_PREFACE)
         size = len(data)
         while size - place >= 9:
-            high, low, kind, flags, stream = _FRAME.unpack_from(data, place)
+            high, low, kind, flags, stream = FRAME.unpack_from(data, place)
             length = high << 8 | low
             if length > _FRAME_BYTES:
                 raise Http2Error(ErrorCode.FRAME_SIZE_ERROR)
@@ -196,13 +171,13 @@ class Http2:
         if self._left < 0 or stream.left < 0:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR)
         stream.has_all = is_all
-        self._listener.sent(number, _unpadded(body) if flags & _PADDED else body, weight, is_all=is_all)
+        self._listener.sent(number, unpadded(body) if flags & _PADDED else body, weight, is_all=is_all)
 
     def _on_headers(self, flags: int, number: int, body: bytes) -> None:
         if number % 2 == 0:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR)
         if flags & _PADDED:
-            body = _unpadded(body)
+            body = unpadded(body)
         if flags & _WITH_PRIORITY:
             if len(body) < 5:
                 raise Http2Error(ErrorCode.PROTOCOL_ERROR)
@@ -236,7 +211,7 @@ class Http2:
             return
         self.last = number
         if len(self._streams) >= self._most_streams:
-            self._out.append(_frame(_RST_STREAM, 0, number, _NUMBER.pack(ErrorCode.REFUSED_STREAM)))
+            self._out.append(frame(_RST_STREAM, 0, number, NUMBER.pack(ErrorCode.REFUSED_STREAM)))
             return
         stream = self._streams[number] = _Stream(self._first_window, self._stream_bytes)
         stream.has_all = is_all
@@ -261,27 +236,27 @@ class Http2:
             self._known[block] = found
         return found
 
-    def _on_window_update(self, number: int, body: bytes) -> None:
-        added = _number(body) & _LARGEST_WINDOW
+    def _on_window_update(self, stream_id: int, body: bytes) -> None:
+        added = number(body) & _LARGEST_WINDOW
         if added == 0:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR)
-        if number == 0:
+        if stream_id == 0:
             self._window += added
             window = self._window
-        elif (stream := self._known_stream(number)) is not None:
+        elif (stream := self._known_stream(stream_id)) is not None:
             stream.window += added
             window = stream.window
         else:
             return
         if window > _LARGEST_WINDOW:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR)
-        self._listener.may_send(number)
+        self._listener.may_send(stream_id)
 
-    def _on_rst_stream(self, number: int, body: bytes) -> None:
-        _number(body)
-        if self._known_stream(number) is not None:
-            del self._streams[number]
-            self._listener.given_up(number)
+    def _on_rst_stream(self, stream_id: int, body: bytes) -> None:
+        number(body)
+        if self._known_stream(stream_id) is not None:
+            del self._streams[stream_id]
+            self._listener.given_up(stream_id)
 
     def _on_settings(self, flags: int, body: bytes) -> None:
         if len(body) % 6 or (flags & _ACK and body):
@@ -301,7 +276,7 @@ class Http2:
                 self._frame_bytes = value
             elif name == _ENABLE_PUSH and value > 1:
                 raise Http2Error(ErrorCode.PROTOCOL_ERROR)
-        self._out.append(_frame(_SETTINGS, _ACK, 0, b""))
+        self._out.append(frame(_SETTINGS, _ACK, 0, b""))
         is_first, self._expects_settings = self._expects_settings, False
         if is_first:
             self._listener.greeted()
@@ -313,13 +288,13 @@ class Http2:
         if flags & _ACK:
             self._listener.heard(body)
         else:
-            self._out.append(_frame(_PING, _ACK, 0, body))
+            self._out.append(frame(_PING, _ACK, 0, body))
 
     def _on_goaway(self, flags: int, body: bytes) -> None:
         del flags
         if len(body) < 8:
             raise Http2Error(ErrorCode.FRAME_SIZE_ERROR)
-        self._listener.leaves(_NUMBER.unpack_from(body, 4)[0])
+        self._listener.leaves(NUMBER.unpack_from(body, 4)[0])
 
     def _known_stream(self, number: int) -> _Stream | None:
         """Return a stream; None for one that has ended. Raise Http2Error for one that has never begun."""
@@ -342,12 +317,12 @@ class Http2:
             return
         if self._prefix:
             block, self._prefix = self._prefix + block, b""
-        self._out.append(_frame(_HEADERS, _END_HEADERS | (_END_STREAM if is_all else 0), number, block))
+        self._out.append(frame(_HEADERS, _END_HEADERS | (_END_STREAM if is_all else 0), number, block))
         if is_all:
             del self._streams[number]
             if not stream.has_all:
                 # All is said, whatever else would come.
-                self._out.append(_frame(_RST_STREAM, 0, number, _NUMBER.pack(ErrorCode.NO_ERROR)))
+                self._out.append(frame(_RST_STREAM, 0, number, NUMBER.pack(ErrorCode.NO_ERROR)))
 
     def send_data(self, number: int, content: bytes) -> None:
         """Send a part of an answer, no longer than there is room for."""
@@ -356,12 +331,12 @@ class Http2:
             return
         stream.window -= len(content)
         self._window -= len(content)
-        self._out.append(_frame(_DATA, 0, number, content))
+        self._out.append(frame(_DATA, 0, number, content))
 
     def reset(self, number: int, code: ErrorCode) -> None:
         """End a stream without a word."""
         if self._streams.pop(number, None) is not None:
-            self._out.append(_frame(_RST_STREAM, 0, number, _NUMBER.pack(code)))
+            self._out.append(frame(_RST_STREAM, 0, number, NUMBER.pack(code)))
 
     def acknowledge(self, number: int, weight: int) -> None:
         """Let the caller send more: on a stream, where it is still open, and on the connection in any case."""
@@ -370,20 +345,20 @@ class Http2:
         stream = self._streams.get(number)
         if stream is not None and not stream.has_all:
             stream.left += weight
-            self._out.append(_frame(_WINDOW_UPDATE, 0, number, _NUMBER.pack(weight)))
+            self._out.append(frame(_WINDOW_UPDATE, 0, number, NUMBER.pack(weight)))
         self._unacknowledged += weight
         if self._unacknowledged >= self._most_left // 4:  # most calls are over before that
             self._left += self._unacknowledged
-            self._out.append(_frame(_WINDOW_UPDATE, 0, 0, _NUMBER.pack(self._unacknowledged)))
+            self._out.append(frame(_WINDOW_UPDATE, 0, 0, NUMBER.pack(self._unacknowledged)))
             self._unacknowledged = 0
 
     def ping(self, content: bytes) -> None:
         """Ask the caller to answer."""
-        self._out.append(_frame(_PING, 0, 0, content))
+        self._out.append(frame(_PING, 0, 0, content))
 
     def go_away(self, last: int, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """Say which stream is the last that is taken."""
-        self._out.append(_frame(_GOAWAY, 0, 0, _NUMBER.pack(last) + _NUMBER.pack(code)))
+        self._out.append(frame(_GOAWAY, 0, 0, NUMBER.pack(last) + NUMBER.pack(code)))
 
     def taken(self) -> bytes:
         """Return what is to be sent."""
@@ -395,42 +370,6 @@ class Http2:
 def _first_of(table: HeaderTable) -> object:
     """Return the newest entry: whoever keeps it knows by it whether another has come."""
     return table.dynamic_entries[0] if table.dynamic_entries else None
-
-
-def block_of(pairs: Pairs) -> bytes:
-    """Return headers as they are sent: each in full, so that nobody has to keep a table for them."""
-    parts: list[bytes] = []
-    for name, value in pairs:
-        parts += (b"\0", _length(len(name)), name, _length(len(value)), value)
-    return b"".join(parts)
-
-
-def _length(size: int) -> bytes:
-    """Return a number with a prefix of seven bits (RFC 7541, 5.1)."""
-    if size < 0x7F:
-        return bytes((size,))
-    written, size = bytearray((0x7F,)), size - 0x7F
-    while size > 0x7F:
-        written.append(size & 0x7F | 0x80)
-        size >>= 7
-    written.append(size)
-    return bytes(written)
-
-
-def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-    return _FRAME.pack(len(body) >> 8, len(body) & 0xFF, kind, flags, stream) + body
-
-
-def _unpadded(body: bytes) -> bytes:
-    if not body or body[0] >= len(body):
-        raise Http2Error(ErrorCode.PROTOCOL_ERROR)
-    return body[1 : len(body) - body[0]]
-
-
-def _number(body: bytes) -> int:
-    if len(body) != 4:
-        raise Http2Error(ErrorCode.FRAME_SIZE_ERROR)
-    return int(_NUMBER.unpack(body)[0])
 
 
 _OF_CONNECTION = {_SETTINGS: Http2._on_settings, _PING: Http2._on_ping, _GOAWAY: Http2._on_goaway}

@@ -12,9 +12,10 @@ from modelyard_common.errors import ModelyardError
 
 from modelyard_inference.api.grpc.calls import Call, Pairs
 from modelyard_inference.api.grpc.edge import our_fault
+from modelyard_inference.api.grpc.frames import ErrorCode, block_of
 from modelyard_inference.api.grpc.framing import header_text
 from modelyard_inference.api.grpc.house import House
-from modelyard_inference.api.grpc.http2 import ErrorCode, Http2, block_of
+from modelyard_inference.api.grpc.http2 import Http2
 from modelyard_inference.api.grpc.status import StatusCode, status_of
 
 __all__ = ["Outgoing"]
