@@ -170,7 +170,9 @@ class Edge:
 
         self._in_flight += 1
         try:
-            principal = self._admit(path, headers)
+            if len(body) > self._max_body_bytes:
+                raise self._too_large(len(body))
+            principal = self._who(path, headers)
         except ModelyardError as exc:
             done(self._error(path, exc))
             return True
@@ -239,7 +241,13 @@ class Edge:
     def _admit(self, path: str, headers: Headers) -> Principal:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._max_body_bytes:
-            raise TooLarge(f"the body has {int(length)} bytes; at most {self._max_body_bytes} are taken")
+            raise self._too_large(int(length))
+        return self._who(path, headers)
+
+    def _too_large(self, length: int) -> TooLarge:
+        return TooLarge(f"the body has {length} bytes; at most {self._max_body_bytes} are taken")
+
+    def _who(self, path: str, headers: Headers) -> Principal:
         if _is_open(path):
             return ANONYMOUS
         principal = self._authenticator.authenticate(_text(headers, b"authorization"))

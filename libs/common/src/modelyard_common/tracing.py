@@ -133,7 +133,9 @@ _NO_CALL = _Unrecorded("")
 
 def new_traceparent() -> str:
     """Return the header of a new trace, not sampled."""
-    return f"00-{_chance.getrandbits(128) or 1:032x}-{_chance.getrandbits(64) or 1:016x}-00"
+    # One draw for both ids; the last bit of each is set, so that none is all zeros, which is no id.
+    ids = f"{_chance.getrandbits(192) | 1 << 64 | 1:048x}"
+    return f"00-{ids[:32]}-{ids[32:]}-00"
 
 
 def parse_traceparent(header: str | None) -> str | None:
