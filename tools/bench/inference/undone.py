@@ -94,7 +94,6 @@ def _rows() -> None:
 _CHOICES: Mapping[str, Callable[[], None]] = {
     "json": _json,
     "asyncio": functools.partial(_server, loop="asyncio"),
-    "h11": functools.partial(_server, http="h11"),
     "heads": _heads,
     "task": _task,
     "route": _route,

@@ -21,7 +21,6 @@ VARIANTS: tuple[Contender, ...] = (
     _undone("route", "a FastAPI route instead of a plain ASGI application"),
     _undone("json", "the standard library's json instead of msgspec"),
     _undone("asyncio", "asyncio's event loop instead of uvloop"),
-    _undone("h11", "h11 instead of httptools"),
     Contender("bare", "scikit-learn instead of ONNX Runtime", "ours", modelyard(bare=True)),
     Contender(
         "batch",
