@@ -15,6 +15,7 @@ from modelyard_contracts.training_v1 import TERMINAL_STATES
 from tests.cluster.installation import Installation
 
 __all__ = [
+    "LOOK_S",
     "MODEL",
     "SEEN_S",
     "apply_manifest",
@@ -27,7 +28,9 @@ __all__ = [
 ]
 
 MODEL = "electricity"
-# A look of the operator every 5 s, and what the API and a busy machine take.
+LOOK_S = 5.0
+"""Between two looks of the operator."""
+# A look, and what the API and a busy machine take.
 SEEN_S = 30.0
 STILL_S = 240.0
 
