@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from modelyard_client import TrainingClient
 from modelyard_contracts.evaluation_v1 import Evaluation
-from modelyard_contracts.training_v1 import RunReport
+from modelyard_contracts.training_v1 import TERMINAL_STATES, RunReport, RunTrigger, RunView
 from modelyard_trainer.context import Reporter
+from modelyard_trainer.errors import Cancelled
 
 VERSION = "sha256:" + "a" * 64
 DOCUMENTS = Path(__file__).parents[3] / "libs/contracts/tests/documents/evaluation_v1.json"
@@ -56,3 +58,39 @@ def test_a_long_reason_is_cut_and_still_a_report(reporter: Reporter, tmp_path: P
 
     assert (tmp_path / "termination-log").stat().st_size <= 4096
     assert left(tmp_path / "termination-log").outcome == "failed"
+
+
+def told(state: str | None) -> Reporter:
+    """Return the reporter of a run in a state, which takes no report; None: there is no such run."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return refuse(request)
+        if state is None:
+            return httpx.Response(404, json={"title": "Not Found", "status": 404, "detail": "there is no run"})
+        view = RunView(
+            id="run-1",
+            model="power",
+            state=state,  # type: ignore[arg-type]  # of a test's choosing
+            trigger=RunTrigger(kind="spec"),
+            training_digest=VERSION,
+            created=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        return httpx.Response(200, content=view.model_dump_json())
+
+    return Reporter(TrainingClient("http://training", transport=httpx.MockTransport(answer)), "run-1", Path("unused"))
+
+
+@pytest.mark.parametrize("state", [*sorted(TERMINAL_STATES), None])
+def test_a_job_whose_run_is_over_goes_no_further(state: str | None) -> None:
+    with pytest.raises(Cancelled):
+        told(state).stage("register", 0.9)
+
+
+@pytest.mark.parametrize("state", ["pending", "starting"])
+def test_a_job_that_was_quicker_than_its_launch_goes_on(state: str) -> None:
+    reporter = told(state)
+
+    reporter.stage("load", 0.05)
+
+    reporter.close()

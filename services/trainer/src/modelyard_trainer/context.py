@@ -17,7 +17,9 @@ from modelyard_common.tracing import Span, span
 from modelyard_contracts.bundle_v1 import BundleManifest
 from modelyard_contracts.evaluation_v1 import Evaluation
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
-from modelyard_contracts.training_v1 import JobSpec, RunReport
+from modelyard_contracts.training_v1 import TERMINAL_STATES, JobSpec, RunReport
+
+from modelyard_trainer.errors import Cancelled
 
 __all__ = ["Reporter", "RunContext", "Tracker", "patiently"]
 
@@ -71,15 +73,32 @@ class Reporter:
         self._its: Span | None = None
 
     def stage(self, stage: str, progress: float) -> None:
-        """Say which stage begins, and how much of the run is behind it (0 to 1)."""
+        """Say which stage begins, and how much of the run is behind it (0 to 1).
+
+        Raises:
+            Cancelled: the run is over. The signal that says so may come before anybody listens for it, and what the
+                first process of a container does not listen for is lost.
+        """
         self._stage, self._progress = stage, progress
         self.close()
         self._its = self._span.enter_context(span(f"run {stage}"))
         _log.info("run.stage", stage=stage, progress=progress)
         try:
             self._client.report(self._run, self._next(), timeout_s=_PROGRESS_TIMEOUT_S)
+        except (Conflict, NotFound) as exc:
+            _log.warning("run.report_refused", stage=stage, reason=exc.message)
+            if self._is_over():
+                raise Cancelled from exc
         except ModelyardError as exc:
             _log.warning("run.report_lost", stage=stage, reason=exc.message)
+
+    def _is_over(self) -> bool:
+        try:
+            return self._client.run(self._run).state in TERMINAL_STATES
+        except NotFound:
+            return True
+        except ModelyardError:
+            return False
 
     def succeeded(self, *, version: str, tracker_run: str, metrics: dict[str, float], evaluation: Evaluation) -> None:
         """Tell the outcome of a run that made a version."""
