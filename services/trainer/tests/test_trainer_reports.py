@@ -60,14 +60,12 @@ def test_a_long_reason_is_cut_and_still_a_report(reporter: Reporter, tmp_path: P
     assert left(tmp_path / "termination-log").outcome == "failed"
 
 
-def told(state: str | None) -> Reporter:
-    """Return the reporter of a run in a state, which takes no report; None: there is no such run."""
+def told(state: str) -> Reporter:
+    """Return the reporter of a run in a state, which takes no report."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
             return refuse(request)
-        if state is None:
-            return httpx.Response(404, json={"title": "Not Found", "status": 404, "detail": "there is no run"})
         view = RunView(
             id="run-1",
             model="power",
@@ -81,8 +79,8 @@ def told(state: str | None) -> Reporter:
     return Reporter(TrainingClient("http://training", transport=httpx.MockTransport(answer)), "run-1", Path("unused"))
 
 
-@pytest.mark.parametrize("state", [*sorted(TERMINAL_STATES), None])
-def test_a_job_whose_run_is_over_goes_no_further(state: str | None) -> None:
+@pytest.mark.parametrize("state", sorted(TERMINAL_STATES))
+def test_a_job_whose_run_is_over_goes_no_further(state: str) -> None:
     with pytest.raises(Cancelled):
         told(state).stage("register", 0.9)
 

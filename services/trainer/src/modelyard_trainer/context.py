@@ -85,7 +85,7 @@ class Reporter:
         _log.info("run.stage", stage=stage, progress=progress)
         try:
             self._client.report(self._run, self._next(), timeout_s=_PROGRESS_TIMEOUT_S)
-        except (Conflict, NotFound) as exc:
+        except Conflict as exc:
             _log.warning("run.report_refused", stage=stage, reason=exc.message)
             if self._is_over():
                 raise Cancelled from exc
@@ -95,8 +95,6 @@ class Reporter:
     def _is_over(self) -> bool:
         try:
             return self._client.run(self._run).state in TERMINAL_STATES
-        except NotFound:
-            return True
         except ModelyardError:
             return False
 
