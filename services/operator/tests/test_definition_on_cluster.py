@@ -47,7 +47,8 @@ def established(cluster: Cluster) -> Cluster:
 
 
 def _established(cluster: Cluster) -> bool:
-    conditions = cluster.get(f"{DEFINITIONS}/{NAME}").get("status", {}).get("conditions", [])
+    # Null in its first moments.
+    conditions = cluster.get(f"{DEFINITIONS}/{NAME}").get("status", {}).get("conditions") or []
     try:
         cluster.get(OBJECTS.partition("?")[0], limit=1)
     except NotFound:
