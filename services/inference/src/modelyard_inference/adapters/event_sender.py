@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from modelyard_client.drift import TakesNoBlocks
-from modelyard_common.errors import Conflict, Invalid, TooLarge
+from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge
 from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
 from modelyard_common.tracing import Value, is_recording, span
@@ -30,6 +30,7 @@ from modelyard_inference.adapters.spool_sender import SpoolSender
 
 __all__ = ["DeadLetters", "EventSender", "EventTaker"]
 
+T = TypeVar("T")
 _log = get_logger(__name__)
 _ROWS = 2000
 """Of one request. A request costs both sides as much as some hundred rows; drift commits them together."""
@@ -70,6 +71,21 @@ def _traced(count: int, traceparents: Callable[[], Iterable[str | None]]) -> Abs
         return nullcontext()
     attributes: dict[str, Value] = {"messaging.operation.name": "send", "messaging.batch.message_count": count}
     return span("send predictions", kind="producer", links=links, attributes=attributes)
+
+
+def _by_halves(
+    items: Sequence[T], send: Callable[[Sequence[T]], None], refused: Callable[[T, ModelyardError], None]
+) -> None:
+    """Send all, or by halves what of them is taken; ``refused`` gets each that is not, and why."""
+    try:
+        send(items)
+    except (Invalid, TooLarge, Conflict) as exc:
+        if len(items) == 1:
+            refused(items[0], exc)
+            return
+        half = len(items) // 2
+        _by_halves(items[:half], send, refused)
+        _by_halves(items[half:], send, refused)
 
 
 class DeadLetters:
@@ -145,11 +161,11 @@ class EventSender(SpoolSender):
         for are_blocks, group in groupby(batch.payloads, key=lambda payload: payload[1] > 0):
             payloads = list(group)
             if are_blocks and self._monotonic() >= self._events_until:
-                self._hand_over(payloads)
+                _by_halves(payloads, self._send_blocks, lambda alone, _: self._send_rows([alone[0]]))
             else:
                 self._send_rows(payload for payload, _ in payloads)
 
-    def _hand_over(self, blocks: list[tuple[bytes, int]]) -> None:
+    def _send_blocks(self, blocks: Sequence[tuple[bytes, int]]) -> None:
         payloads = [payload for payload, _ in blocks]
         try:
             with _traced(sum(rows for _, rows in blocks), lambda: map(traceparent_of, payloads)):
@@ -158,13 +174,6 @@ class EventSender(SpoolSender):
             _log.warning("drift.takes_no_blocks", reason=exc.message, again_in_s=_EVENTS_FOR_S)
             self._events_until = self._monotonic() + _EVENTS_FOR_S
             self._send_rows(payloads)
-        except (Invalid, TooLarge, Conflict):
-            if len(blocks) == 1:
-                self._send_rows(payloads)
-                return
-            half = len(blocks) // 2
-            self._hand_over(blocks[:half])
-            self._hand_over(blocks[half:])
 
     def _send_rows(self, payloads: Iterable[bytes]) -> None:
         """Send what is in payloads row by row, as JSON."""
@@ -173,29 +182,19 @@ class EventSender(SpoolSender):
             self._send_events(some)
 
     def _send_events(self, rows: list[bytes]) -> None:
-        events: list[_Spooled] = []
-        payloads: list[bytes] = []
+        sound: list[tuple[bytes, _Spooled]] = []
         for payload in rows:
             try:
-                events.append(_Spooled.model_validate_json(payload))
-                payloads.append(payload)
+                sound.append((payload, _Spooled.model_validate_json(payload)))
             except ValidationError as exc:
                 self._dead.put(payload, f"{exc.error_count()} fields are not as the contract has them")
-        self._hand_over_events(events, payloads)
+        if sound:
+            _by_halves(sound, self._post_events, lambda alone, exc: self._dead.put(alone[0], exc.message))
 
-    def _hand_over_events(self, events: list[_Spooled], payloads: list[bytes]) -> None:
-        if not events:
-            return
-        try:
-            with _traced(len(events), lambda: (event.traceparent for event in events)):
-                self._taken(self._drift.send_events(EventBatch(source=self._source, events=tuple(events))))
-        except (Invalid, TooLarge, Conflict) as exc:
-            if len(events) == 1:
-                self._dead.put(payloads[0], exc.message)
-                return
-            half = len(events) // 2
-            self._hand_over_events(events[:half], payloads[:half])
-            self._hand_over_events(events[half:], payloads[half:])
+    def _post_events(self, sound: Sequence[tuple[bytes, _Spooled]]) -> None:
+        events = tuple(event for _, event in sound)
+        with _traced(len(events), lambda: (event.traceparent for event in events)):
+            self._taken(self._drift.send_events(EventBatch(source=self._source, events=events)))
 
     @staticmethod
     def _taken(receipt: EventReceipt) -> None:
