@@ -202,7 +202,7 @@ class DirectProtocol(BoundedProtocol):
         assert self._expected is not None  # noqa: S101  # it has just been set
         (cycle, head, app), self._expected = self._expected, None
         body = bytes(cycle.body)
-        if self._chunk is not None and cycle.keep_alive and len(self._chunk) - len(body) <= _MOST_HEAD_BYTES:
+        if self._chunk is not None and cycle.keep_alive:
             end = self._chunk.find(_END) + len(_END)
             if body and end + len(body) == len(self._chunk):
                 self._learned.learn(self._chunk[:end], head, len(body))

@@ -38,7 +38,26 @@ _MOST_KEPT = 4096
 """Observations that a histogram keeps before it counts them: a tenth of a millisecond's work at once, 100 KiB."""
 
 
-class QuickHistogram(Histogram):
+class _Kept:
+    """Counts later what a metric was told: when somebody looks, or much has gathered."""
+
+    def _keep_nothing(self) -> None:
+        self._kept: list[float] = []
+        self._counting = threading.Lock()
+
+    def _count(self) -> None:
+        """Count what is kept. An append of another thread meanwhile stays for the next time."""
+        with self._counting:
+            amounts = self._kept[:]
+            del self._kept[: len(amounts)]
+            if amounts:
+                self._add(amounts)
+
+    def _add(self, amounts: Sequence[float]) -> None:
+        raise NotImplementedError
+
+
+class QuickHistogram(_Kept, Histogram):
     """A histogram for what happens ten thousand times a second: it keeps what it is told, and counts it later.
 
     The library walks through the buckets and takes two locks at each observation. Here an observation is an append;
@@ -47,8 +66,7 @@ class QuickHistogram(Histogram):
 
     def _metric_init(self) -> None:
         super()._metric_init()
-        self._kept: list[float] = []
-        self._counting = threading.Lock()
+        self._keep_nothing()
 
     def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
         """Observe an amount; one with an exemplar is counted at once."""
@@ -66,27 +84,21 @@ class QuickHistogram(Histogram):
         if len(self._kept) >= _MOST_KEPT:
             self._count()
 
-    def _count(self) -> None:
-        """Count what is kept. An append of another thread meanwhile stays for the next time."""
-        with self._counting:
-            kept = self._kept
-            amounts = kept[:]
-            del kept[: len(amounts)]
-            counts: dict[int, int] = {}
-            for amount in amounts:
-                place = bisect_left(self._upper_bounds, amount)
-                counts[place] = counts.get(place, 0) + 1
-            for place, count in counts.items():
-                self._buckets[place].inc(count)
-            if amounts:
-                self._sum.inc(sum(amounts))
+    def _add(self, amounts: Sequence[float]) -> None:
+        counts: dict[int, int] = {}
+        for amount in amounts:
+            place = bisect_left(self._upper_bounds, amount)
+            counts[place] = counts.get(place, 0) + 1
+        for place, count in counts.items():
+            self._buckets[place].inc(count)
+        self._sum.inc(sum(amounts))
 
     def _child_samples(self) -> Iterable[Any]:
         self._count()
         return super()._child_samples()
 
 
-class QuickCounter(Counter):
+class QuickCounter(_Kept, Counter):
     """A counter for the same: an increment is an append, and is counted when somebody looks.
 
     Not where counts outlive their process (``shared_metrics``): there each is counted at once, since what is kept
@@ -95,9 +107,8 @@ class QuickCounter(Counter):
 
     def _metric_init(self) -> None:
         super()._metric_init()
+        self._keep_nothing()
         self._at_once = shared_metrics.shared is not None
-        self._kept: list[float] = []
-        self._counting = threading.Lock()
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
         """Count; with an exemplar at once."""
@@ -109,13 +120,8 @@ class QuickCounter(Counter):
         if len(kept) >= _MOST_KEPT:
             self._count()
 
-    def _count(self) -> None:
-        """Count what is kept. An append of another thread meanwhile stays for the next time."""
-        with self._counting:
-            amounts = self._kept[:]
-            del self._kept[: len(amounts)]
-            if amounts:
-                super().inc(sum(amounts))
+    def _add(self, amounts: Sequence[float]) -> None:
+        super().inc(sum(amounts))
 
     def _child_samples(self) -> Iterable[Any]:
         self._count()

@@ -11,7 +11,7 @@ from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.signature import Columns
 
-__all__ = ["ONNX_FILE", "SKOPS_FILE", "Predicted", "Runtime", "positive_scores", "scale"]
+__all__ = ["ONNX_FILE", "SKOPS_FILE", "Predicted", "Runtime", "positive_scores", "scale", "watched_column"]
 
 ONNX_FILE = "model.onnx"
 SKOPS_FILE = "model.skops"
@@ -52,10 +52,14 @@ def scale(values: npt.NDArray[np.float64]) -> float:
     return float(np.std(values)) or 1.0
 
 
+def watched_column(signature: Signature) -> int:
+    """Return the column of the probabilities that is watched: of the positive class, else the last (-1)."""
+    known = signature.positive_class in signature.classes
+    return signature.classes.index(signature.positive_class) if known else -1
+
+
 def positive_scores(signature: Signature, predicted: Predicted) -> npt.NDArray[np.float32] | None:
-    """Return the score that is watched, shape (n,): of the positive class, else of the last; None for values."""
+    """Return the score that is watched, shape (n,); None for values."""
     if predicted.probabilities is None:
         return None
-    if signature.positive_class in signature.classes:
-        return predicted.probabilities[:, signature.classes.index(signature.positive_class)]
-    return predicted.probabilities[:, -1]
+    return predicted.probabilities[:, watched_column(signature)]

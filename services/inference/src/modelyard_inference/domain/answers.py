@@ -7,7 +7,7 @@ from itertools import accumulate
 from math import isfinite
 from typing import Any, NamedTuple
 
-from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.runtimes.base import Predicted, watched_column
 from modelyard_contracts.bundle_v1 import Signature
 
 __all__ = ["AnswerReader", "Answers", "BadAnswer"]
@@ -46,8 +46,7 @@ class AnswerReader:
         # A runtime may say 1 or 1.0 where the class is true.
         self._classes = {value: value for value in signature.classes}
         self._width = len(signature.classes) if signature.classes and self._is_classification else None
-        known = signature.positive_class in signature.classes
-        self._watched = signature.classes.index(signature.positive_class) if known else -1
+        self._watched = watched_column(signature)
 
     def one(self, rows: int, predicted: Predicted) -> Answers:
         """Return the answers for one request.
