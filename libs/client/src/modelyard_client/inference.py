@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
+from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable, invalid
 from modelyard_contracts.explanations_v1 import ExplainResponse
 from modelyard_contracts.open_inference import IndexEntry, InferResponse, ModelMetadata
-from modelyard_contracts.problem import FieldError
 from pydantic import BaseModel, RootModel
 
 from modelyard_client.base import ApiClient
@@ -281,11 +280,7 @@ def _plain(value: Any, path: str) -> Any:
     if hasattr(value, "item") and not isinstance(value, float):  # of numpy
         return _plain(value.item(), path)
     if not isinstance(value, float):
-        raise _wrong(path, f"must be a number, a text, a boolean or None, not a {type(value).__name__}")
+        raise invalid(path, f"must be a number, a text, a boolean or None, not a {type(value).__name__}")
     if math.isinf(value):
-        raise _wrong(path, "must be finite")
+        raise invalid(path, "must be finite")
     return None if math.isnan(value) else float(value)
-
-
-def _wrong(path: str, message: str) -> Invalid:
-    return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))

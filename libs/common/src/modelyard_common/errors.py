@@ -27,6 +27,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "invalid",
 ]
 
 
@@ -41,6 +42,11 @@ class ModelyardError(Exception):
 
 class Invalid(ModelyardError):
     """The input is wrong."""
+
+
+def invalid(path: str, message: str) -> Invalid:
+    """Return the error about one wrong field."""
+    return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))
 
 
 class Unauthenticated(ModelyardError):

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 import msgspec
-from modelyard_common.errors import Invalid, TooLarge
+from modelyard_common.errors import Invalid, TooLarge, invalid
 from modelyard_contracts.events_v1 import MAX_EVENTS
 from modelyard_contracts.prediction_blocks_v1 import PredictionBlock
-from modelyard_contracts.problem import FieldError
 from msgspec.structs import astuple
 
 __all__ = ["ReadBlocks", "read_blocks"]
@@ -86,11 +85,11 @@ def read_blocks(body: bytes, *, max_bytes: int) -> ReadBlocks:
     starts, rows = [], 0
     for number, block in enumerate(blocks):
         if misfit := next(block.misfits(), None):
-            raise _invalid(f"blocks[{number}].{misfit[0]}", misfit[1])
+            raise invalid(f"blocks[{number}].{misfit[0]}", misfit[1])
         starts.append(rows)
         rows += block.rows
     if rows > MAX_EVENTS:
-        raise _invalid("blocks", f"have {rows} rows; at most {MAX_EVENTS} are taken at once")
+        raise invalid("blocks", f"have {rows} rows; at most {MAX_EVENTS} are taken at once")
     if (size := sum(map(_repeated, blocks))) > max_bytes:
         raise TooLarge(f"what the blocks say once is {size} characters for all of their rows; {max_bytes} are taken")
     events = [event for block in blocks for event in block.events()]
@@ -109,15 +108,11 @@ def _wrong_type(message: str) -> Invalid:
         place = re.search(r"at `\$\[1\]\[(\d+)\]\[(\d+)\]", message)
         if place is None:
             return Invalid("the body is not as the contract has it")
-        return _invalid(f"blocks[{place[1]}].{PredictionBlock._fields[int(place[2])]}", "is none of what is allowed")
+        return invalid(f"blocks[{place[1]}].{PredictionBlock._fields[int(place[2])]}", "is none of what is allowed")
     says, part, block, field, rest = found.groups()
     if part is None:
         return Invalid(f"the body is no [source, blocks]: {says[0].lower()}{says[1:]}")
     if part == "0":
-        return _invalid("source", says)
+        return invalid("source", says)
     path = "blocks" if block is None else f"blocks[{block}]"
-    return _invalid(path if field is None else f"{path}.{PredictionBlock._fields[int(field)]}{rest}", says)
-
-
-def _invalid(path: str, message: str) -> Invalid:
-    return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))
+    return invalid(path if field is None else f"{path}.{PredictionBlock._fields[int(field)]}{rest}", says)

@@ -12,9 +12,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from modelyard_common.errors import Invalid, Unavailable
+from modelyard_common.errors import Unavailable, invalid
 from modelyard_contracts.bundle_v1 import Signature
-from modelyard_contracts.problem import FieldError
 
 from modelyard_inference.domain.answers import Answers
 
@@ -39,11 +38,6 @@ class Away(Unavailable):
         super().__init__(message, retry_after_s=1)
         self.began = began
         self.is_back = is_back
-
-
-def invalid(path: str, message: str) -> Invalid:
-    """Return the error about one wrong field."""
-    return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))
 
 
 class Matrix(NamedTuple):
