@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable, invalid
+from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
 from modelyard_contracts.explanations_v1 import ExplainResponse
 from modelyard_contracts.open_inference import IndexEntry, InferResponse, ModelMetadata
 from pydantic import BaseModel, RootModel
@@ -280,7 +280,7 @@ def _plain(value: Any, path: str) -> Any:
     if hasattr(value, "item") and not isinstance(value, float):  # of numpy
         return _plain(value.item(), path)
     if not isinstance(value, float):
-        raise invalid(path, f"must be a number, a text, a boolean or None, not a {type(value).__name__}")
+        raise Invalid.at(path, f"must be a number, a text, a boolean or None, not a {type(value).__name__}")
     if math.isinf(value):
-        raise invalid(path, "must be finite")
+        raise Invalid.at(path, "must be finite")
     return None if math.isnan(value) else float(value)

@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from modelyard_contracts.problem import FieldError
 
 __all__ = [
@@ -27,7 +29,6 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
-    "invalid",
 ]
 
 
@@ -43,10 +44,10 @@ class ModelyardError(Exception):
 class Invalid(ModelyardError):
     """The input is wrong."""
 
-
-def invalid(path: str, message: str) -> Invalid:
-    """Return the error about one wrong field."""
-    return Invalid(f"{path}: {message}", errors=(FieldError(path=path, message=message),))
+    @classmethod
+    def at(cls, path: str, message: str) -> Self:
+        """Return the error about one wrong field."""
+        return cls(f"{path}: {message}", errors=(FieldError(path=path, message=message),))
 
 
 class Unauthenticated(ModelyardError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 import msgspec
-from modelyard_common.errors import Invalid, TooLarge, invalid
+from modelyard_common.errors import Invalid, TooLarge
 from modelyard_contracts.events_v1 import MAX_EVENTS
 from modelyard_contracts.prediction_blocks_v1 import PredictionBlock
 from msgspec.structs import astuple
@@ -85,11 +85,11 @@ def read_blocks(body: bytes, *, max_bytes: int) -> ReadBlocks:
     starts, rows = [], 0
     for number, block in enumerate(blocks):
         if misfit := next(block.misfits(), None):
-            raise invalid(f"blocks[{number}].{misfit[0]}", misfit[1])
+            raise Invalid.at(f"blocks[{number}].{misfit[0]}", misfit[1])
         starts.append(rows)
         rows += block.rows
     if rows > MAX_EVENTS:
-        raise invalid("blocks", f"have {rows} rows; at most {MAX_EVENTS} are taken at once")
+        raise Invalid.at("blocks", f"have {rows} rows; at most {MAX_EVENTS} are taken at once")
     if (size := sum(map(_repeated, blocks))) > max_bytes:
         raise TooLarge(f"what the blocks say once is {size} characters for all of their rows; {max_bytes} are taken")
     events = [event for block in blocks for event in block.events()]
@@ -108,11 +108,11 @@ def _wrong_type(message: str) -> Invalid:
         place = re.search(r"at `\$\[1\]\[(\d+)\]\[(\d+)\]", message)
         if place is None:
             return Invalid("the body is not as the contract has it")
-        return invalid(f"blocks[{place[1]}].{PredictionBlock._fields[int(place[2])]}", "is none of what is allowed")
+        return Invalid.at(f"blocks[{place[1]}].{PredictionBlock._fields[int(place[2])]}", "is none of what is allowed")
     says, part, block, field, rest = found.groups()
     if part is None:
         return Invalid(f"the body is no [source, blocks]: {says[0].lower()}{says[1:]}")
     if part == "0":
-        return invalid("source", says)
+        return Invalid.at("source", says)
     path = "blocks" if block is None else f"blocks[{block}]"
-    return invalid(path if field is None else f"{path}.{PredictionBlock._fields[int(field)]}{rest}", says)
+    return Invalid.at(path if field is None else f"{path}.{PredictionBlock._fields[int(field)]}{rest}", says)

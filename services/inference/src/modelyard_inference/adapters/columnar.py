@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import msgspec
-from modelyard_common.errors import ModelyardError, TooLarge, Unavailable
+from modelyard_common.errors import Invalid, ModelyardError, TooLarge, Unavailable
 from modelyard_common.frames import BadFrame, packed, read_frame
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.adapters import columnar_frames as frames
 from modelyard_inference.domain.ports import Lane, TableFormat
-from modelyard_inference.domain.requests import Late, Rows, invalid
+from modelyard_inference.domain.requests import Late, Rows
 
 __all__ = ["ColumnarProcess"]
 
@@ -82,7 +82,7 @@ class ColumnarProcess:
                     status, content = self._exchange_within(what, body, deadline)
                     break
             else:
-                raise invalid("body", "cannot be read, or is too large once unpacked")
+                raise Invalid.at("body", "cannot be read, or is too large once unpacked")
         if status == frames.OK:
             return content
         raise _error(status, content.decode())
@@ -134,4 +134,4 @@ class ColumnarProcess:
 
 
 def _error(status: int, message: str) -> ModelyardError:
-    return TooLarge(message) if status == frames.TOO_LARGE else invalid("body", message)
+    return TooLarge(message) if status == frames.TOO_LARGE else Invalid.at("body", message)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from modelyard_common.errors import TooLarge
+from modelyard_common.errors import Invalid, TooLarge
 
 from modelyard_inference.api.errors import UnsupportedMedia
-from modelyard_inference.domain.requests import invalid
 
 __all__ = ["WORTH_PACKING_BYTES", "packed", "unpacked"]
 
@@ -40,11 +39,11 @@ def unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
     try:
         content = unpack.decompress(body, most_bytes + 1)
     except zlib.error as exc:
-        raise invalid("body", f"is not {encoding}") from exc
+        raise Invalid.at("body", f"is not {encoding}") from exc
     if len(content) > most_bytes:
         raise TooLarge(f"the body is larger than {most_bytes} bytes once unpacked")
     if not unpack.eof or unpack.unused_data:
-        raise invalid("body", f"is not one whole {encoding} stream")
+        raise Invalid.at("body", f"is not one whole {encoding} stream")
     return content
 
 

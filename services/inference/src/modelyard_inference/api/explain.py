@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request
+from modelyard_common.errors import Invalid
 from modelyard_contracts.explanations_v1 import Background, ExplainResponse, RowExplanation
 
 from modelyard_inference.api.bodies import unpacked
@@ -15,7 +16,6 @@ from modelyard_inference.api.errors import error_route, v1_error
 from modelyard_inference.api.front import Labels
 from modelyard_inference.api.services import InferenceServices, Services
 from modelyard_inference.api.slashes import SlashRouter
-from modelyard_inference.domain.requests import invalid
 from modelyard_inference.usecases.explain import Explained, Explanation
 
 __all__ = ["router"]
@@ -57,7 +57,7 @@ async def _explained(model: str, version: str | None, request: Request, services
 
 def _only_timeout(parameters: Mapping[str, Any]) -> None:
     if other := parameters.keys() - {"timeout"}:
-        raise invalid("parameters", f"{min(other)!r} is for predictions; an explanation takes timeout alone")
+        raise Invalid.at("parameters", f"{min(other)!r} is for predictions; an explanation takes timeout alone")
 
 
 def _response(found: Explained) -> ExplainResponse:

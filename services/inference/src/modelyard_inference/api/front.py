@@ -13,11 +13,11 @@ from typing import Any
 
 from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Denied, NotFound, Overloaded, TooLarge
+from modelyard_common.errors import Denied, Invalid, NotFound, Overloaded, TooLarge
 
 from modelyard_inference.api.codecs.labels import event_times_from, logged_from, routing_key_from, times_from_header
 from modelyard_inference.domain.ports import Observer
-from modelyard_inference.domain.requests import Answer, Query, Rows, invalid
+from modelyard_inference.domain.requests import Answer, Query, Rows
 from modelyard_inference.usecases.batching import Done, Leave
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
@@ -121,7 +121,7 @@ class Front:
             return names[0]
         if not names:
             raise NotFound("no model is served here yet")
-        raise invalid("path", f"several models are served: post to /models/<name>/invocations ({', '.join(names)})")
+        raise Invalid.at("path", f"several models are served: post to /models/<name>/invocations ({', '.join(names)})")
 
     async def ask(
         self, model: str, version: str | None, rows: Rows, parameters: Mapping[str, Any], labels: Labels
@@ -198,11 +198,12 @@ class Front:
         if labels.timeout_ms is not None:
             text = labels.timeout_ms
             if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) == 0:
-                raise invalid("modelyard-timeout-ms", "must be a whole number of milliseconds above 0")
+                raise Invalid.at("modelyard-timeout-ms", "must be a whole number of milliseconds above 0")
             allowed_s = min(allowed_s, int(text) / 1e3)
         if timeout_us is not None:
             if type(timeout_us) is not int or timeout_us < 0:
-                raise invalid("parameters.timeout", "must be a whole number of microseconds; 0 leaves it to the server")
+                fix = "must be a whole number of microseconds; 0 leaves it to the server"
+                raise Invalid.at("parameters.timeout", fix)
             if timeout_us:
                 allowed_s = min(allowed_s, timeout_us / 1e6)
         return allowed_s

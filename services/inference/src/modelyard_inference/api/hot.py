@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from modelyard_common.errors import ModelyardError
+from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.logs import get_logger
 from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
 
@@ -29,7 +29,7 @@ from modelyard_inference.api.errors import (
 from modelyard_inference.api.front import Front, Labels
 from modelyard_inference.api.paths import Target, infer_target, invocations_target, predict_target
 from modelyard_inference.domain.ports import Tables
-from modelyard_inference.domain.requests import Answer, invalid
+from modelyard_inference.domain.requests import Answer
 from modelyard_inference.usecases.batching import Leave
 
 __all__ = ["HotPath"]
@@ -177,7 +177,7 @@ class HotPath:
         if text is None:
             return v2.decode(body)
         if not (text.isascii() and text.isdecimal()) or len(text) > 12:
-            raise invalid("Inference-Header-Content-Length", "must be a number of bytes")
+            raise Invalid.at("Inference-Header-Content-Length", "must be a number of bytes")
         length = int(text)
         if length:
             return v2.decode(body, length)

@@ -14,7 +14,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from modelyard_common.auth.guards import principal_of
 from modelyard_common.auth.principals import Principal
-from modelyard_common.errors import Denied
+from modelyard_common.errors import Denied, Invalid
 from modelyard_contracts.open_inference import IndexEntry
 
 from modelyard_inference.api.codecs.tensors import short
@@ -23,7 +23,6 @@ from modelyard_inference.api.error_documents import v2_errors
 from modelyard_inference.api.errors import error_route, v2_error
 from modelyard_inference.api.services import Services
 from modelyard_inference.api.slashes import SlashRouter
-from modelyard_inference.domain.requests import invalid
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["check_load_parameters", "index_of", "may_load", "router"]
@@ -92,7 +91,7 @@ def check_load_parameters(names: Iterable[str], *, unload: bool = False) -> None
     """Raise Invalid for parameters that would change what a model is: the registry says that."""
     known = {"unload_dependents"} if unload else set()
     if unknown := set(names) - known:
-        raise invalid("parameters", f"{short(min(unknown))} is not taken: what a model is comes from the registry")
+        raise Invalid.at("parameters", f"{short(min(unknown))} is not taken: what a model is comes from the registry")
 
 
 def _decoded(body: bytes, shape: type[Any]) -> Any:

@@ -19,7 +19,7 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 from modelyard_contracts.problem import FieldError
 
-from modelyard_inference.domain.requests import Rows, invalid, plain
+from modelyard_inference.domain.requests import Rows, plain
 
 __all__ = ["Binder", "Bound"]
 
@@ -134,9 +134,9 @@ class Binder:
         else:
             return rows.named
         if len(columns) != len(names):
-            raise invalid(rows.source, f"has {len(columns)} columns; this model has {len(names)} {kind}")
+            raise Invalid.at(rows.source, f"has {len(columns)} columns; this model has {len(names)} {kind}")
         if twice := rows.named.keys() & set(names):
-            raise invalid(min(twice), f"is given by name and in {rows.source}")
+            raise Invalid.at(min(twice), f"is given by name and in {rows.source}")
         return dict(rows.named) | dict(zip(names, columns, strict=True))
 
     def _logged(self, name: str, column: Sequence[Any]) -> Sequence[Any]:

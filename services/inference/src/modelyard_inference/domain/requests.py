@@ -12,12 +12,12 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from modelyard_common.errors import Unavailable, invalid
+from modelyard_common.errors import Invalid, Unavailable
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_inference.domain.answers import Answers
 
-__all__ = ["Answer", "Away", "Late", "Matrix", "Query", "Role", "Rows", "invalid", "plain"]
+__all__ = ["Answer", "Away", "Late", "Matrix", "Query", "Role", "Rows", "plain"]
 
 Role = Literal["champion", "candidate", "shadow"]
 
@@ -113,7 +113,7 @@ class Query(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         """Refuse more or fewer event times than rows."""
         if len(self.event_times) not in (0, 1, self.rows.count):
-            raise invalid("event_time", f"has {len(self.event_times)} times for {self.rows.count} rows")
+            raise Invalid.at("event_time", f"has {len(self.event_times)} times for {self.rows.count} rows")
 
 
 class Answer(NamedTuple):

@@ -15,7 +15,7 @@ from modelyard_common.logs import get_logger
 from modelyard_common.tracing import Value, recorded, span
 
 from modelyard_inference.domain.ports import Observer
-from modelyard_inference.domain.requests import Answer, Late, Query, Role, invalid
+from modelyard_inference.domain.requests import Answer, Late, Query, Role
 from modelyard_inference.domain.routing import MAX_AHEAD, is_too_far_ahead
 from modelyard_inference.usecases.batching import Batching, Done, Leave, Turn
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
@@ -204,4 +204,4 @@ def _refuse_the_future(query: Query, serving: Serving) -> None:
         if is_too_far_ahead(serving.routing, event_time, query.arrival):
             path = "event_time" if len(query.event_times) == 1 else f"event_time[{row}]"
             minutes = int(MAX_AHEAD.total_seconds() // 60)
-            raise invalid(path, f"lies more than {minutes} minutes ahead of this server's clock")
+            raise Invalid.at(path, f"lies more than {minutes} minutes ahead of this server's clock")

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from modelyard_common.errors import Invalid, Unavailable, invalid
+from modelyard_common.errors import Invalid, Unavailable
 from modelyard_contracts.problem import FieldError
 
 from modelyard_training.adapters.columns import ColumnReader, canonical_field
@@ -45,7 +45,7 @@ def canonicalise(source: Path, draft: Path, *, format: Format) -> Canonical:
         Unavailable: the disk is full.
     """
     if source.stat().st_size == 0:
-        raise invalid("body", "is empty")
+        raise Invalid.at("body", "is empty")
     opened = _open_parquet(source) if format == "parquet" else _open_csv(source)
     if errors := wrong_names(opened.schema.names):
         raise Invalid("the columns cannot be used", errors=errors)
@@ -61,11 +61,11 @@ def canonicalise(source: Path, draft: Path, *, format: Format) -> Canonical:
                 writer.write_table(table, row_group_size=_GROUP_ROWS)
                 rows += table.num_rows
     except pa.ArrowException as exc:
-        raise invalid("body", f"cannot be decoded as {format} after row {rows}") from exc
+        raise Invalid.at("body", f"cannot be decoded as {format} after row {rows}") from exc
     except OSError as exc:
         raise _unreadable(exc, format) from exc
     if rows == 0:
-        raise invalid("body", "the table has no rows")
+        raise Invalid.at("body", "the table has no rows")
     digest = dataset_digest(rows, [reader.digest() for reader in readers])
     return Canonical(str(digest), rows, draft.stat().st_size, tuple(reader.seen() for reader in readers))
 
@@ -74,7 +74,7 @@ def _open_parquet(source: Path) -> _Source:
     try:
         file = pq.ParquetFile(source)
     except (pa.ArrowException, OSError) as exc:
-        raise invalid("body", "is not a Parquet file that can be read") from exc
+        raise Invalid.at("body", "is not a Parquet file that can be read") from exc
     return _Source(file.schema_arrow, file.iter_batches(batch_size=_GROUP_ROWS))
 
 
@@ -98,8 +98,8 @@ def _open_csv(source: Path) -> _Source:
         if wrong:
             number, actual, expected = wrong[0]
             where = f"row {number}" if number is not None else "a row"
-            raise invalid("body", f"{where} has {actual} fields, the header has {expected}") from exc
-        raise invalid("body", "is not a CSV file that can be read (UTF-8, comma, a header)") from exc
+            raise Invalid.at("body", f"{where} has {actual} fields, the header has {expected}") from exc
+        raise Invalid.at("body", "is not a CSV file that can be read (UTF-8, comma, a header)") from exc
     return _Source(table.schema, table.to_batches(max_chunksize=_GROUP_ROWS))
 
 
@@ -140,4 +140,4 @@ def _unreadable(exc: OSError, format: Format) -> Invalid | Unavailable:
     # Arrow raises OSError for broken files too; only the operating system's own have a number.
     if exc.errno is not None:
         return Unavailable(f"the dataset could not be written: {exc.strerror}")
-    return invalid("body", f"cannot be decoded as {format}")
+    return Invalid.at("body", f"cannot be decoded as {format}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from modelyard_inference.domain.requests import invalid
+from modelyard_common.errors import Invalid
 
 __all__ = ["event_times_from", "logged_from", "routing_key_from", "times_from_header"]
 
@@ -34,7 +34,7 @@ def routing_key_from(parameters: Mapping[str, Any], header: str | None) -> str |
     if key is None:
         return None
     if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or "\0" in key:
-        raise invalid("routing_key", f"must be a text of 1 to {_LONGEST_KEY} characters, none of them NUL")
+        raise Invalid.at("routing_key", f"must be a text of 1 to {_LONGEST_KEY} characters, none of them NUL")
     return key
 
 
@@ -42,12 +42,12 @@ def logged_from(parameters: Mapping[str, Any], header: str | None) -> bool:
     """Return whether a request is logged: the parameter, else the header, else it is. Raise Invalid."""
     if "log" in parameters:
         if not isinstance(value := parameters["log"], bool):
-            raise invalid("log", "must be true or false")
+            raise Invalid.at("log", "must be true or false")
         return value
     if header is None:
         return True
     if header not in ("true", "false"):
-        raise invalid("modelyard-log", "must be true or false")
+        raise Invalid.at("modelyard-log", "must be true or false")
     return header == "true"
 
 
@@ -58,13 +58,13 @@ def _time(value: Any, path: str) -> datetime:
                 return datetime.fromtimestamp(float(value), UTC)
             time = datetime.fromisoformat(value)
             if time.tzinfo is None:
-                raise invalid(path, "needs an offset, for example 2026-01-31T12:00:00Z")
+                raise Invalid.at(path, "needs an offset, for example 2026-01-31T12:00:00Z")
             return time.astimezone(UTC)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, UTC)
     except (ValueError, OverflowError, OSError) as exc:
-        raise invalid(path, "is no time: write RFC 3339 text or seconds since 1970") from exc
-    raise invalid(path, "must be RFC 3339 text or seconds since 1970")
+        raise Invalid.at(path, "is no time: write RFC 3339 text or seconds since 1970") from exc
+    raise Invalid.at(path, "must be RFC 3339 text or seconds since 1970")
 
 
 def _is_number(text: str) -> bool:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from modelyard_common.errors import Invalid
 
 from modelyard_inference.api.codecs.tensors import INTEGER_BITS
-from modelyard_inference.domain.requests import invalid, plain
+from modelyard_inference.domain.requests import plain
 
 __all__ = ["pack", "unpack", "unpack_numbers", "width_of"]
 
@@ -44,11 +45,11 @@ def unpack_numbers(datatype: str, size: int, content: bytes | memoryview, path: 
         return _texts(size, content, path)
     dtype = np.dtype(_DTYPES[datatype])
     if len(content) != size * dtype.itemsize:
-        raise invalid(path, f"has {len(content)} bytes; {size} values of {datatype} take {size * dtype.itemsize}")
+        raise Invalid.at(path, f"has {len(content)} bytes; {size} values of {datatype} take {size * dtype.itemsize}")
     numbers = np.frombuffer(content, dtype)
     if datatype == "BOOL":
         if numbers.size and numbers.max() > 1:
-            raise invalid(path, "holds bytes that are not BOOL: 0 or 1")
+            raise Invalid.at(path, "holds bytes that are not BOOL: 0 or 1")
         truths: list[Any] = numbers.astype(bool).tolist()
         return truths
     if datatype == "BF16":  # the upper half of a float of 32 bits
@@ -69,16 +70,16 @@ def _texts(size: int, content: bytes | memoryview, path: str) -> list[str]:
     view, place = memoryview(content), 0
     while place < len(view):
         if place + 4 > len(view):
-            raise invalid(path, "ends within the length of a text")
+            raise Invalid.at(path, "ends within the length of a text")
         (length,) = _LENGTH.unpack_from(view, place)
         place += 4
         if place + length > len(view) or len(texts) == size:
-            raise invalid(path, f"is not {size} texts, each with its length before it")
+            raise Invalid.at(path, f"is not {size} texts, each with its length before it")
         try:
             texts.append(str(view[place : place + length], "utf-8"))
         except UnicodeDecodeError as exc:
-            raise invalid(path, "holds a text that is not UTF-8") from exc
+            raise Invalid.at(path, "holds a text that is not UTF-8") from exc
         place += length
     if len(texts) != size:
-        raise invalid(path, f"has {len(texts)} texts for a shape of {size}")
+        raise Invalid.at(path, f"has {len(texts)} texts for a shape of {size}")
     return texts

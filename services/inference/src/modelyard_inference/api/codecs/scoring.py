@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from modelyard_common.errors import Invalid
 
 from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.api.errors import UnsupportedMedia
 from modelyard_inference.domain.ports import TableFormat
-from modelyard_inference.domain.requests import Answer, Rows, invalid
+from modelyard_inference.domain.requests import Answer, Rows
 
 __all__ = [
     "ARROW_STREAM",
@@ -86,7 +87,7 @@ def decode_json(body: bytes) -> ScoringCall:
     params = _known(request.params, "params")
     given = [request.dataframe_split, request.dataframe_records, request.instances, request.inputs]
     if sum(form is not None for form in given) != 1:
-        raise invalid("body", f"must hold exactly one of {_FORMS}")
+        raise Invalid.at("body", f"must hold exactly one of {_FORMS}")
     if request.dataframe_split is not None:
         rows = _split(request.dataframe_split)
     elif request.dataframe_records is not None:
@@ -103,7 +104,7 @@ def decode_v1(body: bytes) -> ScoringCall:
     request = decoded(_DECODER_V1, body, "; send instances or inputs")
     params = _known(request.parameters, "parameters")
     if (request.instances is None) == (request.inputs is None):
-        raise invalid("body", "must hold exactly one of instances and inputs")
+        raise Invalid.at("body", "must hold exactly one of instances and inputs")
     if request.instances is not None:
         return ScoringCall(_loose(request.instances, "instances"), params)
     return ScoringCall(_loose(request.inputs, "inputs"), params, "outputs")
@@ -114,11 +115,11 @@ def decode_csv(body: bytes) -> ScoringCall:
     try:
         lines = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if row]
     except UnicodeDecodeError as exc:
-        raise invalid("body", "is not UTF-8") from exc
+        raise Invalid.at("body", "is not UTF-8") from exc
     except csv.Error as exc:
-        raise invalid("body", "is not CSV") from exc
+        raise Invalid.at("body", "is not CSV") from exc
     if len(lines) < 2:
-        raise invalid("body", "must have a header and at least one row")
+        raise Invalid.at("body", "must have a header and at least one row")
     return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True), {})
 
 
@@ -161,7 +162,7 @@ def encode(answer: Answer, call: ScoringCall) -> bytes:
 
 def _known(params: Mapping[str, Any] | None, path: str) -> Mapping[str, Any]:
     if params and (unknown := params.keys() - _PARAMS):
-        raise invalid(path, f"{min(unknown)[:64]!r} is not known; there is {', '.join(sorted(_PARAMS))}")
+        raise Invalid.at(path, f"{min(unknown)[:64]!r} is not known; there is {', '.join(sorted(_PARAMS))}")
     return params or {}
 
 
@@ -173,31 +174,31 @@ def _split(split: _Split) -> Rows:
 
 def _table(names: Sequence[str], data: Sequence[Sequence[Any]], path: str, *, untyped: bool = False) -> Rows:
     if len(set(names)) != len(names):
-        raise invalid(path, "has two columns of one name")
+        raise Invalid.at(path, "has two columns of one name")
     if not data:
-        raise invalid(path, "has no rows")
+        raise Invalid.at(path, "has no rows")
     for row, values in enumerate(data):
         if len(values) != len(names):
-            raise invalid(f"{path}[{row}]", f"has {len(values)} values for {len(names)} columns")
+            raise Invalid.at(f"{path}[{row}]", f"has {len(values)} values for {len(names)} columns")
     return Rows(count=len(data), named=dict(zip(names, zip(*data, strict=True), strict=True)), untyped=untyped)
 
 
 def _records(records: Sequence[Mapping[str, Any]], path: str) -> Rows:
     if not records:
-        raise invalid(path, "has no rows")
+        raise Invalid.at(path, "has no rows")
     names = dict.fromkeys(name for record in records for name in record)
     if not names:
-        raise invalid(path, "names no features")
+        raise Invalid.at(path, "names no features")
     return Rows(count=len(records), named={name: [record.get(name) for record in records] for name in names})
 
 
 def _matrix(data: Sequence[Any], path: str) -> Rows:
     if not data:
-        raise invalid(path, "has no rows")
+        raise Invalid.at(path, "has no rows")
     width = len(data[0]) if isinstance(data[0], list) else 0
     for row, values in enumerate(data):
         if not isinstance(values, list) or len(values) != width or not width:
-            raise invalid(f"{path}[{row}]", "must be a list as long as the first")
+            raise Invalid.at(f"{path}[{row}]", "must be a list as long as the first")
     return Rows(count=len(data), named={}, positional=tuple(zip(*data, strict=True)), source=path)
 
 
@@ -217,9 +218,9 @@ def _columns(given: Mapping[str, Any], path: str) -> Rows:
     named = {name: _flat(column, f"{path}.{name[:64]}") for name, column in given.items()}
     lengths = {len(column) for column in named.values()}
     if not named or 0 in lengths:
-        raise invalid(path, "has no rows")
+        raise Invalid.at(path, "has no rows")
     if len(lengths) > 1:
-        raise invalid(path, "has columns of different lengths")
+        raise Invalid.at(path, "has columns of different lengths")
     return Rows(count=lengths.pop(), named=named)
 
 
@@ -230,5 +231,5 @@ def _flat(column: Any, path: str) -> list[Any]:
     if all(isinstance(item, list) and len(item) == 1 for item in column):
         return [item[0] for item in column]
     if any(isinstance(item, list | dict) for item in column):
-        raise invalid(path, "must be a list of values")
+        raise Invalid.at(path, "must be a list of values")
     return column

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
+from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.open_inference import Datatype, MetadataTensor
 
-from modelyard_inference.domain.requests import Answer, Matrix, Rows, invalid, plain
+from modelyard_inference.domain.requests import Answer, Matrix, Rows, plain
 
 __all__ = [
     "DATATYPES",
@@ -102,48 +103,48 @@ def is_usual(datatype: str, shape: Sequence[int], values: Sequence[Any], *, know
 def size_of(datatype: str, shape: Sequence[int], path: str) -> int:
     """Return how many values a tensor has. Raise Invalid for a datatype or a shape that is not taken."""
     if datatype not in _ALLOWED:
-        raise invalid(f"{path}.datatype", f"must be one of {', '.join(_ALLOWED)}")
+        raise Invalid.at(f"{path}.datatype", f"must be one of {', '.join(_ALLOWED)}")
     if not 1 <= len(shape) <= 2 or min(shape) < 0 or (len(shape) == 2 and shape[1] == 0):
-        raise invalid(f"{path}.shape", "must be [rows], [rows, 1] or [rows, features]")
+        raise Invalid.at(f"{path}.shape", "must be [rows], [rows, 1] or [rows, features]")
     return shape[0] if len(shape) == 1 else shape[0] * shape[1]
 
 
 def check_values(datatype: str, size: int, values: Sequence[Any], path: str) -> None:
     """Raise Invalid unless there are that many values and each is one of the datatype."""
     if len(values) != size:
-        raise invalid(path, f"has {len(values)} values for a shape of {size}")
+        raise Invalid.at(path, f"has {len(values)} values for a shape of {size}")
     if not _ALLOWED[datatype].issuperset(map(type, values)):
-        raise invalid(path, f"holds values that are not {datatype}")
+        raise Invalid.at(path, f"holds values that are not {datatype}")
     limits = _RANGES.get(datatype)
     if limits is not None and size:
         present = [value for value in values if value is not None]
         if present and not (limits[0] <= min(present) and max(present) <= limits[1]):
-            raise invalid(path, f"holds values that are not {datatype}")
+            raise Invalid.at(path, f"holds values that are not {datatype}")
 
 
 def rows_of(tensors: Sequence[Tensor]) -> Rows:
     """Return a request's inputs as rows. Raise Invalid, naming the input and never a value."""
     if not tensors:
-        raise invalid("inputs", "must not be empty")
+        raise Invalid.at("inputs", "must not be empty")
     named: dict[str, Sequence[Any]] = {}
     matrix: Matrix | None = None
     source, count = "", -1
     for position, (name, datatype, shape, values) in enumerate(tensors):
         rows = shape[0]
         if count not in (-1, rows):
-            raise invalid(f"inputs[{position}]", f"has {rows} rows, and the input before it {count}")
+            raise Invalid.at(f"inputs[{position}]", f"has {rows} rows, and the input before it {count}")
         count = rows
         if len(shape) == 2 and shape[1] != 1:
             source = f"inputs[{position}]"
             if matrix is not None or datatype in ("BYTES", "BOOL"):
-                raise invalid(source, "only one input may be a matrix, and it holds numbers")
+                raise Invalid.at(source, "only one input may be a matrix, and it holds numbers")
             matrix = Matrix(values, shape[1])
         elif name in named:
-            raise invalid(f"inputs[{position}]", "is given twice")
+            raise Invalid.at(f"inputs[{position}]", "is given twice")
         else:
             named[name] = plain(values)
     if count == 0:
-        raise invalid("inputs", "have no rows")
+        raise Invalid.at("inputs", "have no rows")
     return Rows(count=count, named=named, matrix=matrix, source=source)
 
 
@@ -164,7 +165,7 @@ def chosen(outputs: Sequence[Output], wanted: Sequence[Wanted]) -> list[Output]:
     there = {output.name: output for output in outputs}
     for place, want in enumerate(wanted):
         if want.name not in there:
-            raise invalid(
+            raise Invalid.at(
                 f"outputs[{place}]", f"{short(want.name)} is no output of this model; there is {', '.join(there)}"
             )
     return [there[want.name] for want in wanted]

@@ -11,8 +11,7 @@ import re
 from typing import TypeVar
 
 import msgspec
-
-from modelyard_inference.domain.requests import invalid
+from modelyard_common.errors import Invalid
 
 __all__ = ["decoded"]
 
@@ -29,17 +28,17 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes, hint: str = "") -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
-        raise invalid("body", f"{_short(exc)}{hint}") from exc
+        raise Invalid.at("body", f"{_short(exc)}{hint}") from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         if b"NaN" not in body:
-            raise invalid("body", "is not JSON") from exc
+            raise Invalid.at("body", "is not JSON") from exc
     try:
         document = json.loads(body, parse_constant=_missing)
         return msgspec.convert(document, decoder.type)
     except msgspec.ValidationError as exc:
-        raise invalid("body", f"{_short(exc)}{hint}") from exc
+        raise Invalid.at("body", f"{_short(exc)}{hint}") from exc
     except (ValueError, RecursionError) as exc:
-        raise invalid("body", "is not JSON") from exc
+        raise Invalid.at("body", "is not JSON") from exc
 
 
 def _short(error: msgspec.ValidationError) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 from msgspec import UNSET, UnsetType
 
@@ -27,7 +28,7 @@ from modelyard_inference.api.codecs.tensors import (
     size_of,
 )
 from modelyard_inference.api.codecs.text import decoded
-from modelyard_inference.domain.requests import Answer, Rows, invalid
+from modelyard_inference.domain.requests import Answer, Rows
 
 __all__ = ["PARAMETERS", "V2Call", "decode", "decode_raw", "encode", "known_parameters"]
 
@@ -113,7 +114,7 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
     binary: memoryview | None = None
     if json_length is not None:
         if json_length > len(body):
-            raise invalid("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
+            raise Invalid.at("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
     request = _request(body)
@@ -137,14 +138,14 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
         place += length
         tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, values))
     if binary is not None and place != len(binary):
-        raise invalid("body", f"has {len(binary) - place} bytes after the last tensor")
+        raise Invalid.at("body", f"has {len(binary) - place} bytes after the last tensor")
     return V2Call(rows_of(tensors), request.id, parameters, *_asked(request, parameters))
 
 
 def decode_raw(body: bytes, signature: Signature) -> V2Call:
     """Return what a body asks that is nothing but one tensor (``Inference-Header-Content-Length: 0``)."""
     if len(signature.features) != 1:
-        raise invalid(
+        raise Invalid.at(
             "Inference-Header-Content-Length", "may be 0 for models of one input only; send JSON before the tensors"
         )
     feature = signature.features[0]
@@ -188,7 +189,7 @@ def encode(answer: Answer, call: V2Call) -> tuple[bytes, int | None]:
 def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARAMETERS) -> Mapping[str, Any]:
     """Return a request's parameters. Raise Invalid for one that means nothing here."""
     if parameters and (unknown := parameters.keys() - known):
-        raise invalid("parameters", f"{short(min(unknown))} is not known; there is {', '.join(sorted(known))}")
+        raise Invalid.at("parameters", f"{short(min(unknown))} is not known; there is {', '.join(sorted(known))}")
     return parameters
 
 
@@ -201,7 +202,7 @@ def _asked(request: _Request | _NumbersRequest, parameters: Mapping[str, Any]) -
         given = output.parameters or {}
         path = f"outputs[{place}].parameters"
         if unknown := given.keys() - {"binary_data", "content_type"}:
-            raise invalid(path, f"{short(min(unknown))} is not known; there is binary_data")
+            raise Invalid.at(path, f"{short(min(unknown))} is not known; there is binary_data")
         raw = given.get("binary_data")
         wanted.append(Wanted(output.name, None if raw is None else _truth(raw, f"{path}.binary_data")))
     return wanted, binary
@@ -209,7 +210,7 @@ def _asked(request: _Request | _NumbersRequest, parameters: Mapping[str, Any]) -
 
 def _truth(value: Any, path: str) -> bool:
     if not isinstance(value, bool):
-        raise invalid(path, "must be true or false")
+        raise Invalid.at(path, "must be true or false")
     return value
 
 
@@ -217,7 +218,7 @@ def _laid_out(data: list[Any], shape: Sequence[int], path: str) -> list[Any]:
     """Return values that came as a list or as a list of rows, end to end."""
     if len(shape) == 2 and data and type(data[0]) is list:
         if len(data) != shape[0] or any(type(row) is not list or len(row) != shape[1] for row in data):
-            raise invalid(f"{path}.data", "does not have the shape that it names")
+            raise Invalid.at(f"{path}.data", "does not have the shape that it names")
         return [value for row in data for value in row]
     return data
 
@@ -225,11 +226,11 @@ def _laid_out(data: list[Any], shape: Sequence[int], path: str) -> list[Any]:
 def _binary_size(tensor: _Tensor, binary: memoryview | None, place: int, path: str) -> int:
     size = (tensor.parameters or {}).get("binary_data_size")
     if size is None:
-        raise invalid(f"{path}.data", "is required, or parameters.binary_data_size with the bytes after the JSON")
+        raise Invalid.at(f"{path}.data", "is required, or parameters.binary_data_size with the bytes after the JSON")
     if binary is None:
-        raise invalid(f"{path}.parameters.binary_data_size", "needs the header Inference-Header-Content-Length")
+        raise Invalid.at(f"{path}.parameters.binary_data_size", "needs the header Inference-Header-Content-Length")
     if type(size) is not int or not 0 <= size <= len(binary) - place:
-        raise invalid(f"{path}.parameters.binary_data_size", "is not a number of bytes that follow the JSON")
+        raise Invalid.at(f"{path}.parameters.binary_data_size", "is not a number of bytes that follow the JSON")
     return size
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy.typing as npt
+from modelyard_common.errors import Invalid
 from modelyard_contracts.open_inference import Datatype
 
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers
@@ -33,7 +34,7 @@ from modelyard_inference.api.grpc.open_inference_pb2 import (
     ModelInferRequest,
     ModelInferResponse,
 )
-from modelyard_inference.domain.requests import Answer, invalid
+from modelyard_inference.domain.requests import Answer
 
 __all__ = ["PREDICTION_ID", "VERSION", "decode", "encode", "plain"]
 
@@ -56,7 +57,7 @@ def decode(request: ModelInferRequest) -> V2Call:
     parameters = known_parameters(plain(given)) if given else {}
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
-        raise invalid("raw_input_contents", f"has {len(raw)} tensors for {len(request.inputs)} inputs")
+        raise Invalid.at("raw_input_contents", f"has {len(raw)} tensors for {len(request.inputs)} inputs")
     tensors = []
     for position, tensor in enumerate(request.inputs):
         path = f"inputs[{position}]"
@@ -66,7 +67,7 @@ def decode(request: ModelInferRequest) -> V2Call:
         if raw:
             # MLServer's client sends an empty one.
             if tensor.HasField("contents") and tensor.contents.ListFields():
-                raise invalid(f"{path}.contents", "and raw_input_contents are given; send one of them")
+                raise Invalid.at(f"{path}.contents", "and raw_input_contents are given; send one of them")
             values = unpack_numbers(datatype, size, raw[position], f"raw_input_contents[{position}]")
         else:
             values = _typed(datatype, tensor.contents, path)
@@ -146,14 +147,14 @@ def plain(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
 def _typed(datatype: str, contents: InferTensorContents, path: str) -> list[Any]:
     field = _FIELDS.get(datatype)
     if field is None:
-        raise invalid(path, f"{datatype} travels in raw_input_contents only")
+        raise Invalid.at(path, f"{datatype} travels in raw_input_contents only")
     if others := [found.name for found, _ in contents.ListFields() if found.name != field]:
-        raise invalid(f"{path}.contents", f"{datatype} belongs in {field}, not in {others[0]}")
+        raise Invalid.at(f"{path}.contents", f"{datatype} belongs in {field}, not in {others[0]}")
     if datatype == "BYTES":
         try:
             return [text.decode() for text in contents.bytes_contents]
         except UnicodeDecodeError as exc:
-            raise invalid(f"{path}.contents", "holds a text that is not UTF-8") from exc
+            raise Invalid.at(f"{path}.contents", "holds a text that is not UTF-8") from exc
     values = list(getattr(contents, field))
     if datatype in ("FP32", "FP64"):
         return [None if math.isnan(value) else value for value in values]
@@ -169,6 +170,6 @@ def _wanted(request: ModelInferRequest) -> Sequence[Wanted]:
     wanted = []
     for place, output in enumerate(request.outputs):
         if output.parameters:
-            raise invalid(f"outputs[{place}].parameters", f"{short(min(output.parameters))} is not known")
+            raise Invalid.at(f"outputs[{place}].parameters", f"{short(min(output.parameters))} is not known")
         wanted.append(Wanted(output.name))
     return wanted

@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 import struct
 
-from modelyard_common.errors import ModelyardError, TooLarge
-
-from modelyard_inference.domain.requests import invalid
+from modelyard_common.errors import Invalid, ModelyardError, TooLarge
 
 __all__ = ["Packed", "framed", "header_text", "seconds_of", "whole_messages"]
 
@@ -64,7 +62,7 @@ def seconds_of(timeout: bytes) -> float:
     """Return what ``grpc-timeout`` says. Raise Invalid."""
     match = _TIMEOUT.fullmatch(timeout)
     if match is None:
-        raise invalid("grpc-timeout", "must be up to eight digits and one of the units H, M, S, m, u, n")
+        raise Invalid.at("grpc-timeout", "must be up to eight digits and one of the units H, M, S, m, u, n")
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError, Message
 from modelyard_common import context, tracing
-from modelyard_common.errors import ModelyardError
+from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.health import Health
 
 from modelyard_inference.api.codecs import v2_grpc
@@ -25,7 +25,7 @@ from modelyard_inference.api.repository import check_load_parameters, index_of, 
 from modelyard_inference.api.triton import TotalsOf, config_of, statistics_of
 from modelyard_inference.api.v2 import SERVER, metadata_of
 from modelyard_inference.domain.ports import Loading
-from modelyard_inference.domain.requests import Answer, invalid
+from modelyard_inference.domain.requests import Answer
 from modelyard_inference.usecases.serving import ServedModels
 
 __all__ = ["SERVICE", "InferenceServicer"]
@@ -239,7 +239,7 @@ def _named(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequ
 
 def _refuse_repository(name: str) -> None:
     if name:
-        raise invalid("repository_name", "must be empty: there is one repository, the registry")
+        raise Invalid.at("repository_name", "must be empty: there is one repository, the registry")
 
 
 async def _one(asked: _Asked, kind: type[Message], call: Call) -> None:
