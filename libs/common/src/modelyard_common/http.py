@@ -247,6 +247,9 @@ class HttpClient:
                     timeout=left_s,
                     extensions={_DEADLINE: deadline},
                 )
+                # It has been read, and its stream points back at it. In such a cycle the body that was sent would stay
+                # in memory until somebody looks for cycles, and a busy service looks seldom.
+                response.stream = httpx.ByteStream(b"")
                 _note(span, response)
         except httpx.HTTPError as exc:
             self._breaker.failed()
