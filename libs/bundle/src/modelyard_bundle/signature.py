@@ -15,7 +15,15 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.problem import FieldError
 
-__all__ = ["Columns", "Table", "columns_from_rows", "columns_from_values", "numeric_features", "text_features"]
+__all__ = [
+    "LARGEST",
+    "Columns",
+    "Table",
+    "columns_from_rows",
+    "columns_from_values",
+    "numeric_features",
+    "text_features",
+]
 
 _FINITE = "a finite number of 32 bits"
 
@@ -55,7 +63,7 @@ class Table(Columns):
 
 
 _MOST_ERRORS = 20
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
 """Models take numbers in 32 bits; a larger one would become infinite."""
 
 
@@ -129,7 +137,7 @@ def _numbers(column: Column, raw: Sequence[Any], errors: list[FieldError]) -> np
             value = value.item()  # noqa: PLW2901  # numpy's numbers are read as Python's
             kind = type(value)
         if kind is float:
-            if -_LARGEST <= value <= _LARGEST and not boolean:
+            if -LARGEST <= value <= LARGEST and not boolean:
                 numbers.append(value)
                 continue
             if math.isnan(value) and not column.required:
@@ -137,7 +145,7 @@ def _numbers(column: Column, raw: Sequence[Any], errors: list[FieldError]) -> np
                 continue
             wanted = "a boolean" if boolean else _FINITE
         elif kind is int or (isinstance(value, int) and not isinstance(value, bool)):
-            if value in (0, 1) if boolean else -_LARGEST <= value <= _LARGEST:
+            if value in (0, 1) if boolean else -LARGEST <= value <= LARGEST:
                 numbers.append(float(value))
                 continue
             wanted = "a boolean" if boolean else _FINITE

@@ -24,9 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 EXAMPLES = 60
 PREDICTING = {"/v2/models/power/infer", "/models/power/invocations", "/v1/models/power:predict"}
 load_all_checks()
-CHECKED = CHECKS.get_by_names(
-    ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"]
-)
+FORM = CHECKS.get_by_names(["status_code_conformance", "content_type_conformance", "response_schema_conformance"])
+NO_SERVER_ERROR = CHECKS.get_by_names(["not_a_server_error"])
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +49,14 @@ def test_every_answer_is_one_that_the_document_names(server: InferenceProcess, m
 
     assert load.failures == []
     assert statuses.keys() >= PREDICTING
+    # 504: it names a time of its own that is too short, see ``answers_of``.
+    allowed = {200, 400, 504} if mode is GenerationMode.POSITIVE else {400, 413, 415, 504}
     for path in PREDICTING:
         assert statuses[path].total() >= EXAMPLES
-        assert statuses[path].keys() <= ({200, 400} if mode is GenerationMode.POSITIVE else {400, 413, 415}), statuses
+        assert statuses[path].keys() <= allowed, statuses
     if mode is GenerationMode.POSITIVE:  # this form has nothing that JSON Schema cannot say, but for the future
-        assert statuses["/v1/models/power:predict"][200] > EXAMPLES * 0.8
+        found = statuses["/v1/models/power:predict"]
+        assert found[200] + found[504] > EXAMPLES * 0.8
     assert "Traceback" not in server.log
 
 
@@ -65,7 +67,16 @@ def answers_of(operation: Any, mode: GenerationMode) -> Counter[int]:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[*HealthCheck])
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
-        statuses[case.call_and_validate(checks=CHECKED).status_code] += 1
+        answer = case.call()
+        late = answer.status_code == 504 and names_a_timeout(case.body)
+        case.validate_response(answer, checks=FORM if late else [*NO_SERVER_ERROR, *FORM])
+        statuses[answer.status_code] += 1
 
     ask()
     return statuses
+
+
+def names_a_timeout(body: Any) -> bool:
+    """Return whether a request says itself how long its answer may take: that may be a microsecond."""
+    named = (body.get("parameters") or body.get("params")) if isinstance(body, dict) else None
+    return isinstance(named, dict) and isinstance(timeout := named.get("timeout"), int) and timeout > 0

@@ -6,12 +6,15 @@ Made anew whenever it is asked for, since models come and go without a restart.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI
+from modelyard_bundle.signature import LARGEST
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.explanations_v1 import Background, ExplainResponse
 
+from modelyard_inference.api.codecs.labels import LONGEST_KEY
 from modelyard_inference.api.codecs.tensors import DATATYPES, metadata_datatype, output_tensors
 from modelyard_inference.api.error_documents import Responses, scoring_errors, v1_errors, v2_errors
 from modelyard_inference.usecases.serving import ServedModels, Serving
@@ -22,20 +25,29 @@ Schema = dict[str, Any]
 
 _TYPES = {"number": "number", "integer": "integer", "boolean": "boolean"}
 _LABELS: dict[str, str] = {"BOOL": "boolean", "INT64": "integer", "FP64": "number", "BYTES": "string", "FP32": "number"}
-_TIMEOUT: Schema = {"type": "integer", "minimum": 0, "description": "Microseconds that the answer may take."}
-_TIMES: list[Schema] = [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": 0}]
-_LARGEST = 3.4028234e38
-"""What a float of 32 bits holds, which is what models take."""
+_TIMEOUT: Schema = {
+    "type": ["integer", "null"],
+    "minimum": 0,
+    "description": "Microseconds that the answer may take; 0 leaves it to the server.",
+}
+_YEAR_1 = datetime.min.replace(tzinfo=UTC).timestamp()
+_TIMES: list[Schema] = [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": _YEAR_1}]
 _PARAMETERS: Schema = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
         "event_time": {
             "description": "When it happened: RFC 3339, or seconds since 1970; one, or one a row.",
-            "anyOf": [*_TIMES, {"type": "array", "items": {"anyOf": _TIMES}}],
+            "anyOf": [*_TIMES, {"type": "array", "items": {"anyOf": _TIMES}}, {"type": "null"}],
         },
         "log": {"type": "boolean", "default": True, "description": "Whether it is logged; false is for services."},
-        "routing_key": {"type": "string", "description": "Requests with one key go to one version during a rollout."},
+        "routing_key": {
+            "type": ["string", "null"],
+            "minLength": 1,
+            "maxLength": LONGEST_KEY,
+            "pattern": r"^[^\u0000]*$",
+            "description": "Requests with one key go to one version during a rollout.",
+        },
         "timeout": _TIMEOUT,
     },
 }
@@ -118,7 +130,11 @@ def _schemas(serving: Serving) -> Schema:
         "PredictRequest": {
             **_object(instances=rows),
             "additionalProperties": False,
-            "properties": {"instances": rows, "parameters": _PARAMETERS, "signature_name": {"type": "string"}},
+            "properties": {
+                "instances": rows,
+                "parameters": _or_null(_PARAMETERS),
+                "signature_name": {"type": ["string", "null"]},
+            },
             "examples": [{"instances": [_example(signature)]}],
         },
     }
@@ -130,7 +146,7 @@ def _explain_request(signature: Signature, rows: Schema) -> Schema:
     timeout = {"type": "object", "additionalProperties": False, "properties": {"timeout": _TIMEOUT}}
     return {
         **_object(instances=rows),
-        "properties": {"instances": rows, "parameters": timeout},
+        "properties": {"instances": rows, "parameters": _or_null(timeout)},
         "examples": [{"instances": [_example(signature)]}],
     }
 
@@ -163,7 +179,7 @@ def _value(column: Column) -> Schema:
     kinds = [_TYPES.get(column.type, "string"), *(["integer"] if column.type == "category" else [])]
     schema: Schema = {"type": [*kinds, *([] if column.required else ["null"])]}
     if column.type == "number":
-        schema |= {"minimum": -_LARGEST, "maximum": _LARGEST}
+        schema |= {"minimum": -LARGEST, "maximum": LARGEST}
     if column.categories:
         schema["description"] = f"In training: {', '.join(map(str, column.categories[:20]))}."
     elif column.min is not None and column.max is not None:
@@ -182,14 +198,16 @@ def _infer_request(signature: Signature) -> Schema:
         "type": "object",
         "required": ["inputs"],
         "properties": {
-            "id": {"type": "string"},
-            "parameters": {
-                **_PARAMETERS,
-                "properties": {**_PARAMETERS["properties"], "binary_data_output": {"type": "boolean"}},
-            },
+            "id": {"type": ["string", "null"]},
+            "parameters": _or_null(
+                {
+                    **_PARAMETERS,
+                    "properties": {**_PARAMETERS["properties"], "binary_data_output": {"type": "boolean"}},
+                }
+            ),
             "inputs": {"type": "array", "minItems": 1, "items": {"anyOf": [*tensors, _matrix()]}},
             "outputs": {
-                "type": "array",
+                "type": ["array", "null"],
                 "items": {
                     "type": "object",
                     "required": ["name"],
@@ -235,8 +253,8 @@ def _scoring_request(signature: Signature, rows: Schema) -> Schema:
         "required": ["data"],
         "additionalProperties": False,
         "properties": {
-            "columns": {"type": "array", "items": {"enum": names}, "uniqueItems": True},
-            "index": {"type": "array"},
+            "columns": {"type": ["array", "null"], "items": {"enum": names}, "uniqueItems": True},
+            "index": {"type": ["array", "null"]},
             "data": {"type": "array", "items": {"type": "array"}},
         },
     }
@@ -249,7 +267,7 @@ def _scoring_request(signature: Signature, rows: Schema) -> Schema:
     return {
         "type": "object",
         "additionalProperties": False,
-        "properties": {**forms, "params": _PARAMETERS},
+        "properties": {**forms, "params": _or_null(_PARAMETERS)},
         "oneOf": [{"required": [name]} for name in forms],
         "examples": [{"dataframe_records": [_example(signature)]}],
     }
@@ -262,6 +280,11 @@ def _output(name: str, datatype: str) -> Schema:
         shape={"type": "array", "items": {"type": "integer"}},
         data={"type": "array", "items": {"type": _LABELS[datatype]}},
     )
+
+
+def _or_null(schema: Schema) -> Schema:
+    """Return the schema of what may be left out: null means that it is."""
+    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def _object(**properties: Schema) -> Schema:

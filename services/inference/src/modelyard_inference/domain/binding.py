@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from modelyard_bundle.signature import Table, columns_from_values, numeric_features, text_features
+from modelyard_bundle.signature import LARGEST, Table, columns_from_values, numeric_features, text_features
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 from modelyard_contracts.problem import FieldError
@@ -26,7 +26,6 @@ __all__ = ["Binder", "Bound"]
 Values = Mapping[str, Sequence[Any]]
 """Feature to the values as they were sent, one a row."""
 
-_LARGEST = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({float, int})
 _TEXTS = frozenset({str})
 _MANY = 128
@@ -172,11 +171,11 @@ class Binder:
     def _refuse_huge(self, values: Values) -> None:
         """Refuse numbers that models, which compute in 32 bits, would see as infinite."""
         errors = [
-            FieldError(path=f"[{row}].{name}", message=f"must lie between -{_LARGEST:.4g} and {_LARGEST:.4g}")
+            FieldError(path=f"[{row}].{name}", message=f"must lie between -{LARGEST:.4g} and {LARGEST:.4g}")
             for name, column in values.items()
             if self._types.get(name, "category") != "category"
             for row, number in enumerate(column)
-            if type(number) in _NUMBERS and not -_LARGEST <= number <= _LARGEST and number == number  # noqa: PLR0124
+            if type(number) in _NUMBERS and not -LARGEST <= number <= LARGEST and number == number  # noqa: PLR0124
         ]
         if errors:
             raise Invalid(f"{errors[0].path}: {errors[0].message}", errors=tuple(errors[:20]))
@@ -196,7 +195,7 @@ def _numbers_of(values: Sequence[Any] | npt.NDArray[Any], *, known: bool = False
             return None
         try:
             # The sum is for NaN, which min and max may pass over.
-            if values and not (min(values) >= -_LARGEST and max(values) <= _LARGEST and isfinite(sum(values))):
+            if values and not (min(values) >= -LARGEST and max(values) <= LARGEST and isfinite(sum(values))):
                 return None
         except TypeError:  # None is among them
             return None
@@ -209,7 +208,7 @@ def _numbers_of(values: Sequence[Any] | npt.NDArray[Any], *, known: bool = False
             wide = np.frombuffer(struct.pack(f"{len(values)}d", *values), np.float64)
         except (struct.error, OverflowError):  # None is among them, or an integer past all bounds
             return None
-    if not (np.abs(wide) <= _LARGEST).all():  # false for NaN
+    if not (np.abs(wide) <= LARGEST).all():  # false for NaN
         return None
     return wide.astype(np.float32, copy=False)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from modelyard_common.errors import Invalid
 
-__all__ = ["event_times_from", "logged_from", "routing_key_from", "times_from_header"]
+__all__ = ["LONGEST_KEY", "event_times_from", "logged_from", "routing_key_from", "times_from_header"]
 
-_LONGEST_KEY = 512
+LONGEST_KEY = 512
 
 
 def event_times_from(value: Any, path: str = "event_time") -> tuple[datetime, ...]:
@@ -33,8 +33,8 @@ def routing_key_from(parameters: Mapping[str, Any], header: str | None) -> str |
     key = parameters.get("routing_key", header)
     if key is None:
         return None
-    if not isinstance(key, str) or not 0 < len(key) <= _LONGEST_KEY or "\0" in key:
-        raise Invalid.at("routing_key", f"must be a text of 1 to {_LONGEST_KEY} characters, none of them NUL")
+    if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or "\0" in key:
+        raise Invalid.at("routing_key", f"must be a text of 1 to {LONGEST_KEY} characters, none of them NUL")
     return key
 
 

@@ -6,7 +6,7 @@ Refuses what it would have to guess: datatypes that do not fit their values, unk
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from modelyard_common.errors import Invalid
@@ -37,6 +37,9 @@ PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout", "content_
 _HTTP_PARAMETERS = PARAMETERS | {"binary_data_output"}
 
 
+_Float = Literal["FP16", "BF16", "FP32", "FP64"]
+
+
 class _Tensor(msgspec.Struct):
     name: str
     shape: list[int]
@@ -58,8 +61,9 @@ class _Request(msgspec.Struct):
 
 
 class _Numbers(_Tensor):
-    """A tensor that was read as numbers: their types need no look any more."""
+    """A tensor that was read as floats: their types need no look any more."""
 
+    datatype: _Float
     data: list[float | int | None] | None = None
 
 
@@ -159,12 +163,10 @@ def decode_raw(body: bytes, signature: Signature) -> V2Call:
 
 def _request(body: bytes) -> _Request | _NumbersRequest:
     """Return a request, with its values as numbers if that is what all of them are."""
-    if b"BYTES" not in body and b"BOOL" not in body:
-        try:
-            return _NUMBERS.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass  # what is wrong is told by the shape that takes more
-    return decoded(_DECODER, body)
+    try:
+        return _NUMBERS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decoded(_DECODER, body)  # what is wrong is told by the shape that takes more
 
 
 def encode(answer: Answer, call: V2Call) -> tuple[bytes, int | None]:
