@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -237,6 +239,19 @@ def test_an_error_of_a_service_has_the_status_of_its_nearest_parent() -> None:
     assert status_of(QuotaReached()) == 409
     assert QuotaReached().message == "There is no room."
     assert status_of(errors.ModelyardError("bug")) == 500
+
+
+def test_the_body_that_was_sent_is_let_go_without_a_look_for_cycles(calling: Calling) -> None:
+    gc.disable()
+    try:
+        with calling(Peer(Answer(200, b"{}"))) as client:
+            answer = client.request("POST", "/v1/things", content=b"a" * 1024)
+            watched = weakref.ref(answer.request)  # which holds it
+            assert answer.content == b"{}"
+            del answer
+            assert watched() is None
+    finally:
+        gc.enable()
 
 
 def test_nobody_there_is_unavailable_and_names_the_peer() -> None:

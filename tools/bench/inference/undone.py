@@ -40,9 +40,10 @@ class _Standard:
 
 
 def _json() -> None:
-    v2._DECODER = _Standard(v2._Request)  # type: ignore[assignment]
-    v2._NUMBERS = _Standard(v2._NumbersRequest)  # type: ignore[assignment]
-    v2._ENCODE = lambda answer: json.dumps(msgspec.to_builtins(answer)).encode()  # type: ignore[assignment,misc]
+    _objects()
+    _replace(v2, "_DECODER", _Standard(v2._Request))
+    _replace(v2, "_NUMBERS", _Standard(v2._NumbersRequest))
+    _replace(v2, "_ENCODE", lambda answer: json.dumps(msgspec.to_builtins(answer)).encode())
 
 
 def _server(**options: Any) -> None:
@@ -76,19 +77,29 @@ def _route() -> None:
 
 
 def _heads() -> None:
-    Learned.learn = lambda self, raw, head, length: None  # type: ignore[method-assign]
+    _replace(Learned, "learn", lambda self, raw, head, length: None)
 
 
 def _task() -> None:
-    Edge.head_of = lambda self, scope: None  # type: ignore[method-assign]
+    _replace(Edge, "head_of", lambda self, scope: None)
+
+
+def _objects() -> None:
+    _replace(v2, "_one_matrix", lambda body: None)
 
 
 def _unlogged() -> None:
-    PayloadSpool.append = lambda self, blocks: None  # type: ignore[method-assign]
+    _replace(PayloadSpool, "append", lambda self, blocks: None)
 
 
 def _rows() -> None:
-    EventSender._hand_over = lambda self, blocks: self._send_rows(payload for payload, _ in blocks)  # type: ignore[method-assign]
+    _replace(EventSender, "_send", lambda self, batch: self._send_rows(payload for payload, _ in batch.payloads))
+
+
+def _replace(owner: Any, name: str, new: Any) -> None:
+    """Put something else in a place that there is."""
+    assert hasattr(owner, name), f"{owner} has no {name}"  # noqa: S101  # or nothing would be undone
+    setattr(owner, name, new)
 
 
 _CHOICES: Mapping[str, Callable[[], None]] = {
@@ -97,6 +108,7 @@ _CHOICES: Mapping[str, Callable[[], None]] = {
     "heads": _heads,
     "task": _task,
     "route": _route,
+    "objects": _objects,
     "rows": _rows,
     "unlogged": _unlogged,
 }

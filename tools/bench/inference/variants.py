@@ -20,6 +20,7 @@ VARIANTS: tuple[Contender, ...] = (
     _undone("task", "a task of the ASGI application for each request"),
     _undone("route", "a FastAPI route instead of a plain ASGI application"),
     _undone("json", "the standard library's json instead of msgspec"),
+    _undone("objects", "the floats of a matrix read as objects instead of into an array"),
     _undone("asyncio", "asyncio's event loop instead of uvloop"),
     Contender("bare", "scikit-learn instead of ONNX Runtime", "ours", modelyard(bare=True)),
     Contender(

@@ -84,7 +84,9 @@ class Wanted(NamedTuple):
     binary: bool | None = None
 
 
-def is_usual(datatype: str, shape: Sequence[int], values: Sequence[Any], *, known: bool = False) -> bool:
+def is_usual(
+    datatype: str, shape: Sequence[int], values: Sequence[Any] | npt.NDArray[Any], *, known: bool = False
+) -> bool:
     """Return whether these values need no closer look: most do not, and one look costs little.
 
     Args:

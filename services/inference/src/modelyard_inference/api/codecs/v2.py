@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 
+from modelyard_inference.api.codecs.floats import floats_of
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers, width_of
 from modelyard_inference.api.codecs.tensors import (
     Output,
@@ -38,6 +39,8 @@ _HTTP_PARAMETERS = PARAMETERS | {"binary_data_output"}
 
 
 _Float = Literal["FP16", "BF16", "FP32", "FP64"]
+_MANY_BYTES = 2048
+"""From here on it is quicker to read the floats of a matrix into an array."""
 
 
 class _Tensor(msgspec.Struct):
@@ -74,6 +77,23 @@ class _NumbersRequest(msgspec.Struct):
     outputs: list[_Wanted] | None = None
 
 
+class _Unread(msgspec.Struct):
+    """A tensor of floats whose values are not read yet."""
+
+    name: str
+    shape: list[int]
+    datatype: _Float
+    data: Raw
+    parameters: dict[str, Any] | None = None
+
+
+class _UnreadRequest(msgspec.Struct):
+    inputs: tuple[_Unread]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Wanted] | None = None
+
+
 class _Output(msgspec.Struct):
     name: str
     datatype: str
@@ -90,6 +110,7 @@ class _Response(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Request)
+_UNREAD = msgspec.json.Decoder(_UnreadRequest)
 _NUMBERS = msgspec.json.Decoder(_NumbersRequest)
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -121,6 +142,8 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
             raise Invalid.at("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
+    elif len(body) >= _MANY_BYTES and (call := _one_matrix(body)) is not None:
+        return call
     request = _request(body)
     known = type(request) is _NumbersRequest
     parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
@@ -161,6 +184,24 @@ def decode_raw(body: bytes, signature: Signature) -> V2Call:
     return V2Call(rows_of([Tensor(feature.name, datatype, (size,), values)]), None, {}, (), True)
 
 
+def _one_matrix(body: bytes) -> V2Call | None:
+    """Return a request whose only input is a matrix of floats, none of them missing; None where it is another."""
+    try:
+        request = _UNREAD.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    (tensor,) = request.inputs
+    shape = tensor.shape
+    if len(shape) != 2 or shape[1] == 1:
+        return None
+    values = floats_of(bytes(tensor.data))
+    if values is None or not is_usual(tensor.datatype, shape, values, known=True):
+        return None
+    parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
+    rows = rows_of([Tensor(tensor.name, tensor.datatype, shape, values)])
+    return V2Call(rows, request.id, parameters, *_asked(request, parameters))
+
+
 def _request(body: bytes) -> _Request | _NumbersRequest:
     """Return a request, with its values as numbers if that is what all of them are."""
     try:
@@ -195,7 +236,9 @@ def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARA
     return parameters
 
 
-def _asked(request: _Request | _NumbersRequest, parameters: Mapping[str, Any]) -> tuple[Sequence[Wanted], bool]:
+def _asked(
+    request: _Request | _NumbersRequest | _UnreadRequest, parameters: Mapping[str, Any]
+) -> tuple[Sequence[Wanted], bool]:
     binary = _truth(parameters.get("binary_data_output", False), "parameters.binary_data_output")
     if not request.outputs:
         return (), binary
