@@ -16,7 +16,7 @@ from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.signature import Columns, Table, numeric_features
 
-__all__ = ["MatrixInput", "labels_of", "outliers_of", "run_alone"]
+__all__ = ["MatrixInput", "labels_of", "outliers_of", "parts", "run_alone"]
 
 _NAMES = "feature_names_in_"
 _CLEAR = 1e-6
@@ -51,14 +51,14 @@ class MatrixInput:
         order = [numeric.index(str(name)) for name in getattr(estimator, _NAMES, numeric)]
         self._order = None if order == list(range(len(numeric))) else order
         # It would warn of rows without names with every request.
-        for part in _parts(estimator, set()):
+        for part in parts(estimator):
             vars(part).pop(_NAMES, None)
 
     @staticmethod
     def fits(estimator: Any, signature: Signature) -> bool:
         """Return whether an estimator gives the same for a matrix as for a frame: all is numbers, taken by place."""
         numeric = len(numeric_features(signature)) == len(signature.features)
-        return numeric and all(_takes_places(part) for part in _parts(estimator, set()))
+        return numeric and all(_takes_places(part) for part in parts(estimator))
 
     def rows(self, columns: Columns) -> npt.NDArray[np.float32]:
         """Return checked columns as rows, float32, shape (rows, features).
@@ -106,7 +106,7 @@ def run_alone(estimator: Any) -> None:
     Several are asked side by side, each about few rows: handing those to a pool of threads costs more than it buys, and
     the pool would take the cores of the others.
     """
-    for part in _parts(estimator, set()):
+    for part in parts(estimator):
         if vars(part).get("n_jobs") is not None:
             part.n_jobs = None
 
@@ -141,8 +141,9 @@ def _are_places(columns: Any) -> bool:
     return chosen.size == 0 or chosen.dtype.kind in "iub"
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
+def parts(value: Any, seen: set[int] | None = None) -> Iterator[Any]:
     """Yield every estimator within an estimator, itself included."""
+    seen = set() if seen is None else seen
     if id(value) in seen or isinstance(value, str | bytes | int | float | bool | type(None)):
         return
     seen.add(id(value))
@@ -158,4 +159,4 @@ def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
             yield value
         inner = vars(value).values()
     for part in inner:
-        yield from _parts(part, seen)
+        yield from parts(part, seen)

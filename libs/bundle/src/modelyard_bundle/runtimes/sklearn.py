@@ -15,6 +15,7 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.runtimes.base import SKOPS_FILE, Predicted
+from modelyard_bundle.runtimes.forests import ask_trees
 from modelyard_bundle.runtimes.matrices import MatrixInput, labels_of, outliers_of, run_alone
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 
@@ -165,6 +166,7 @@ class SklearnRuntime:
             raise Invalid(f"{SKOPS_FILE}: takes the features {', '.join(sorted(names))}, and the signature has others")
         self._signature = signature
         run_alone(estimator)
+        ask_trees(estimator)
         self._matrix = MatrixInput(estimator, signature) if MatrixInput.fits(estimator, signature) else None
 
     def predict(self, columns: Columns) -> Predicted:
