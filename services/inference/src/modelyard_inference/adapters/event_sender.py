@@ -32,7 +32,7 @@ __all__ = ["DeadLetters", "EventSender", "EventTaker"]
 
 T = TypeVar("T")
 _log = get_logger(__name__)
-_ROWS = 2000
+_ROWS = 4000
 """Of one request. A request costs both sides as much as some hundred rows; drift commits them together."""
 _BYTES = 1024**2
 _EVENTS = 500
