@@ -41,7 +41,7 @@ RUN /opt/uv/bin/uv sync --quiet --frozen --no-dev --no-install-workspace \
     # A second copy of the runtime, for programs in C, what compilers and type checkers read, and tools that make
     # models: 45 MB that nothing here opens.
     && find /app -path '*/onnxruntime/capi/libonnxruntime.so.*' -delete \
-    && find /app -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.a' \) -delete \
+    && find /app -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.cpp' -o -name '*.a' \) -delete \
     && find /app -type d -path '*/onnxruntime/*' \( -name transformers -o -name quantization -o -name tools -o -name datasets \) \
         -prune -exec rm -rf {} + \
     && /app/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app/lib \
