@@ -115,6 +115,22 @@ def test_a_python_without_the_library_reads_objects(monkeypatch: pytest.MonkeyPa
     assert v2.decode(body()).rows.matrix is not None
 
 
+def test_a_long_document_leaves_no_memory_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    shipped = floats.Parser
+
+    def counted() -> Any:
+        made.append(1)
+        return shipped()
+
+    floats_of(b"[]")  # this thread has its own by now
+    monkeypatch.setattr(floats, "Parser", counted)
+    short, long = b"[1.5]", b"[" + b"1.5," * 100_000 + b"1.5]"
+
+    assert [len(found) for text in (short, long, short) if (found := floats_of(text)) is not None] == [1, 100_001, 1]
+    assert len(made) == 1
+
+
 def test_a_long_matrix_is_read_into_an_array() -> None:
     matrix = v2.decode(body()).rows.matrix
 

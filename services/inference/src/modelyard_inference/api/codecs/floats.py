@@ -18,6 +18,9 @@ except ImportError:  # there is none for this Python yet; then they are read as 
 
 __all__ = ["floats_of"]
 
+_KEPT_BYTES = 256 * 1024
+"""A parser keeps as much memory as its longest document took, so a longer one gets a parser of its own."""
+
 
 class _Local(threading.local):
     """A parser reads one document at a time."""
@@ -33,6 +36,8 @@ def floats_of(text: bytes) -> npt.NDArray[np.float64] | None:
     """Return the numbers of a JSON array; None for anything else: another value among them, rows, no array, no JSON."""
     if (parser := _LOCAL.parser) is None or text.find(b"[", 1) >= 0:  # it would lay rows end to end, however long
         return None
+    if len(text) > _KEPT_BYTES:
+        parser = Parser()
     try:
         array: Any = parser.parse(text)
         return np.frombuffer(array.as_buffer(of_type="d"), np.float64)
