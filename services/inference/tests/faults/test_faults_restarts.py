@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import pytest
-from inference_fakes import Platform, eventually
-from inference_process import RATE, InferenceProcess, good_requests, prediction_ids, processes
+from inference_fakes import GOOD_ROW, Platform, eventually
+from inference_process import MODEL, RATE, InferenceProcess, good_requests, prediction_ids, processes
 from modelyard_bundle.packaging import Packed
 from modelyard_common.testing.open_loop import Load, open_loop
+from modelyard_inference.api.grpc import open_inference_pb2 as pb
 
 DRAIN_S = 2.0
 """Many looks of whoever asks whether a server is ready, also on a machine that is busy."""
@@ -36,6 +46,104 @@ def test_a_rolling_restart_of_two_replicas_fails_no_request(
     assert load.failures == []
     assert codes == [0, 0]
     assert {one.target for one in load.outcomes} == {one.url for one in replicas}
+
+
+@dataclass
+class Calls:
+    """What became of calls over gRPC.
+
+    Attributes:
+        answered: by each server.
+        failed: one line a call.
+        starts: of each server, as callers know it: one that has come back is another, with a connection of its own.
+    """
+
+    answered: Counter[str] = field(default_factory=Counter)
+    starts: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+
+    def wait_for(self, more: int, *, by: str) -> None:
+        """Wait until one server has answered so many more."""
+        before = self.answered[by]
+        eventually(lambda: self.failed or self.answered[by] >= before + more, 30)
+
+
+@contextmanager
+def calling(servers: Sequence[InferenceProcess], load: Load, *, callers: int = 4) -> Iterator[Calls]:
+    """Call the servers in turn that are ready, by callers that keep their connections and never call twice."""
+    calls, ended = Calls(), threading.Event()
+    message = request().SerializeToString()
+
+    def call(first: int) -> None:
+        ports = {one.url: one.grpc_port for one in servers}
+        channels: dict[tuple[str, int], grpc.Channel] = {}
+        for turn in itertools.count(first):
+            if ended.is_set():
+                break
+            ready = sorted(load.rotation)
+            url = ready[turn % len(ready)]
+            known = (url, calls.starts[url])
+            if known not in channels:
+                channels[known] = grpc.insecure_channel(f"127.0.0.1:{ports[url]}")
+            try:
+                pb.ModelInferResponse.FromString(channels[known].unary_unary(INFER)(message, timeout=5))
+                calls.answered[url] += 1
+            except grpc.RpcError as exc:
+                calls.failed.append(f"{url}: {exc.code()} {exc.details()}")
+            time.sleep(callers / RATE)
+        for channel in channels.values():
+            channel.close()
+
+    with ThreadPoolExecutor(callers) as pool:
+        running = [pool.submit(call, first) for first in range(callers)]
+        try:
+            yield calls
+        finally:
+            ended.set()
+        for one in running:
+            one.result(20)
+
+
+def request() -> pb.ModelInferRequest:
+    """Return the good row."""
+    made = pb.ModelInferRequest(model_name=MODEL)
+    for name, value in GOOD_ROW.items():
+        text = isinstance(value, str)
+        tensor = made.inputs.add(name=name, datatype="BYTES" if text else "FP64", shape=[1])
+        if text:
+            tensor.contents.bytes_contents.append(value.encode())
+        else:
+            tensor.contents.fp64_contents.append(value)
+    return made
+
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_rolling_restart_of_two_replicas_fails_no_call(
+    platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path
+) -> None:
+    with (
+        processes(platform, bundles, tmp_path, 2, drain_s=DRAIN_S) as replicas,
+        # Of it the readiness of each is known, as a load balancer knows it.
+        open_loop([one.url for one in replicas], good_requests(), rate=10) as load,
+    ):
+        eventually(lambda: len(load.rotation) == 2)
+        with calling(replicas, load) as calls:
+            for replica, other in zip(replicas, reversed(replicas), strict=True):
+                calls.wait_for(20, by=replica.url)
+                assert replica.terminate() == 0
+                calls.wait_for(50, by=other.url)
+                replica.start()
+                calls.starts[replica.url] += 1
+                replica.wait_ready()
+                eventually(lambda url=replica.url: url in load.rotation)
+                calls.wait_for(20, by=replica.url)
+
+    assert calls.failed == []
+    assert load.failures == []
 
 
 @pytest.mark.slow
