@@ -56,11 +56,16 @@ class _Wanted(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _Request(msgspec.Struct):
-    inputs: list[_Tensor]
+class _Envelope(msgspec.Struct, kw_only=True):
+    """What a request says besides its tensors."""
+
     id: str | None = None
     parameters: dict[str, Any] | None = None
     outputs: list[_Wanted] | None = None
+
+
+class _Request(_Envelope, kw_only=True):
+    inputs: list[_Tensor]
 
 
 class _Numbers(_Tensor):
@@ -70,11 +75,8 @@ class _Numbers(_Tensor):
     data: list[float | int | None] | None = None
 
 
-class _NumbersRequest(msgspec.Struct):
+class _NumbersRequest(_Envelope, kw_only=True):
     inputs: list[_Numbers]
-    id: str | None = None
-    parameters: dict[str, Any] | None = None
-    outputs: list[_Wanted] | None = None
 
 
 class _Unread(msgspec.Struct):
@@ -87,11 +89,8 @@ class _Unread(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
-class _UnreadRequest(msgspec.Struct):
+class _UnreadRequest(_Envelope, kw_only=True):
     inputs: tuple[_Unread]
-    id: str | None = None
-    parameters: dict[str, Any] | None = None
-    outputs: list[_Wanted] | None = None
 
 
 class _Output(msgspec.Struct):
@@ -236,9 +235,7 @@ def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARA
     return parameters
 
 
-def _asked(
-    request: _Request | _NumbersRequest | _UnreadRequest, parameters: Mapping[str, Any]
-) -> tuple[Sequence[Wanted], bool]:
+def _asked(request: _Envelope, parameters: Mapping[str, Any]) -> tuple[Sequence[Wanted], bool]:
     binary = _truth(parameters.get("binary_data_output", False), "parameters.binary_data_output")
     if not request.outputs:
         return (), binary
