@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -166,6 +167,45 @@ def test_a_taken_port_is_named_with_its_owner_and_nothing_is_started(
     assert refused.value.message.endswith("move all ports with --port-base")
     assert list((other.home / "run").iterdir()) == []
     assert find_supervisor(other) is None
+
+
+def test_a_port_that_somebodys_connection_goes_out_from_is_taken_too(layout: SmallLayout) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as far,
+        socket.create_connection(far.getsockname(), source_address=("127.0.0.1", layout.port("drift"))),
+        pytest.raises(Conflict) as refused,
+    ):
+        Platform(layout, print).start()
+
+    assert f"port {layout.port('drift')} (drift) is taken by " in refused.value.message
+    assert f"(process {os.getpid()})" in refused.value.message
+
+
+def test_who_took_the_port_of_one_that_ended_is_named_while_it_is_tried_again(
+    layout: SmallLayout, started: Start
+) -> None:
+    said: list[str] = []
+    platform = started(layout, said)
+    process = platform.processes["drift"]
+
+    def tried_again() -> bool:
+        platform.watch()
+        return "is taken" in "".join(said[-1:])
+
+    def back() -> bool:
+        platform.watch()
+        return process.is_ready()
+
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    wait_until(lambda: not process.is_running(), "it ends")
+
+    with socket.create_server(("127.0.0.1", layout.port("drift"))):
+        wait_until(tried_again, "it is tried again")
+
+    assert f"port {layout.port('drift')} (drift) is taken by " in said[-1]
+    assert f"(process {os.getpid()})" in said[-1]
+    wait_until(back, "it has its port back")
 
 
 def test_a_program_that_keeps_ending_is_started_again_ever_more_slowly(layout: SmallLayout, supervised: One) -> None:

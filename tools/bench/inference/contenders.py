@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from modelyard_common.testing import free_port
+
 from bench.inference.asks import Ask, bento, binary, echo, grpc_raw, json_v2, scoring
 from bench.inference.environments import PEERS
 from bench.inference.names import BUNDLE, LOGGED, MODEL, Dialect
-from bench.inference.processes import free_port
 
 if TYPE_CHECKING:
     from bench.inference.models import Kit

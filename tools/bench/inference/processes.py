@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Cores", "Process", "Usage", "free_port", "started"]
+__all__ = ["Cores", "Process", "Usage", "started"]
 
 _END_S = 10.0
 _SETTLED_S = 15.0
@@ -113,14 +112,6 @@ class Process:
     def last_words(self) -> str:
         """Return the end of its log."""
         return self.log.read_text(errors="replace")[-2000:]
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

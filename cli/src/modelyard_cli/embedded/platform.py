@@ -14,16 +14,17 @@ from typing import IO
 import psutil
 from modelyard_common.errors import Conflict, Unavailable
 
-from modelyard_cli.embedded.layout import Layout
+from modelyard_cli.embedded.layout import Layout, Program
 from modelyard_cli.embedded.process import Supervised, living, write_identity
 
-__all__ = ["Platform", "find_supervisor", "port_owner", "stop_leftovers", "taken"]
+__all__ = ["Platform", "find_supervisor", "stop_leftovers", "taken"]
 
 _POLL_S = 0.2
 _START_S = 120.0
 _STOP_ORDER = (("prometheus", "inference"), ("training", "registry"), ("drift", "mlflow"))
 """Inference first: what it still has to tell goes to drift, which must be there."""
 _GRACE_S = 15.0
+_MOVE = "; move all ports with --port-base"
 
 
 class Platform:
@@ -100,6 +101,8 @@ class Platform:
         for name, process in self.processes.items():
             if process.keep_running():
                 self._say(f"{name} had ended and was started again; its log is {self.layout.log(name)}")
+                # What was started a moment ago does not listen yet: whoever has the port is somebody else.
+                self._say_taken(process.program)
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Watch until told to stop."""
@@ -134,13 +137,13 @@ class Platform:
             self._lock = None
 
     def _check_ports(self, missing: list[Supervised]) -> None:
-        taken = [
-            f"port {process.program.port} ({process.program.name}) is taken by {port_owner(process.program.port)}"
-            for process in missing
-            if not _is_free(process.program.port)
-        ]
+        taken = [_owned(process.program) for process in missing if not _is_free(process.program.port)]
         if taken:
-            raise Conflict("; ".join(taken) + "; move all ports with --port-base")
+            raise Conflict("; ".join(taken) + _MOVE)
+
+    def _say_taken(self, program: Program) -> None:
+        if not _is_free(program.port):
+            self._say(_owned(program) + _MOVE)
 
 
 def find_supervisor(layout: Layout) -> int | None:
@@ -199,12 +202,14 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def port_owner(port: int) -> str:
-    """Return who listens on a port, as well as this user may know."""
+def _owned(program: Program) -> str:
+    return f"port {program.port} ({program.name}) is taken by {_owner(program.port)}"
+
+
+def _owner(port: int) -> str:
+    """Return who has a port, as a server or as the near end of a connection, as well as this user may know."""
     with suppress(psutil.Error):
         for connection in psutil.net_connections(kind="tcp"):
-            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
-                if connection.pid is None:
-                    break
+            if connection.laddr and connection.laddr.port == port and connection.pid is not None:
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     return "another program"

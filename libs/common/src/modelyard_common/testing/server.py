@@ -14,33 +14,7 @@ import uvicorn
 from modelyard_common.app import protocol_of
 from modelyard_common.connections import ConnectionBounds
 
-__all__ = ["free_port", "free_port_base", "running"]
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def free_port_base(ports: int = 11) -> int:
-    """Return a port that is free together with those that follow it, as a platform wants them."""
-    for _ in range(200):
-        base = free_port()
-        if base + ports < 65_000 and all(_is_free(base + offset) for offset in range(ports)):
-            return base
-    raise RuntimeError(f"there are no {ports} free ports in a row")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+__all__ = ["running"]
 
 
 @contextmanager
