@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from modelyard_common.errors import Conflict, Invalid, ModelyardError, Unavailable
+from modelyard_common.trust import trust_for
 from rich.text import Text
 
 from modelyard_cli.embedded.layout import SERVICES, Layout
@@ -202,7 +203,7 @@ def _states(layout: Layout, session: Session | None = None) -> list[dict[str, An
     for name in (*SERVICES, "mlflow", *(["prometheus"] if _has_prometheus(layout) else [])):
         url = session.url(name) if session is not None else layout.url(name)
         try:
-            answer = httpx.get(url + layout.probe(name), timeout=_PROBE_S, trust_env=False)
+            answer = httpx.get(url + layout.probe(name), timeout=_PROBE_S, trust_env=False, verify=trust_for(url))
             ready = answer.status_code == 200
             checks = answer.json().get("checks", {}) if name in SERVICES else {}
             state = "ready" if ready else "unready"

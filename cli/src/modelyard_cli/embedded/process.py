@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import psutil
+from modelyard_common.trust import trust_for
 
 from modelyard_cli.embedded.layout import Layout, Program
 
@@ -180,6 +181,6 @@ def _read(path: Path) -> dict[str, Any] | None:
 def is_ready(url: str) -> bool:
     """Return whether a probe answers 200."""
     try:
-        return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
+        return httpx.get(url, timeout=2.0, trust_env=False, verify=trust_for(url)).status_code == 200
     except httpx.HTTPError:
         return False

@@ -21,6 +21,7 @@ from modelyard_contracts.problem import Problem
 from modelyard_common import context, tracing
 from modelyard_common.errors import ModelyardError, Unauthenticated, Unavailable
 from modelyard_common.problems import error_from
+from modelyard_common.trust import trust_for
 
 __all__ = ["CircuitBreaker", "HttpClient"]
 
@@ -134,6 +135,7 @@ class HttpClient:
             timeout=timeout_s,
             transport=transport,
             trust_env=False,
+            verify=trust_for(base_url),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
             event_hooks={"response": [_bound]},
         )

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
 from modelyard_common.http import CircuitBreaker
+from modelyard_common.trust import trust_for
 from modelyard_contracts.bundle_v1 import RemoteServer, Signature
 
 from modelyard_bundle.runtimes.base import Predicted
@@ -75,6 +76,7 @@ class RemoteRuntime:
             base_url=server.url.rstrip("/"),
             timeout=timeout_s,
             trust_env=False,
+            verify=trust_for(server.url),
             limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS),
         )
 

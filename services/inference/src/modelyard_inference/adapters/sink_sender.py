@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import httpx
 from modelyard_common.errors import ModelyardError, Unavailable
+from modelyard_common.trust import trust_for
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import CloudEvent, Place, Row, events_of, requests_in
@@ -54,7 +55,10 @@ class HttpSink:
         self._url = url
         self._token_file = token_file
         self._http = httpx.Client(
-            timeout=timeout_s, limits=httpx.Limits(max_connections=connections), follow_redirects=False
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=connections),
+            follow_redirects=False,
+            verify=trust_for(url),
         )
 
     def post(self, event: CloudEvent) -> Fate:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
 from modelyard_common.tracing import outgoing
+from modelyard_common.trust import trust_for
 
 __all__ = ["Artifacts", "MlflowRest", "client"]
 
@@ -30,6 +31,7 @@ def client(base_url: str, *, connect_s: float = 2.0, read_s: float = 15.0) -> ht
         limits=limits,
         trust_env=False,
         follow_redirects=False,
+        verify=trust_for(base_url),
         event_hooks={"request": [lambda request: request.headers.update(outgoing())]},
     )
 
