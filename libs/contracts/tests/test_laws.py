@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelyard_contracts.base import UtcTime
 from modelyard_contracts.bundle_v1 import BundleManifest, manifest_digest
+from modelyard_contracts.canonical import canonical_json
 from modelyard_contracts.durations import duration_s
 from modelyard_contracts.managed_model_v1alpha1 import parse_manifest
 from modelyard_contracts.refs import DatasetRef, Digest, ModelName, PredictionId, RefError
-from modelyard_contracts.specs import canonical_json, spec_digest, training_digest
+from modelyard_contracts.specs import spec_digest, training_digest
 from pydantic import TypeAdapter, ValidationError
 
 HEX = st.text("0123456789abcdef", min_size=64, max_size=64)

@@ -377,6 +377,22 @@ def test_a_lane_that_is_full_refuses_instead_of_queueing() -> None:
     lane.close()
 
 
+def test_threads_of_a_lane_begin_when_there_is_work_and_no_more_than_it_may_have() -> None:
+    lane = ThreadLane("lazy", threads=2)
+
+    def threads() -> int:
+        return sum(thread.name == "lazy" for thread in threading.enumerate())
+
+    assert threads() == 0
+    lane.call(lambda: None, 5)
+    assert threads() == 1
+    for _ in range(5):
+        lane.call(lambda: None, 5)
+    assert threads() == 2
+    lane.close()
+    eventually(lambda: threads() == 0)
+
+
 def test_a_lane_hands_on_what_the_work_raises() -> None:
     lane = ThreadLane("raises", threads=1)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from modelyard_contracts.canonical import canonical_json
 from modelyard_contracts.registry_v1 import LedgerEntry
-from modelyard_contracts.specs import canonical_json
 from modelyard_registry.domain.aliases import alias_changes, desired_aliases
 from modelyard_registry.domain.ledger import Entry, Head, append, intact
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from modelyard_common.errors import Invalid, Unavailable
 from modelyard_contracts.bundle_v1 import MANIFEST_FILE, BundleManifest, manifest_digest
-from modelyard_contracts.managed_model_v1alpha1 import ManagedModel
 from modelyard_contracts.registry_v1 import (
     LedgerView,
     ModelView,
@@ -29,6 +29,9 @@ from modelyard_contracts.registry_v1 import (
 from pydantic import ValidationError
 
 from modelyard_client.base import ApiClient, write_whole
+
+if TYPE_CHECKING:  # a large module, which most callers do without
+    from modelyard_contracts.managed_model_v1alpha1 import ManagedModel
 
 __all__ = ["RegistryClient"]
 

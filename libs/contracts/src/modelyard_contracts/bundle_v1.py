@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import Field
 
 from modelyard_contracts.base import UtcTime, View
+from modelyard_contracts.canonical import canonical_json
 from modelyard_contracts.refs import Digest, DigestText, ModelName
-from modelyard_contracts.specs import canonical_json
 
 __all__ = [
     "MANIFEST_FILE",

@@ -7,20 +7,15 @@ would train every model anew. In return a default never changes within a version
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
 from pydantic import BaseModel
 
+from modelyard_contracts.canonical import canonical_json
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
 from modelyard_contracts.refs import Digest
 
-__all__ = ["canonical_json", "spec_digest", "training_digest"]
-
-
-def canonical_json(value: Any) -> bytes:
-    """Return value as JSON with sorted keys and no white space: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+__all__ = ["spec_digest", "training_digest"]
 
 
 def spec_digest(spec: ManagedModelSpec) -> Digest:

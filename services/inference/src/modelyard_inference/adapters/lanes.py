@@ -39,6 +39,8 @@ class _Job:
 class ThreadLane:
     """A bounded queue and its threads. They are daemons: a model that hangs does not keep the process.
 
+    A thread begins when there is work for it: a server of quick models only needs none.
+
     Args:
         threads: how many work at once.
         depth: how many jobs may wait.
@@ -52,9 +54,8 @@ class ThreadLane:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = threads
+        self._begun = 0
         self._lost = 0
-        for _ in range(threads):
-            self._begin()
 
     @property
     def waiting(self) -> int:
@@ -92,7 +93,7 @@ class ThreadLane:
 
     def close(self) -> None:
         """Let the threads end once they have nothing to do."""
-        for _ in range(self._threads + self._lost):
+        for _ in range(self._begun + self._lost):
             self._jobs.put(None)
 
     def _put(self, work: Callable[[], T]) -> _Job:
@@ -100,6 +101,11 @@ class ThreadLane:
             raise Overloaded(f"{self._depth} requests wait for a thread already", retry_after_s=1)
         job = _Job(work)
         self._jobs.put(job)
+        with self._lock:
+            is_new = self._begun < self._threads
+            self._begun += is_new
+        if is_new:
+            self._begin()
         return job
 
     def _give_up(self, job: _Job) -> None:

@@ -16,8 +16,8 @@ from zlib import crc32
 
 from modelyard_common.db import Database, WriteSession
 from modelyard_common.db.idempotency import recall, remember
+from modelyard_contracts.canonical import canonical_json
 from modelyard_contracts.registry_v1 import RoutingTable
-from modelyard_contracts.specs import canonical_json
 from sqlalchemy import delete, func, select
 
 from modelyard_registry.adapters.encoding import model_of, rollout_values, version_values

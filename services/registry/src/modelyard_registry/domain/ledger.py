@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from modelyard_contracts.specs import canonical_json
+from modelyard_contracts.canonical import canonical_json
 
 __all__ = ["GENESIS", "Entry", "Head", "append", "entry_hash", "intact"]
 

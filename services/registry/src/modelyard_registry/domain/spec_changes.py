@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from modelyard_contracts.canonical import canonical_json
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModelSpec
-from modelyard_contracts.specs import canonical_json
 from pydantic import BaseModel
 
 __all__ = ["Change", "spec_changes"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Invalid, NotFound
+from modelyard_contracts.canonical import canonical_json
 from modelyard_contracts.problem import FieldError
-from modelyard_contracts.specs import canonical_json
 from modelyard_contracts.training_v1 import RunReport
 
 from modelyard_training.domain.ports import Transactions

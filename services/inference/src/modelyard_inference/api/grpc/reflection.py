@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from grpc_reflection.v1alpha.reflection_pb2 import (
     ErrorResponse,
@@ -91,14 +91,5 @@ def _write(response: ServerReflectionResponse, file: FileDescriptor) -> None:
             files[found.name] = found
             open_files += found.dependencies
     response.file_descriptor_response.CopyFrom(
-        FileDescriptorResponse(file_descriptor_proto=_serialized(files.values()))
+        FileDescriptorResponse(file_descriptor_proto=[found.serialized_pb for found in files.values()])
     )
-
-
-def _serialized(files: Iterable[FileDescriptor]) -> Sequence[bytes]:
-    protos = []
-    for file in files:
-        proto = descriptor_pb2.FileDescriptorProto()
-        file.CopyToProto(proto)
-        protos.append(proto.SerializeToString())
-    return protos
