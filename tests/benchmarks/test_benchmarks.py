@@ -15,6 +15,8 @@ from bench.inference.names import DIALECTS
 from bench.inference.record import Place, Record
 
 ROOT = Path(__file__).parents[2]
+_INSTALL_S = 300
+"""What it may take to make an environment for our own server, where nothing is cached."""
 needs_load = pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load (nghttp2-client) is not installed")
 
 
@@ -51,7 +53,7 @@ def test_the_benchmark_of_drift_compares_counters_with_raw_rows() -> None:
 
 
 @needs_load
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_benchmark_of_inference_measures_who_answers_right_in_every_protocol(tmp_path: Path) -> None:
     options = ["--peers", "fastapi", "--models", "linear", "--rows", "1", "--connections", "64"]
 
@@ -64,7 +66,7 @@ def test_the_benchmark_of_inference_measures_who_answers_right_in_every_protocol
         "0.2",
         "--results",
         str(tmp_path),
-        within_s=200,
+        within_s=200 + _INSTALL_S,
     )
 
     record = Record.read(tmp_path / "inference.json")
@@ -86,11 +88,12 @@ def test_the_benchmark_of_inference_measures_who_answers_right_in_every_protocol
 
 @needs_load
 @pytest.mark.slow
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(800)
 def test_the_ablations_undo_one_choice_each_and_still_answer_right(tmp_path: Path) -> None:
     options = ["--models", "linear", "--rows", "1", "--connections", "1", "--rounds", "1", "--seconds", "0.2"]
 
-    text = output("tools/bench_inference.py", "--ablations", *options, "--results", str(tmp_path), within_s=400)
+    options += ["--ablations", "--results", str(tmp_path)]
+    text = output("tools/bench_inference.py", *options, within_s=400 + _INSTALL_S)
 
     record = Record.read(tmp_path / "ablations.json")
     assert [one.problem for one in record.served if one.problem] == []
@@ -103,7 +106,7 @@ def test_the_ablations_undo_one_choice_each_and_still_answer_right(tmp_path: Pat
 
 
 def test_the_packages_of_every_peer_are_pinned_exactly() -> None:
-    environments = {contender.environment for contender in CONTENDERS if contender.environment}
+    environments = {contender.environment for contender in CONTENDERS if contender.kind == "peer"} - {None}
 
     assert {path.stem for path in PEERS.glob("*.txt")} == environments
     for name in environments:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench.inference.asks import Ask, answer_of
 from bench.inference.contenders import Contender, Start, python_of
-from bench.inference.environments import PEERS, ROOT, NotInstalled, interpreter
+from bench.inference.environments import OURS, PEERS, ROOT, NotInstalled, interpreter
 from bench.inference.load import find_h2load, measure
 from bench.inference.models import Kit, Question, make_kit
 from bench.inference.processes import Cores, Process, started
@@ -356,7 +356,7 @@ def _cpuinfo() -> Sequence[str]:
 def _versions(contenders: Sequence[Contender]) -> dict[str, str]:
     found = {name: version(name) for name in _OURS}
     for environment in dict.fromkeys(contender.environment for contender in contenders):
-        if environment is not None:
+        if environment not in {None, OURS}:
             pins = (PEERS / f"{environment}.txt").read_text().splitlines()
             found |= dict(line.split("==") for line in pins if line.startswith(f"{environment}=="))
     return found

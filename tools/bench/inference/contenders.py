@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from modelyard_common.testing import free_port
 
 from bench.inference.asks import Ask, bento, binary, echo, grpc_raw, json_v2, scoring
-from bench.inference.environments import PEERS
+from bench.inference.environments import OURS, PEERS
 from bench.inference.names import BUNDLE, LOGGED, MODEL, Dialect
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _uvicorn(python: str, app: str, port: int) -> tuple[str, ...]:
 
 CONTENDERS: tuple[Contender, ...] = (
     Contender("echo", "empty ASGI echo", "limit", _echo),
-    Contender("modelyard", "Modelyard", "ours", modelyard(), batches=True),
+    Contender("modelyard", "Modelyard", "ours", modelyard(), OURS, batches=True),
     Contender("modelyard-bare", "Modelyard, no ONNX twin", "ours", modelyard(bare=True), batches=True),
     Contender("fastapi", "FastAPI + scikit-learn", "peer", _fastapi),
     Contender("mlflow", "mlflow models serve", "peer", _mlflow, "mlflow"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.inference.contenders import CONTENDERS, Contender, modelyard
+from bench.inference.environments import OURS
 from bench.inference.names import UNDONE
 
 __all__ = ["VARIANTS"]
@@ -11,7 +12,7 @@ _MAIN = "bench.inference.undone"
 
 
 def _undone(name: str, title: str) -> Contender:
-    return Contender(name, title, "ours", modelyard(main=_MAIN, settings={UNDONE: name}))
+    return Contender(name, title, "ours", modelyard(main=_MAIN, settings={UNDONE: name}), OURS)
 
 
 VARIANTS: tuple[Contender, ...] = (
@@ -28,14 +29,25 @@ VARIANTS: tuple[Contender, ...] = (
         "each request by itself instead of what came together as one batch",
         "ours",
         modelyard(settings={"MODELYARD_INFERENCE_BATCH_ROWS": "1"}),
+        OURS,
+    ),
+    Contender(
+        "asleep",
+        "the event loop asleep as soon as it has answered",
+        "ours",
+        modelyard(settings={"MODELYARD_INFERENCE_AWAKE_US": "0"}),
+        OURS,
     ),
     Contender(
         "thread",
         "the model in a thread instead of on the event loop",
         "ours",
         modelyard(settings={"MODELYARD_INFERENCE_INLINE_ROWS": "0"}),
+        OURS,
     ),
     _undone("rows", "each row of the log sent to drift as JSON instead of blocks as they were written"),
-    Contender("unsampled", "payloads logged without features (a setting of the model)", "ours", modelyard(logged=0)),
+    Contender(
+        "unsampled", "payloads logged without features (a setting of the model)", "ours", modelyard(logged=0), OURS
+    ),
     _undone("unlogged", "no log of payloads at all"),
 )
