@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from modelyard_common.testing.server import free_port
+from modelyard_common.testing import free_port
 
 from tests.argocd.definitions import CannotHave, definitions
 from tests.chart.rendering import Document

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from modelyard_common.testing.server import free_port
+from modelyard_common.testing import free_port
 
 from tests.chart.processes import wait_until_ok
 from tests.chart.rendering import Document, Helm, environment, pods, umbrella

@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 from modelyard_common.auth.tokens import hash_token
+from modelyard_common.testing import free_port
 from modelyard_common.testing.databases import *  # noqa: F403  # fixtures
-from modelyard_common.testing.server import free_port
 from sqlalchemy import create_engine, text
 
 from tests.chart.processes import wait_until_ok

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import httpx
 from modelyard_common.auth.tokens import hash_token
-from modelyard_common.testing.server import free_port
+from modelyard_common.testing import free_port
 
 from tools.images.catalog import USER, Image
 from tools.images.engine import Engine

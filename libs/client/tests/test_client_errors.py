@@ -14,7 +14,7 @@ from modelyard_client import DriftClient, InferenceClient, Modelyard, RegistryCl
 from modelyard_client.base import ApiClient, write_whole
 from modelyard_client.drift import TakesNoBlocks
 from modelyard_common import errors
-from modelyard_common.testing.server import free_port
+from modelyard_common.testing import free_port
 from modelyard_contracts.bundle_v1 import MANIFEST_FILE
 from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 

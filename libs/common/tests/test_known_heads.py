@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelyard_common.app import create_app
 from modelyard_common.auth.tokens import hash_token
+from modelyard_common.awake import Awake
 from modelyard_common.connections import ConnectionBounds
 from modelyard_common.direct import DirectProtocol, Learned
 from modelyard_common.health import Health
@@ -122,7 +123,7 @@ def line(learned: Learned | None = None, **changes: Any) -> Iterator[Line]:
     config.load()
     state, known = ServerState(), learned if learned is not None else Learned()
     bounds = ConnectionBounds(60, 10)
-    protocol = DirectProtocol(config, state, {}, bounds=bounds, edge=app.state.edge, learned=known)
+    protocol = DirectProtocol(config, state, {}, bounds=bounds, edge=app.state.edge, learned=known, awake=Awake(50e-6))
     wire = Wire()
     protocol.connection_made(wire)  # type: ignore[arg-type]  # what of a transport is used
     yield Line(route, wire, protocol, state, known)

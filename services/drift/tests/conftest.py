@@ -14,9 +14,8 @@ import hypothesis
 import pytest
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import upgrade
-from modelyard_common.testing import FakeClock
+from modelyard_common.testing import FakeClock, running
 from modelyard_common.testing.databases import *  # noqa: F403  # fixtures: both databases
-from modelyard_common.testing.server import running
 from modelyard_drift.settings import DriftSettings
 from modelyard_drift.wiring import build
 

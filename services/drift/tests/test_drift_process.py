@@ -21,8 +21,7 @@ import pytest
 from drift_fakes import MODEL, START, FakeRegistry, FakeTraining, World, baseline_text, spec
 from fastapi import FastAPI, Header, Request, Response
 from modelyard_common.auth.tokens import hash_token
-from modelyard_common.testing import free_port
-from modelyard_common.testing.server import running
+from modelyard_common.testing import free_port, running
 from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, PredictionBlock, blocks_body
 from modelyard_contracts.registry_v1 import ModelView
 from modelyard_contracts.training_v1 import RunTrigger, RunView

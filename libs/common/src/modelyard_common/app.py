@@ -28,6 +28,7 @@ from starlette.exceptions import HTTPException
 from modelyard_common import context, metrics
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import TokenFile
+from modelyard_common.awake import Awake
 from modelyard_common.connections import TICK_S, ConnectionBounds, tick
 from modelyard_common.direct import DirectProtocol, Learned
 from modelyard_common.edge import Edge, ErrorBody, problem_bytes
@@ -182,9 +183,9 @@ def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     return listener
 
 
-def protocol_of(app: FastAPI, bounds: ConnectionBounds) -> Any:
+def protocol_of(app: FastAPI, bounds: ConnectionBounds, *, awake_s: float = 0) -> Any:
     """Return what speaks HTTP for an application of ours: uvicorn asks for a class, calls it, and no more."""
-    return partial(DirectProtocol, bounds=bounds, edge=app.state.edge, learned=Learned())
+    return partial(DirectProtocol, bounds=bounds, edge=app.state.edge, learned=Learned(), awake=Awake(awake_s))
 
 
 class _DrainingServer(uvicorn.Server):
@@ -200,7 +201,7 @@ class _DrainingServer(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, int(settings.grace_s)),
                 timeout_keep_alive=75,
                 server_header=False,
-                http=protocol_of(app, bounds),
+                http=protocol_of(app, bounds, awake_s=settings.awake_us / 1e6),
                 # It is a layer around every request, for an address and a scheme that nothing here reads.
                 proxy_headers=False,
                 lifespan="on",

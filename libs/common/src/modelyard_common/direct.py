@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from modelyard_common.awake import Awake
 from modelyard_common.connections import BoundedProtocol
 from modelyard_common.edge import Edge
 from modelyard_common.raw import Caller, Head, RawAnswer
@@ -79,12 +80,14 @@ class DirectProtocol(BoundedProtocol):
     Args:
         edge: of the application.
         learned: shared by the connections of a server.
+        awake: likewise.
     """
 
-    def __init__(self, *args: Any, edge: Edge, learned: Learned, **named: Any) -> None:
+    def __init__(self, *args: Any, edge: Edge, learned: Learned, awake: Awake, **named: Any) -> None:
         super().__init__(*args, **named)
         self._edge = edge
         self._learned = learned
+        self._awake = awake
         self._expected: tuple[RequestResponseCycle, Head, Any] | None = None
         self._chunk: bytes | None = None
         """What came in one piece from where a request begins, while it is parsed."""
@@ -129,6 +132,7 @@ class DirectProtocol(BoundedProtocol):
     def _ask(self, head: Head, body: bytes) -> bool:
         """Ask the edge; False, having done nothing, if it leaves this request to the application."""
         self._is_asking, self._idle_since = True, None
+        self._awake.asked()
         self._unset_keepalive_if_required()
         # What belongs to this request is not to be found by the next one of this connection.
         if not self._ask_edge(head, body, self._reply):
@@ -163,6 +167,7 @@ class DirectProtocol(BoundedProtocol):
             self.transport.close()
             return
         self._since = self._idle_since = self.loop.time()
+        self._awake.answered(self.loop)
         if self._held:
             data, self._held = self._held, b""
             self.flow.resume_reading()
