@@ -1,10 +1,12 @@
 """Keeps an event loop from falling asleep right after an answer, where the next request tends to come at once.
 
 A caller that asks one thing after the other finds a server that went to sleep meanwhile: the processor is woken, and
-what it had in its caches is gone, which together take as long as a small model. Looking again for about that long
-before sleeping is never worse than twice the best that could be done (Karlin, Manasse, McGeoch, Owicki, "Competitive
-randomized algorithms for nonuniform problems", SODA 1990). Where nothing comes in that time, it is soon tried but now
-and then: a server of callers that take their time sleeps as ever.
+what it had in its caches is gone, which together take as long as a small model. So the loop spins before it blocks,
+for as long as a quick caller takes to ask again. How often that is worth it is learned, as adaptive locks do it
+(Karlin, Li, Manasse, Owicki, "Empirical studies of competitive spinning for a shared-memory multiprocessor", SOSP
+1991): where nothing comes in that time it is soon tried but now and then, and a server of callers that take their time
+sleeps as ever. Where several were answered in one turn the loop does not spin: while it falls asleep and wakes the next
+ones gather, and are one batch.
 """
 
 from __future__ import annotations
@@ -33,31 +35,39 @@ class Awake:
         self._clock = clock
         self._until = 0.0
         self._is_looking = False
+        self._answers = 0
+        """Since it looked last."""
         self._has_come = False
+        """A request has, since it began to look."""
         self._misses = 0
         self._slept = 0 if window_s > 0 else -1
         """Answers after which it sleeps at once; -1: all."""
+
+    def asked(self) -> None:
+        """Note that a request has come."""
+        self._has_come = True
 
     def answered(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look for the next request for a moment, if that is worth it."""
         if self._slept:
             self._slept -= self._slept > 0
             return
+        self._answers += 1
         self._until = self._clock() + self._window_s
         if not self._is_looking:
             self._is_looking, self._has_come = True, False
             loop.call_soon(self._look, loop)
 
-    def asked(self) -> None:
-        """Note that a request has come."""
-        self._has_come = True
-
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        # Whoever calls soon keeps the loop from waiting: it polls its sockets, and comes back.
+        answers, self._answers = self._answers, 0
         if self._has_come:
-            self._is_looking, self._misses = False, 0
-        elif self._clock() < self._until:
+            self._misses = 0
+        if answers > 1 or (self._has_come and not answers):
+            self._is_looking = False
+        elif answers or self._clock() < self._until:
+            # Whoever calls soon keeps the loop from waiting: it polls its sockets, and comes back.
             loop.call_soon(self._look, loop)
+            self._has_come = False
         else:
             self._is_looking = False
             self._misses += 1

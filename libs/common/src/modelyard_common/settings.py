@@ -77,7 +77,7 @@ class ServiceSettings(BaseSettings):
     """Seconds that a request may take to arrive, beside the time that its bytes are worth: who dribbles is cut off."""
     max_connections: int = Field(800, ge=8)
     """Connections at a time, well below the usual limit of 1,024 open files; who idles longest makes room."""
-    awake_us: int = Field(50, ge=0, le=1000)
+    awake_us: int = Field(150, ge=0, le=1000)
     """Microseconds that a server looks for the next small request before it sleeps, where such tend to come."""
     registry_url: str = "http://127.0.0.1:8081"
     training_url: str = "http://127.0.0.1:8082"
