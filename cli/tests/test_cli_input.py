@@ -134,6 +134,8 @@ def test_one_file_may_hold_several_manifests_and_applying_again_changes_nothing(
         ("get", "versions", "nothere"),
         ("train", "nothere"),
         ("promote", "nothere", "1"),
+        ("approve", "nothere"),
+        ("reject", "nothere"),
         ("rollback", "nothere"),
         ("pause", "nothere"),
         ("delete", "nothere", "--yes"),
@@ -152,6 +154,8 @@ def test_missing_model_is_named_with_what_to_do(services: Services, words: tuple
     [
         (("promote", "known", "9"), 3, "model 'known' has no version '9'"),
         (("promote", "known", "newest"), 2, "'newest' is neither the number of a version nor a digest"),
+        (("approve", "known"), 3, "no version of model 'known' waits for approval"),
+        (("reject", "known", "4"), 3, "version 4 of model 'known' does not wait for approval"),
         (("rollback", "known"), 4, "model 'known' has no previous champion to return to"),
         (("pause", "known"), 4, "model 'known' has no rollout under way"),
         (("resume", "known"), 4, "model 'known' has no rollout under way"),

@@ -1,4 +1,4 @@
-"""What changes a model: apply, validate, delete, register, promote, rollback; pause, resume and abort a rollout."""
+"""What changes a model: apply, delete, register, promote, approve, reject, rollback; what holds or ends a rollout."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Annotated
 
 import typer
 from modelyard_client import Modelyard
-from modelyard_common.errors import Invalid, ModelyardError, NotFound
+from modelyard_common.errors import Conflict, Invalid, ModelyardError, NotFound
 from modelyard_common.problems import error_from
 from modelyard_contracts.managed_model_v1alpha1 import ManagedModel
 from modelyard_contracts.problem import Problem
 from modelyard_contracts.registry_v1 import (
     PromotionRequest,
+    PromotionView,
     RollbackRequest,
     RolloutView,
     VersionSummary,
@@ -35,7 +36,7 @@ Reason = Annotated[str, typer.Option("--reason", "-m", help="Kept in the ledger.
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (apply, validate, delete, register, promote, rollback, pause, resume, abort):
+    for command in (apply, validate, delete, register, promote, approve, reject, rollback, pause, resume, abort):
         app.command(rich_help_panel="Change")(command)
 
 
@@ -218,7 +219,58 @@ def promote(
     """
     session: Session = context.obj
     request = PromotionRequest(version=version_ref(version), reason=reason, direct=direct)
-    view = session.connect().registry.promote(model, request)
+    _tell_promotion(session.connect().registry.promote(model, request), output)
+
+
+Waiting = Annotated[str, typer.Argument(help="A number, or a digest; needed only where several wait.")]
+
+
+def approve(context: typer.Context, model: OneModel, version: Waiting = "", output: Output = Format.table) -> None:
+    """Let a version that waits for a person become champion ([bold]rollout.promote: manual[/bold]): its rollout begins.
+
+    Examples:
+      modelyard describe credit     what waits, and what its verdict was
+      modelyard approve credit
+      modelyard approve credit 7
+    """
+    platform = context.obj.connect()
+    _tell_promotion(platform.registry.approve(_waiting(platform, model, version).id), output)
+
+
+def reject(context: typer.Context, model: OneModel, version: Waiting = "", output: Output = Format.table) -> None:
+    """Decide that a version that waits for a person does not become champion.
+
+    Examples:
+      modelyard reject credit
+    """
+    platform = context.obj.connect()
+    _tell_promotion(platform.registry.reject(_waiting(platform, model, version).id), output)
+
+
+def _waiting(platform: Modelyard, model: str, version: str) -> PromotionView:
+    """Return the one promotion that waits, of the version named if one is.
+
+    Raises:
+        NotFound: none does.
+        Conflict: several do, and none is named.
+    """
+    numbers = {one.digest: one.number for one in platform.registry.versions(model)}
+    waiting = [one for one in platform.registry.promotions(model) if one.state == "pending"]
+    if version:
+        wanted = version_ref(version)
+        named = [one for one in waiting if wanted in (one.version, numbers.get(one.version))]
+        if not named:
+            raise NotFound(f"version {version} of model {model!r} does not wait for approval")
+        return named[0]
+    if not waiting:
+        raise NotFound(f"no version of model {model!r} waits for approval")
+    if len(waiting) > 1:
+        names = ", ".join(str(numbers.get(one.version, one.version)) for one in waiting)
+        raise Conflict(f"several versions of model {model!r} wait for approval: {names}; name one")
+    return waiting[0]
+
+
+def _tell_promotion(view: PromotionView, output: Format) -> None:
     if output is Format.json:
         print_json(view)
         return

@@ -10,7 +10,7 @@ from modelyard_client import Modelyard
 from modelyard_common.errors import ModelyardError, NotFound
 from modelyard_contracts.drift_v1 import DriftStatus
 from modelyard_contracts.managed_model_v1alpha1 import GateRule, ManagedModelSpec, Trigger
-from modelyard_contracts.registry_v1 import ModelView, RolloutStepView, VersionSummary, VersionView
+from modelyard_contracts.registry_v1 import ModelView, PromotionView, RolloutStepView, VersionSummary, VersionView
 from rich.markup import escape
 
 from modelyard_cli.commands.browsing import OneModel, Output, run_columns, version_columns
@@ -37,14 +37,18 @@ def describe(context: typer.Context, model: OneModel, output: Output = Format.ta
     platform: Modelyard = context.obj.connect()
     view = platform.registry.model(model)
     versions = platform.registry.versions(model)
+    waiting = [one for one in platform.registry.promotions(model) if one.state == "pending"]
     champion = platform.registry.version(model, view.champion.digest) if view.champion else None
     drift = _unless_away("drift", lambda: platform.drift.status(model))
     runs = _unless_away("training", lambda: platform.training.runs(model))
     if output is Format.json:
-        print_json({"model": view, "champion": champion, "versions": versions, "drift": drift, "runs": runs})
+        known = {"model": view, "champion": champion, "versions": versions, "waiting": waiting}
+        print_json({**known, "drift": drift, "runs": runs})
         return
     show_one(view, _model_lines(view), output)
     _section("Policy", _policy_lines(ManagedModelSpec.model_validate(view.spec)))
+    if waiting:
+        _section("Waits for approval", _waiting_lines(waiting, versions))
     if champion is not None:
         _section("Champion", _champion_lines(view, champion))
     if view.rollout is not None:
@@ -96,6 +100,14 @@ def _model_lines(view: ModelView) -> dict[str, Any]:
         "candidate": _named(view.candidate),
         "last verdict": f"{verdict.decision}: {verdict.reason}" if verdict else None,
         "applied": f"generation {view.generation}, {ago(view.updated)} ago",
+    }
+
+
+def _waiting_lines(waiting: list[PromotionView], versions: list[VersionSummary]) -> dict[str, Any]:
+    numbers = {version.digest: version.number for version in versions}
+    return {
+        f"version {numbers.get(one.version, short(one.version))}": f"for {ago(one.created)}: {one.reason}"
+        for one in waiting
     }
 
 

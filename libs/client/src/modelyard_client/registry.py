@@ -120,6 +120,10 @@ class RegistryClient(ApiClient):
         """Ask for a version to become champion."""
         return self._send(PromotionView, "POST", f"/v1/models/{model}/promotions", request)
 
+    def promotions(self, model: str) -> list[PromotionView]:
+        """Return all promotions of a model, newest first."""
+        return self._pages(PromotionView, f"/v1/models/{model}/promotions")
+
     def approve(self, promotion: str) -> PromotionView:
         """Approve a promotion that waits for a person."""
         return self._send(PromotionView, "POST", f"/v1/promotions/{promotion}/approve")
