@@ -258,7 +258,7 @@ class FakeRegistry:
         return table
 
     def publish(self, table: RoutingTable) -> None:
-        self.tables[table.model] = table
+        self.tables = self.tables | {table.model: table}
         self.events.append(WatchEvent(seq=len(self.events) + 1, kind="routing", model=table.model, routing=table))
 
     def outcomes(self, digest: object) -> list[str]:
@@ -368,7 +368,8 @@ class FakeDrift:
             new = {(event["id"], event["role"]): event for event in sent}
             known = len(new.keys() & self.events.keys()) + len(sent) - len(new)
             self.duplicates += known
-            self.events |= new
+            # Another one: tests walk through what there is while more comes.
+            self.events = self.events | new
             body = {"accepted": len(sent) - known, "duplicates": known, "last_seq": len(self.events)}
             return Response(json.dumps(body), media_type="application/json")
 
