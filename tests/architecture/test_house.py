@@ -41,6 +41,25 @@ def test_services_read_the_environment_only_in_settings() -> None:
     assert offenders == []
 
 
+def test_every_http_client_says_whom_it_believes() -> None:
+    """Told nothing, httpx reads all certificates anew for each, and hears of none that an installation names."""
+    calls = {"Client", "AsyncClient", "get", "post", "put", "request", "stream"}
+    clients, offenders = 0, []
+    for source in SOURCES:
+        if "testing" in source.parts:
+            continue
+        for node in ast.walk(ast.parse(source.read_text())):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func) in {f"httpx.{call}" for call in calls}):
+                continue
+            clients += 1
+            verified = [ast.unparse(word.value) for word in node.keywords if word.arg == "verify"]
+            if not any(value.startswith("trust_for(") for value in verified):
+                offenders.append(f"{source.relative_to(ROOT)}:{node.lineno}")
+
+    assert clients >= 6
+    assert offenders == []
+
+
 def test_no_service_or_library_knows_an_example() -> None:
     """Neither a column, nor a row number, nor a digest of the examples' data stands in a service or a library."""
     known = (

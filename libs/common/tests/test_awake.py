@@ -7,7 +7,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from modelyard_common.app import _DrainingServer, create_app
 from modelyard_common.awake import Awake
+from modelyard_common.health import Health
+from modelyard_common.settings import ServiceSettings
 from modelyard_common.testing import FakeClock
 
 WINDOW_S = 55e-6
@@ -124,6 +127,18 @@ def test_where_several_are_answered_in_one_turn_the_next_ones_may_gather() -> No
 
         assert server.loop.is_asleep
     server.answers_one_after_the_other(10)
+
+
+@pytest.mark.parametrize(("awake_us", "turns"), [(0, 0), (55, 7), (105, 12)])
+def test_a_server_looks_for_as_long_as_its_settings_say(awake_us: int, turns: int) -> None:
+    settings = ServiceSettings(awake_us=awake_us)
+    app = create_app(service="awake", settings=settings, routers=[], health=Health())
+    awake: Awake = _DrainingServer(app, settings).config.http.keywords["awake"]  # type: ignore[union-attr]
+    server = Server()
+    awake._clock = server.loop.clock.monotonic
+    server.awake = awake
+
+    assert server.answers() == turns
 
 
 @pytest.mark.parametrize("window_s", [0.0, 0.02])

@@ -111,7 +111,7 @@ class Line:
 
 
 @contextmanager
-def line(learned: Learned | None = None, **changes: Any) -> Iterator[Line]:
+def line(learned: Learned | None = None, awake: Awake | None = None, **changes: Any) -> Iterator[Line]:
     """Return a connection on the running loop."""
     route = Route()
     raw = RawRoute(
@@ -123,7 +123,8 @@ def line(learned: Learned | None = None, **changes: Any) -> Iterator[Line]:
     config.load()
     state, known = ServerState(), learned if learned is not None else Learned()
     bounds = ConnectionBounds(60, 10)
-    protocol = DirectProtocol(config, state, {}, bounds=bounds, edge=app.state.edge, learned=known, awake=Awake(50e-6))
+    attention = awake if awake is not None else Awake(50e-6)
+    protocol = DirectProtocol(config, state, {}, bounds=bounds, edge=app.state.edge, learned=known, awake=attention)
     wire = Wire()
     protocol.connection_made(wire)  # type: ignore[arg-type]  # what of a transport is used
     yield Line(route, wire, protocol, state, known)
@@ -166,6 +167,36 @@ async def test_connections_share_what_they_learn() -> None:
         other.say(post(b"b."))
 
     assert (other.wire.bodies, other.route.prepared) == ([b"b."], 0)
+
+
+class Watched(Awake):
+    """Writes down what it hears."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.heard: list[str] = []
+
+    def asked(self) -> None:
+        self.heard.append("asked")
+
+    def answered(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert loop is asyncio.get_running_loop()
+        self.heard.append("answered")
+
+
+@on_a_loop
+async def test_the_event_loop_hears_of_each_known_request_and_of_its_answer() -> None:
+    awake = Watched()
+    with line(awake=awake) as one:
+        one.say(post(b"a."), post(b"wait0."))
+        one.route.let_go()
+        assert one.knows == 2
+        one.say(post(b"b."), post(b"wait1."))
+        waits = list(awake.heard)
+        one.route.let_go()
+
+    assert waits == ["asked", "answered", "asked"]
+    assert awake.heard == [*waits, "answered"]
 
 
 BODIES = st.lists(st.sampled_from([b"a.", b"b.", b"wait1.", b"wait2.", b"task1.", b"task2.", b"longer."]), max_size=12)

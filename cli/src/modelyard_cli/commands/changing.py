@@ -255,7 +255,7 @@ def _waiting(platform: Modelyard, model: str, version: str) -> PromotionView:
         Conflict: several do, and none is named.
     """
     numbers = {one.digest: one.number for one in platform.registry.versions(model)}
-    waiting = [one for one in platform.registry.promotions(model) if one.state == "pending"]
+    waiting = platform.registry.waiting(model)
     if version:
         wanted = version_ref(version)
         named = [one for one in waiting if wanted in (one.version, numbers.get(one.version))]

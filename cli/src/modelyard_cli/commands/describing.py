@@ -37,7 +37,7 @@ def describe(context: typer.Context, model: OneModel, output: Output = Format.ta
     platform: Modelyard = context.obj.connect()
     view = platform.registry.model(model)
     versions = platform.registry.versions(model)
-    waiting = [one for one in platform.registry.promotions(model) if one.state == "pending"]
+    waiting = platform.registry.waiting(model)
     champion = platform.registry.version(model, view.champion.digest) if view.champion else None
     drift = _unless_away("drift", lambda: platform.drift.status(model))
     runs = _unless_away("training", lambda: platform.training.runs(model))

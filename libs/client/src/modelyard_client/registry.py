@@ -124,6 +124,10 @@ class RegistryClient(ApiClient):
         """Return all promotions of a model, newest first."""
         return self._pages(PromotionView, f"/v1/models/{model}/promotions")
 
+    def waiting(self, model: str) -> list[PromotionView]:
+        """Return the promotions of a model that wait for a person, newest first."""
+        return [promotion for promotion in self.promotions(model) if promotion.state == "pending"]
+
     def approve(self, promotion: str) -> PromotionView:
         """Approve a promotion that waits for a person."""
         return self._send(PromotionView, "POST", f"/v1/promotions/{promotion}/approve")

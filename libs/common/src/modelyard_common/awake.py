@@ -38,7 +38,7 @@ class Awake:
         self._answers = 0
         """Since it looked last."""
         self._has_come = False
-        """A request has, since it began to look."""
+        """A request has, since it looked last."""
         self._misses = 0
         self._slept = 0 if window_s > 0 else -1
         """Answers after which it sleeps at once; -1: all."""
