@@ -23,13 +23,13 @@ demo: .venv/.ready ## The same, finite; the last line of standard output is one 
 ##@ Test
 .PHONY: test test-fast test-slow test-cluster test-member test-charts test-whole
 # What starts the whole platform has both cores for itself; everything else shares them.
-test: test-fast ## The whole suite: units, conformance, real processes, one full demo
+test: test-fast ## The suite: units, conformance, real processes, the platform from the command line; a quarter of an hour
 	$(BIN)/pytest -m "acceptance and not slow and not cluster"
 
 test-fast: .venv/.ready ## Everything but the tests that start the whole platform
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not cluster and not acceptance"
 
-test-slow: .venv/.ready ## What takes longer: the demo's controls, services killed at each stage, and all the while
+test-slow: .venv/.ready ## What takes longer: the demo and its controls, the dashboards of a live run, restores, services killed at each stage
 	$(BIN)/pytest -m "slow and not cluster"
 
 # The tests on a cluster come first: they name theirs to those that live with their services.

@@ -26,7 +26,7 @@ from modelyard_common.testing import free_port_base
 from tests.acceptance.collector import Collector, Seen, collecting
 from tests.telemetry.ecs import conflicts, misfits
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(300)]
 
 MODEL = "traced"
 MANIFEST = f"""

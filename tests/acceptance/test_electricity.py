@@ -22,7 +22,7 @@ from tests.acceptance.demo_runs import (
     run_demo,
 )
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(660)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(660)]
 
 
 @pytest.fixture(scope="module")

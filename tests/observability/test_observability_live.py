@@ -24,7 +24,7 @@ from tools.observability.render import render
 from tools.observability.stage import Prometheus, StageError
 from tools.observability.write import DASHBOARDS
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(480)]
 
 ABSENT = {
     'job=~"modelyard-(registry|training|drift|operator)", route!~".*/ready|/health.*", status=~"5..': (

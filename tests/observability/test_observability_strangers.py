@@ -26,7 +26,7 @@ from tools.observability.aftermath import OPERATED
 from tools.observability.labels import LABELS
 from tools.observability.stage import Prometheus
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(480)]
 
 LIVE = "electricity"
 MORE = 15

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from tests.operations.drill import MODEL, Seen, Site, ask, first_life, ids_once, is_quiet, look, lose, restore, until
 from tests.operations.handbook import blocks
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @dataclass(frozen=True)

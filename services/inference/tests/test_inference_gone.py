@@ -52,7 +52,7 @@ class Server:
 def held(platform: Platform, bundles: tuple[Packed, Packed]) -> Iterator[Server]:
     platform.registry.add(*bundles)
     platform.registry.route("power", str(bundles[0].digest))
-    app = build(platform.settings())
+    app = build(platform.settings(run_patience_s=60))  # a run that takes longer lets the next one begin
     with running(app) as url:
         served, runtime = app.state.inference.served, Held()
         serving = eventually(lambda: served.get("power"))

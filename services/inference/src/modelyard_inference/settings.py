@@ -49,6 +49,9 @@ class InferenceSettings(ServiceSettings):
     Where the runtime blocks, requests of up to a quarter of them are laid together with others."""
     model_runs: int = Field(1, ge=1)
     """Batches of one version that run at once when its runtime blocks: more share the interpreter, not the work."""
+    run_patience_s: float = Field(1.0, gt=0, le=3600)
+    """A batch that runs longer does not count among ``model_runs``: one input on which a model hangs holds the others
+    up for this long, not until its deadline. Raise it where a model takes longer by rights and cannot run twice."""
     workers: int = Field(4, ge=1)
     """Threads for champions whose runtime blocks, and for large requests."""
     candidate_workers: int = Field(2, ge=1)

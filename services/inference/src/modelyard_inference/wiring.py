@@ -317,6 +317,7 @@ def _limits(settings: InferenceSettings) -> Limits:
         rows=settings.batch_rows,
         waiting=settings.max_concurrent,
         runs=settings.model_runs,
+        patience_s=settings.run_patience_s,
         inline_rows=settings.inline_rows,
     )
 
