@@ -16,6 +16,7 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamReset, TrailersReceived
 from h2.settings import SettingCodes
 from modelyard_common.auth.guards import Authenticator
+from modelyard_common.bodies import HeldBytes
 from modelyard_inference.api.grpc.calls import Call, Method
 from modelyard_inference.api.grpc.connections import Connection
 from modelyard_inference.api.grpc.house import House
@@ -84,7 +85,7 @@ def a_stage(**bounds: Any) -> Iterator[Stage]:
             b"/t/Held": Method(answer_when_let),
         }
         usual = {"patience_s": 5.0, "most_bytes": 1 << 20, "most_calls": 64, "most_connections": 16}
-        house = House(methods, Authenticator(None), **(usual | bounds))
+        house = House(methods, Authenticator(None), **(usual | {"held": HeldBytes(1 << 24)} | bounds))
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Connection(house), "127.0.0.1", 0)
         stages.append(Stage(server.sockets[0].getsockname()[1], house, loop, held))

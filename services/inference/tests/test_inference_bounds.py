@@ -1,12 +1,17 @@
-"""How many requests are answered at a time: beyond the bound they are refused, and a refusal takes no place."""
+"""How many requests are answered at a time, and what their bodies take: what is refused beyond it leaves no trace."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import socket
 from typing import Any, cast
 
-from inference_fakes import CountingObserver
+import httpx
+import pytest
+from inference_fakes import CountingObserver, Platform, a_server, eventually
+from modelyard_bundle.packaging import Packed
 from modelyard_common.auth.principals import ANONYMOUS
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import NotFound
@@ -58,3 +63,22 @@ def test_requests_refused_beyond_the_bound_leave_no_trace() -> None:
 
     assert len(set(refused)) == 1 and refused[0] in (429, 503)
     assert (first, later) == (404, 404)
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/v2/models/power/infer", "/v1/models/power:explain"])
+def test_what_is_unpacked_counts_among_what_is_held(
+    platform: Platform, bundles: tuple[Packed, Packed], path: str
+) -> None:
+    packed = gzip.compress(b" " * 90_000)
+    with a_server(platform, bundles, max_body_bytes=100_000, max_held_bytes=100_000) as http:
+
+        def post() -> httpx.Response:
+            return http.post(path, content=packed, headers={"content-encoding": "gzip"})
+
+        assert post().status_code == 400  # there is room, and it is no request
+        with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as slow:
+            slow.sendall(b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 90000\r\n\r\n" + b" " * 60_000)
+            refused = eventually(lambda: (answer := post()).status_code != 400 and answer)
+        eventually(lambda: post().status_code == 400)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")

@@ -22,6 +22,7 @@ from inference_fakes import Platform, a_platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import hash_token
+from modelyard_common.bodies import HeldBytes
 from modelyard_common.errors import Unavailable
 from modelyard_common.health import Health
 from modelyard_common.metrics import GRPC_REQUESTS
@@ -471,7 +472,7 @@ def test_a_stop_ends_idle_streams_and_watches(platform: Platform, bundles: tuple
 
 
 def test_a_taken_port_is_named(platform: Platform) -> None:
-    engine = cast(Any, SimpleNamespace(bounds=Bounds(timeout_s=1, max_rows=1, max_concurrent=1)))
+    engine = cast(Any, SimpleNamespace(bounds=Bounds(timeout_s=1, max_rows=1, max_concurrent=1), held=HeldBytes(1)))
     nothing = cast(Any, None)
 
     async def serve_on(port: int) -> None:

@@ -15,6 +15,7 @@ from hyperframe.frame import GoAwayFrame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inference_fakes import eventually
+from modelyard_common.bodies import HeldBytes
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_inference.api.grpc.framing import Packed, header_text, seconds_of, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
@@ -195,6 +196,52 @@ def test_no_more_calls_are_begun_than_may_be() -> None:
         stage.do(stage.held.set)
         assert [one.status(stream) for stream in held] == [0, 0]
         assert other.status(other.ask(b"x")) == 0
+
+
+def test_what_arrives_in_pieces_is_bounded_over_all_calls() -> None:
+    large, held = framed(b"x" * 60_000), HeldBytes(100_000)
+    with a_stage(held=held) as stage, Talk(stage.port) as one, Talk(stage.port) as other:
+        slow = one.call()
+        for begin in range(0, 50_000, 10_000):
+            one.send(slow, large[begin : begin + 10_000], end=False)
+        eventually(lambda: stage.do(lambda: held.count) == 50_000)
+
+        refused = other.call()
+        for begin in range(0, 60_000, 10_000):
+            other.send(refused, large[begin : begin + 10_000], end=False)
+
+        assert other.status(refused) == StatusCode.RESOURCE_EXHAUSTED
+        assert other.status(other.ask(b"small")) == 0
+        one.send(slow, large[50_000:])
+        assert one.status(slow) == 0
+        eventually(lambda: stage.do(lambda: held.count) == 0)
+
+
+@pytest.mark.parametrize("path", ["/t/Held", "/t/Each"])
+def test_who_hangs_up_within_a_message_makes_room(path: str) -> None:
+    held = HeldBytes(100_000)
+    with a_stage(held=held) as stage:
+        with Talk(stage.port) as talk:
+            talk.send(talk.call(path), framed(b"x" * 60_000)[:10_000], end=False)
+            eventually(lambda: stage.do(lambda: held.count) == 10_000)
+
+        eventually(lambda: stage.do(lambda: held.count) == 0)
+
+
+def test_a_long_stream_does_not_fill_the_room() -> None:
+    held = HeldBytes(10_000)
+    with a_stage(held=held) as stage, Talk(stage.port) as talk:
+        stream, message = talk.call("/t/Each"), framed(b"x" * 6_000)
+        for _ in range(10):
+            talk.send(stream, message[:3_000], end=False)
+            talk.send(stream, message[3_000:], end=False)
+            before = len(talk.body(stream))
+            talk.until(lambda before=before: len(talk.body(stream)) >= before + len(message))
+
+        assert stage.do(lambda: held.count) == 0
+        talk.http2.end_stream(stream)
+        talk.flush()
+        assert talk.status(stream) == 0
 
 
 def test_a_connection_without_calls_makes_room() -> None:

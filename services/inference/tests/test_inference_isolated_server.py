@@ -41,9 +41,9 @@ def http(platform_of_module: Platform, bundles: tuple[Packed, Packed], wild: Pac
         yield client
 
 
-def asked(http: httpx.Client, model: str, load: float = 0.5) -> httpx.Response:
+def asked(http: httpx.Client, model: str, load: float = 0.5, **headers: str) -> httpx.Response:
     body = {"dataframe_records": [GOOD_ROW | {"load": load}]}
-    return http.post(f"/models/{model}/invocations", json=body, timeout=30)
+    return http.post(f"/models/{model}/invocations", json=body, headers=headers, timeout=30)
 
 
 def comes_back(http: httpx.Client) -> None:
@@ -94,16 +94,18 @@ def test_kill_9_under_load_fails_no_request_of_another_model_and_hangs_none(http
     stop = threading.Event()
     url = str(http.base_url)
 
-    def ask(model: str) -> None:
+    def ask(who: str) -> None:
+        # Who is impatient gives up long before a process can be there again; the others wait for it.
+        model, headers = ("wild", {"modelyard-timeout-ms": "300"}) if who == "impatient" else (who, {})
         with httpx.Client(base_url=url, trust_env=False) as mine:
             while not stop.is_set():
                 began = time.monotonic()
-                answer = asked(mine, model)
+                answer = asked(mine, model, **headers)
                 took_s, wait = time.monotonic() - began, answer.headers.get("retry-after", "")
-                seen.append((model, answer.status_code, took_s, wait))
+                seen.append((who, answer.status_code, took_s, wait))
                 stop.wait(0.005)
 
-    threads = [threading.Thread(target=ask, args=[model]) for model in ("power", "wild") * 2]
+    threads = [threading.Thread(target=ask, args=[who]) for who in ("power", "wild", "power", "wild", "impatient")]
     for thread in threads:
         thread.start()
     try:
@@ -122,8 +124,8 @@ def test_kill_9_under_load_fails_no_request_of_another_model_and_hangs_none(http
         for thread in threads:
             thread.join(30)
 
-    assert {status for model, status, _, _ in seen if model == "power"} == {200}
-    assert {status for model, status, _, _ in seen if model == "wild"} == {200, 503}
+    assert {status for who, status, _, _ in seen if who == "power"} == {200}
+    assert {status for who, status, _, _ in seen if who == "wild"} <= {200, 503}
     assert {wait for _, status, _, wait in seen if status == 503} == {"1"}
     assert max(took_s for _, _, took_s, _ in seen) < 10
 

@@ -29,6 +29,7 @@ from modelyard_common import context, metrics
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.tokens import TokenFile
 from modelyard_common.awake import Awake
+from modelyard_common.bodies import HeldBytes
 from modelyard_common.connections import TICK_S, ConnectionBounds, tick
 from modelyard_common.direct import DirectProtocol, Learned
 from modelyard_common.edge import Edge, ErrorBody, problem_bytes
@@ -80,6 +81,7 @@ def create_app(  # noqa: PLR0913  # what a service may have, each by name
     companions: Sequence[Companion] = (),
     error_body: ErrorBody = lambda path, error: None,
     team: Team | None = None,
+    held: HeldBytes | None = None,
 ) -> FastAPI:
     """Return the application of a service.
 
@@ -95,6 +97,7 @@ def create_app(  # noqa: PLR0913  # what a service may have, each by name
         companions: servers of other protocols on the same event loop.
         error_body: how the edge writes errors on paths whose protocol has its own.
         team: the other processes of this server, when it has several.
+        held: counts what bodies take together, for a service that does not write them down as they come.
     """
 
     @asynccontextmanager
@@ -122,6 +125,7 @@ def create_app(  # noqa: PLR0913  # what a service may have, each by name
         max_body_bytes=settings.max_body_bytes,
         raw_routes=raw_routes,
         error_body=error_body,
+        held=held,
     )
     app = _Service(title=f"Modelyard {service}", version="v1", lifespan=lifespan, redoc_url=None)
     app.edge = app.state.edge = edge

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from modelyard_common import context, metrics, tracing
 from modelyard_common.auth.guards import Authenticator
 from modelyard_common.auth.principals import ANONYMOUS, Principal
+from modelyard_common.bodies import BoundedBody, HeldBytes
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
@@ -69,12 +70,14 @@ class Edge:
         max_body_bytes: int,
         raw_routes: Sequence[RawRoute] = (),
         error_body: ErrorBody = lambda path, error: None,
+        held: HeldBytes | None = None,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
         self._max_body_bytes = max_body_bytes
         self._raw_routes = tuple(raw_routes)
         self._error_body = error_body
+        self._held = held
         self._in_flight = 0
         metrics.IN_FLIGHT.labels(service=service).set_function(lambda: self._in_flight)
         self._counters: dict[tuple[str, str, int], tuple[Counter, metrics.QuickHistogram]] = {}
@@ -191,9 +194,10 @@ class Edge:
 
     async def _ask(self, route: RawRoute, scope: Scope, headers: Headers, receive: Receive) -> RawAnswer | None:
         """Return a raw route's answer, or its error; None when the caller has gone."""
+        bounded = BoundedBody(receive, self._max_body_bytes, self._held)
         try:
             principal = self._admit(scope["path"], headers)
-            body = await read_body(_BoundedBody(receive, self._max_body_bytes))
+            body = await read_body(bounded)
             if body is None:
                 return None
             return await route.answer(RawRequest(scope["path"], principal, headers, body, receive))
@@ -202,6 +206,8 @@ class Edge:
         except Exception as exc:
             _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})
             return self._error(scope["path"], _our_fault())
+        finally:
+            bounded.close()
 
     def _error(self, path: str, error: ModelyardError) -> RawAnswer:
         """Return an error as the path's protocol writes it."""
@@ -220,7 +226,7 @@ class Edge:
         headers: Headers = dict(scope["headers"])
         request_id = _take_request_id(headers)
         span = self._trace(scope, headers)
-        bounded = _BoundedBody(receive, self._max_body_bytes)
+        bounded = BoundedBody(receive, self._max_body_bytes, self._held)
         answer = _Answer(send, request_id, bounded, partial(self._error, scope["path"]))
         started = time.perf_counter()
         self._in_flight += 1
@@ -235,6 +241,7 @@ class Edge:
             _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})
             await answer.problem(_our_fault())
         finally:
+            bounded.close()
             self._in_flight -= 1
             self._count_in(scope, _template(scope), answer.status, time.perf_counter() - started, span)
 
@@ -352,7 +359,7 @@ class _Answer:
         self,
         send: Send,
         request_id: bytes,
-        body: _BoundedBody,
+        body: BoundedBody,
         error: Callable[[ModelyardError], RawAnswer],
     ) -> None:
         self._error = error
@@ -366,9 +373,9 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if self._replaced:
             return
-        if not self._begun and self._body.exceeded and message.get("status", 0) == 400:
+        if not self._begun and self._body.refusal is not None and message.get("status", 0) == 400:
             # FastAPI turns whatever goes wrong while it reads a body into a 400.
-            await self.problem(self._body.error())
+            await self.problem(self._body.refusal)
             self._replaced = True
             return
         if message["type"] == "http.response.start":
@@ -391,29 +398,3 @@ class _Answer:
         ]
         await self({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self({"type": "http.response.body", "body": answer.content})
-
-
-class _BoundedBody:
-    """Hands the body on, and refuses to go past the bound."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive = receive
-        self._left = limit
-        self._limit = limit
-
-    @property
-    def exceeded(self) -> bool:
-        """Whether more came than the bound allows."""
-        return self._left < 0
-
-    def error(self) -> TooLarge:
-        """Return the error that says so."""
-        return TooLarge(f"the body is larger than {self._limit} bytes")
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._left -= len(message.get("body", b""))
-            if self.exceeded:
-                raise self.error()
-        return message

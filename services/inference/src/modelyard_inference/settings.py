@@ -32,6 +32,10 @@ class InferenceSettings(ServiceSettings):
     """How long one of several workers may stand still before it is replaced; probes would find the others."""
     max_body_bytes: int = Field(16 * 1024**2, ge=1024)
     """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
+    max_held_bytes: int = Field(256 * 1024**2, ge=1024)
+    """What the bodies of all requests may take together while they arrive and are answered, unpacked; more get 429.
+    Each of several processes has its part, and room for one body at least. Bodies up to 32 KiB are not counted:
+    connections are bounded, and a pod has room for as many of these."""
     max_rows: int = Field(10_000, ge=1)
     """Rows in one request."""
     max_concurrent: int = Field(256, ge=1)
@@ -115,6 +119,12 @@ class InferenceSettings(ServiceSettings):
     """Events that are on their way to the sink at once."""
     instance: str = Field(default_factory=socket.gethostname)
     """The name of this server in reports and event batches."""
+
+    @model_validator(mode="after")
+    def _room_for_a_body(self) -> Self:
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError("max_held_bytes must hold at least one body of max_body_bytes")
+        return self
 
     @model_validator(mode="after")
     def _room_to_rotate(self) -> Self:

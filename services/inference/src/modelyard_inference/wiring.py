@@ -241,6 +241,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
             )
         ],
         team=member,
+        held=front.held,
     )
     app.openapi = typed_openapi(app, served)  # type: ignore[method-assign]  # FastAPI's way to extend it
     return app
@@ -305,7 +306,13 @@ def _lanes(settings: InferenceSettings) -> tuple[ThreadLane, ThreadLane, ThreadL
 
 
 def _bounds(settings: InferenceSettings) -> Bounds:
-    return Bounds(settings.timeout_s, settings.max_rows, settings.max_concurrent, settings.max_body_bytes)
+    return Bounds(
+        settings.timeout_s,
+        settings.max_rows,
+        settings.max_concurrent,
+        settings.max_body_bytes,
+        settings.max_held_bytes,
+    )
 
 
 def _accepted(settings: InferenceSettings) -> TokenFile | None:

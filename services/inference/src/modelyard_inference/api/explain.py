@@ -45,13 +45,16 @@ async def explain_version(model: str, version: str, request: Request, services: 
 
 async def _explained(model: str, version: str | None, request: Request, services: InferenceServices) -> ExplainResponse:
     body = await request.body()
+    more = 0
     if encoding := request.headers.get("content-encoding", ""):
         body = unpacked(body, encoding, services.front.bounds.max_body_bytes)
-    call = scoring.decode_v1(body)
-    _only_timeout(call.parameters)
-    labels = Labels(timeout_ms=request.headers.get("modelyard-timeout-ms"))
-    timeout_s = services.front.timeout_s(labels, call.parameters.get("timeout"))
-    found = await services.explain(model, version, call.rows, timeout_s)
+        more = len(body)
+    with services.front.held.holding(more):
+        call = scoring.decode_v1(body)
+        _only_timeout(call.parameters)
+        labels = Labels(timeout_ms=request.headers.get("modelyard-timeout-ms"))
+        timeout_s = services.front.timeout_s(labels, call.parameters.get("timeout"))
+        found = await services.explain(model, version, call.rows, timeout_s)
     return _response(found)
 
 

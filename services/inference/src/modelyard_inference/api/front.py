@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelyard_common.auth.principals import ANONYMOUS, Principal
+from modelyard_common.bodies import HeldBytes
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Denied, Invalid, NotFound, Overloaded, TooLarge
 
@@ -33,6 +34,7 @@ class Bounds:
     max_rows: int
     max_concurrent: int
     max_body_bytes: int = 16 * 1024**2
+    max_held_bytes: int = 256 * 1024**2
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Front:
 
     Attributes:
         places: for the requests of all protocols.
+        held: what their bodies take.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Front:
         self._observer = observer
         self.bounds = bounds
         self.places = Places(bounds.max_concurrent)
+        self.held = HeldBytes(bounds.max_held_bytes)
 
     def find(self, model: str) -> Serving:
         """Return how a model is served. Raise NotFound or Unavailable."""

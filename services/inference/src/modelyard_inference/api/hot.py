@@ -239,11 +239,13 @@ class HotPath:
             target = target_of(request.path)
             assert target is not None  # noqa: S101  # the route has matched
             with self._front.places:
-                body = request.body
+                body, more = request.body, 0
                 if heads.encoding:
                     body = unpacked(body, heads.encoding, self._front.bounds.max_body_bytes)
-                asked = answer(target, heads, body)
-                reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
+                    more = len(body)
+                with self._front.held.holding(more):
+                    asked = answer(target, heads, body)
+                    reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
             return None if reply is None else await _written(reply, heads)
         except Exception as exc:
             return _error(exc, error_body)

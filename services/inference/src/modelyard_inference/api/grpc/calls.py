@@ -74,6 +74,7 @@ class Call:
         begun: its head was sent.
         unsent: what its caller does not take yet; ending: the trailers that follow it, as they are sent.
         withheld: bytes for which the caller may not send others yet.
+        held: bytes that its server counts until it is over: of what came in several pieces.
         is_late: it was given up at its deadline.
     """
 
@@ -85,6 +86,7 @@ class Call:
         "deadline",
         "ending",
         "has_all",
+        "held",
         "is_late",
         "is_open",
         "messages",
@@ -108,7 +110,7 @@ class Call:
         self.messages: deque[bytes] = deque()
         self._partial = bytearray()
         self.has_all = False
-        self.withheld = 0
+        self.withheld = self.held = 0
         self.begun = False
         self.unsent = bytearray()
         self.ending: bytes | None = None

@@ -195,6 +195,7 @@ class Connection(asyncio.Protocol):
         call.has_all = is_all
         try:
             call.take(data, self._house.most_bytes)
+            self._hold(call, len(data))
         except Packed:
             call.end(StatusCode.INTERNAL, "a message says that it is compressed, and its call does not")
         except ModelyardError as exc:
@@ -205,6 +206,14 @@ class Connection(asyncio.Protocol):
             self._http2.acknowledge(stream, weight)
         if call.is_open and (is_all or call.method.streams):
             self._answer(call)
+
+    def _hold(self, call: Call, count: int) -> None:
+        """Count what is kept of a message until all of it is there; for one that is alone, until it is answered."""
+        if not call.is_whole:
+            self._house.held.take(count)
+            call.held += count
+        elif call.held and call.method.streams:  # what waits there as a whole is bound by the window of its stream
+            self._out.let_go(call)
 
     def _answer(self, call: Call) -> None:
         """Answer what is there of a call."""

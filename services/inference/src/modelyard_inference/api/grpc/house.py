@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelyard_common.auth.guards import Authenticator
+from modelyard_common.bodies import HeldBytes
 
 from modelyard_inference.api.grpc.calls import Method
 
@@ -39,6 +40,7 @@ class House:
         methods: by path.
         patience_s: how long the one message of a call may take to arrive.
         most_bytes: of one message.
+        held: counts what arrives in several pieces, of all calls together.
         most_calls: at a time, of all connections together.
         most_connections: at a time. Beyond, one without a call makes room.
         connections: the oldest first.
@@ -52,6 +54,7 @@ class House:
     most_bytes: int
     most_calls: int
     most_connections: int
+    held: HeldBytes
     connections: dict[Guest, None] = field(default_factory=dict)
     calls: int = 0
     is_closing: bool = False

@@ -140,6 +140,7 @@ class Outgoing:
         if self.calls.pop(call.stream, None) is None:
             return
         call.is_open = False
+        self.let_go(call)
         if call.timer is not None:
             call.timer.cancel()
         if call.withheld:
@@ -150,6 +151,11 @@ class Outgoing:
             call.task.cancel()
         if self.leaving:
             self._loop.call_soon(self.go_if_done)
+
+    def let_go(self, call: Call) -> None:
+        """Count no more what a call has sent."""
+        self._house.held.give_back(call.held)
+        call.held = 0
 
     def pause(self) -> None:
         """Wait until the caller reads again."""

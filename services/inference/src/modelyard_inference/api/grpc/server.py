@@ -73,6 +73,7 @@ class GrpcServer:
             # Streams and watches stay open, each as a call; what predicts has a bound of its own.
             most_calls=max(64, 4 * bounds.max_concurrent),
             most_connections=self.most_connections,
+            held=self.front.held,
         )
         try:
             # Two servers on one port would share its calls, each with half of the truth: not so our own workers.

@@ -1,0 +1,135 @@
+"""Bodies that are held: counted while they arrive and are answered, refused beyond what all may take, let go after."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request
+from modelyard_common.app import create_app
+from modelyard_common.bodies import HeldBytes
+from modelyard_common.errors import Overloaded
+from modelyard_common.health import Health
+from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
+from modelyard_common.settings import ServiceSettings
+from modelyard_common.testing import running
+
+MOST = 200_000
+LARGE = 150_000
+
+
+def eventually(check: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not check():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@dataclass
+class Served:
+    url: str
+    held: HeldBytes
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    router = APIRouter()
+
+    @router.post("/web")
+    async def web(request: Request) -> int:
+        return len(await request.body())
+
+    async def raw(request: RawRequest) -> RawAnswer:
+        if request.body.startswith(b"bug"):
+            raise ZeroDivisionError
+        return RawAnswer(b"%d" % len(request.body))
+
+    held = HeldBytes(MOST)
+    app = create_app(
+        service="test",
+        settings=ServiceSettings(max_body_bytes=1_000_000),
+        routers=[router],
+        health=Health(),
+        raw_routes=[RawRoute(lambda method, path: path == "/raw", raw, "/raw")],
+        held=held,
+    )
+    with running(app) as url:
+        yield Served(url, held)
+
+
+class Upload:
+    """Sends a body in two parts."""
+
+    def __init__(self, served: Served, path: str) -> None:
+        url = urlsplit(served.url)
+        self._socket = socket.create_connection((url.hostname or "", url.port or 0), 20)
+        self._socket.sendall(
+            f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {LARGE}\r\n\r\n".encode()
+        )
+        before = served.held.count
+        self._socket.sendall(b"x" * (LARGE - 1))
+        # What the system's buffers hold is not here yet: most of it is enough.
+        eventually(lambda: served.held.count > before + LARGE // 2)
+
+    def finish(self) -> bytes:
+        """Send the rest; return the answer."""
+        self._socket.sendall(b"x")
+        answer = b""
+        while part := self._socket.recv(65_536):
+            answer += part
+        self._socket.close()
+        return answer
+
+    def hang_up(self) -> None:
+        self._socket.close()
+
+
+PATHS = pytest.mark.parametrize("path", ["/raw", "/web"])
+
+
+@PATHS
+def test_what_all_bodies_together_may_take_is_bounded(served: Served, path: str) -> None:
+    slow = Upload(served, path)
+
+    refused = httpx.post(served.url + path, content=b"x" * LARGE)
+    small = httpx.post(served.url + path, content=b"x" * 1000)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert f"{MOST} bytes" in refused.json()["detail"]
+    assert small.text == "1000"
+    assert slow.finish().endswith(b"%d" % LARGE)
+    assert httpx.post(served.url + path, content=b"x" * LARGE).text == str(LARGE)
+    eventually(lambda: served.held.count == 0)
+
+
+@PATHS
+def test_who_hangs_up_makes_room(served: Served, path: str) -> None:
+    Upload(served, path).hang_up()
+
+    eventually(lambda: served.held.count == 0)
+    assert httpx.post(served.url + path, content=b"x" * LARGE).text == str(LARGE)
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [(b"bug" + b"x" * LARGE, 500), (b"x" * 1_000_001, 413), (iter([b"x" * MOST, b"x"]), 429)],
+    ids=["a bug", "too large", "more than there is room for"],
+)
+def test_what_is_refused_makes_room(served: Served, content: bytes, status: int) -> None:
+    assert httpx.post(f"{served.url}/raw", content=content).status_code == status
+
+    eventually(lambda: served.held.count == 0)
+
+
+def test_what_finds_no_room_is_not_counted() -> None:
+    held = HeldBytes(10)
+
+    with held.holding(6), pytest.raises(Overloaded, match="10 bytes"):
+        held.take(5)
+
+    assert held.count == 0
