@@ -53,6 +53,7 @@ def test_the_benchmark_of_drift_compares_counters_with_raw_rows() -> None:
 
 
 @needs_load
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_benchmark_of_inference_measures_who_answers_right_in_every_protocol(tmp_path: Path) -> None:
     options = ["--peers", "fastapi", "--models", "linear", "--rows", "1", "--connections", "64"]

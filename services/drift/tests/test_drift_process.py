@@ -137,6 +137,7 @@ def in_blocks(events: list[dict[str, Any]]) -> bytes:
     return blocks_body("t", blocks)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_works_counts_every_acknowledged_row_once(
     any_database_url: str, tmp_path: Path
 ) -> None:

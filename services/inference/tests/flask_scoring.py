@@ -11,10 +11,15 @@ app = Flask(__name__)
 
 @app.post("/invocations")
 def invocations() -> Response | tuple[Response, int, dict[str, str]]:
-    """Answer the probability that the load is high; loads of 500, 429, 503, 504 and -1 stand for its bad days."""
+    """Answer the probability that the load is high; loads of 500, 429, 503, 504 and -1 stand for its bad days.
+
+    A load of 401 is answered to those who are known.
+    """
     split = request.get_json()["dataframe_split"]
     place = split["columns"].index("load")
     loads = [row[place] for row in split["data"]]
+    if 401 in loads and request.headers.get("Authorization") != "Bearer known":
+        return jsonify({"error": f"the secret is {loads}"}), 401, {}
     for status in (500, 429, 503, 504):
         if status in loads:
             return jsonify({"error": f"the secret is {loads}"}), status, {"Retry-After": "7"}

@@ -21,6 +21,7 @@ from modelyard_common.errors import Invalid, Overloaded, Unavailable
 from modelyard_common.testing import free_port
 from modelyard_contracts.bundle_v1 import BundleManifest, Lineage, RemoteServer, Signature
 from modelyard_inference.adapters.runtimes import RemoteServers
+from modelyard_inference.settings import InferenceSettings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -112,8 +113,8 @@ def bundle_of(folder: Path, server: RemoteServer, signature: Signature, runtime:
     )
 
 
-def asked(server: RemoteServer, *loads: float, timeout_s: float = 5.0) -> Predicted:
-    runtime = RemoteRuntime(server, SIGNATURE, timeout_s=timeout_s)
+def asked(server: RemoteServer, *loads: float, timeout_s: float = 5.0, token_file: Path | None = None) -> Predicted:
+    runtime = RemoteRuntime(server, SIGNATURE, timeout_s=timeout_s, token_file=token_file)
     try:
         return runtime.predict(
             columns_from_rows(SIGNATURE, [{"load": load, "price": None, "day": "sun"} for load in loads])
@@ -199,6 +200,7 @@ def bundle_manifest(server: RemoteServer) -> Any:
         (429, Overloaded, 7),
         (503, Unavailable, 7),
         (504, Unavailable, 1),
+        (401, RemoteFailed, None),
         (-1, RemoteFailed, None),
         (-2, RemoteFailed, None),
     ],
@@ -211,6 +213,39 @@ def test_its_errors_are_told_as_ours_and_its_words_are_not(
 
     assert "secret" not in str(caught.value)
     assert getattr(caught.value, "retry_after_s", None) == wait_s
+
+
+def test_a_server_that_wants_to_know_who_asks_is_shown_the_token_that_is_in_its_file_now(
+    flask: str, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    with pytest.raises(Unavailable, match=r"the token .* cannot be read"):
+        asked(scoring(flask), 401, token_file=token)
+    token.write_text("stranger")
+    with pytest.raises(RemoteFailed, match=r"does not let us in \(status 401\)"):
+        asked(scoring(flask), 401, token_file=token)
+    token.write_text("known\n")
+
+    assert asked(scoring(flask), 401, token_file=token).labels.tolist() == [1]
+
+
+def test_each_server_gets_its_own_token_and_no_other(flask: str, platform: Platform, tmp_path: Path) -> None:
+    host = flask.removeprefix("http://")
+    (tmp_path / "known").write_text("known")
+    bundle = bundle_of(tmp_path / "remote", scoring(flask), SIGNATURE)
+    row = {"dataframe_records": [{"load": 401, "price": 0.2, "day": "mon"}]}
+    statuses = []
+    for named in (host, "127.0.0.1:1"):
+        files = {named: tmp_path / "known"}
+        with a_server(platform, (bundle,), remote_hosts=(host, "127.0.0.1:1"), remote_token_files=files) as http:
+            statuses.append(http.post("/invocations", json=row).status_code)
+
+    assert statuses == [200, 500]
+
+
+def test_a_token_for_a_server_that_is_not_asked_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="remote_token_files: h:2 is not among remote_hosts"):
+        InferenceSettings(remote_hosts=("h:1",), remote_token_files={"h:2": tmp_path})
 
 
 def test_a_server_that_hangs_is_given_up_at_the_deadline(flask: str) -> None:

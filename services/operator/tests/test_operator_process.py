@@ -86,6 +86,7 @@ def status(server: ApiServer, name: str = "m") -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_model_is_followed_from_apply_to_delete_over_kills_and_outages(
     server: ApiServer, kubeconfig: Path, registry_url: str, training_url: str, nowhere: str
 ) -> None:

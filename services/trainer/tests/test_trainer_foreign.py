@@ -11,7 +11,7 @@ import mlflow.xgboost
 import numpy as np
 import pytest
 import xgboost
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from modelyard_bundle.loading import load
 from modelyard_bundle.manifest import verify
 from modelyard_bundle.probe import replay
@@ -91,6 +91,8 @@ def server() -> Iterator[str]:
 
     @app.post("/invocations")
     async def answer(request: Request) -> dict[str, Any]:
+        if request.headers.get("authorization") != "Bearer known":
+            raise HTTPException(401)
         split = (await request.json())["dataframe_split"]
         place = split["columns"].index("a")
         return {"predictions": [0.9 if row[place] > 0 else 0.1 for row in split["data"]]}
@@ -105,8 +107,11 @@ def test_a_server_is_brought_with_its_answers_and_without_any_bytes_of_a_model(
     applied(yard, "elsewhere", FRAME, gate=[])
     path = tmp_path / "server.json"
     path.write_text(json.dumps({"url": server, "protocol": "mlflow-scoring", "answers": "positive"}))
+    (tmp_path / "token").write_text("known")
 
-    version = brought(yard, "elsewhere", path)
+    with pytest.raises(Invalid, match="RemoteFailed"):
+        brought(yard, "elsewhere", path)
+    version = brought(yard, "elsewhere", path, server_token_file=tmp_path / "token")
 
     assert version.manifest.runtimes == ("remote",)
     assert version.manifest.remote is not None and version.manifest.remote.url == server

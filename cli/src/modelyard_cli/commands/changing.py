@@ -143,6 +143,9 @@ def register(
         bool,
         typer.Option("--pyfunc", help="The folder holds a model of any flavour; its code runs here."),
     ] = False,
+    server_token_file: Annotated[
+        Path | None, typer.Option(help="A file with the bearer token that the server of a server.json wants.")
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Bring a model that was trained elsewhere: it is packed, verified, judged and rolled out like any other.
@@ -158,10 +161,10 @@ def register(
       modelyard promote diabetes 3 -m "measured by hand"
     """
     session: Session = context.obj
-    for needed in (path, data):
-        if not needed.exists():
+    for needed in (path, data, server_token_file):
+        if needed is not None and not needed.exists():
             raise NotFound(f"there is no {needed}")
-    answer = _bring(session, model, path, data, pyfunc=pyfunc)
+    answer = _bring(session, model, path, data, pyfunc=pyfunc, server_token_file=server_token_file)
     if output is Format.json:
         print_json(answer)
         return
@@ -170,13 +173,17 @@ def register(
         OUT.print(f"  {answer.verdict.decision}: {answer.verdict.reason}", soft_wrap=True, markup=False)
 
 
-def _bring(session: Session, model: str, path: Path, data: Path, *, pyfunc: bool) -> VersionSummary:
+def _bring(
+    session: Session, model: str, path: Path, data: Path, *, pyfunc: bool, server_token_file: Path | None
+) -> VersionSummary:
     """Pack and register in a process of its own: that needs scikit-learn and MLflow's library, which are heavy."""
     command = [sys.executable, "-m", "modelyard_trainer.bring", str(path.absolute()), "--model", model]
     command += ["--data", str(data.absolute()), "--registry-url", session.url("registry")]
     command += ["--mlflow-url", session.url("mlflow")]
     if pyfunc:
         command += ["--pyfunc"]
+    if server_token_file is not None:
+        command += ["--server-token-file", str(server_token_file.absolute())]
     if session.token_file is not None:
         command += ["--token-file", str(session.token_file.absolute())]
     done = subprocess.run(command, capture_output=True, check=False)

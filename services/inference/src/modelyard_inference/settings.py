@@ -105,6 +105,8 @@ class InferenceSettings(ServiceSettings):
     """Memory that one version may take in the process that is started here. 0: no limit."""
     remote_hosts: tuple[str, ...] = ()
     """Servers of others that may run models, as ``["host:port"]``: what a bundle names beside these is not asked."""
+    remote_token_files: dict[str, Path] = {}
+    """Bearer tokens for those of them that want one, as ``{"host:port": "/path/of/file"}``. Read for each call."""
     sink_url: str | None = Field(None, pattern=r"^https?://[^/\s?#]+(/[^\s]*)?$")
     """Where CloudEvents of what was answered are posted, under KServe's names; none, and only drift gets it."""
     sink_hosts: tuple[str, ...] = ()
@@ -132,6 +134,12 @@ class InferenceSettings(ServiceSettings):
             raise ValueError(
                 "spool_max_bytes must hold at least two segments of spool_segment_bytes for each of processes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_of_known_hosts(self) -> Self:
+        if unknown := self.remote_token_files.keys() - set(self.remote_hosts):
+            raise ValueError(f"remote_token_files: {min(unknown)} is not among remote_hosts, so it is not asked")
         return self
 
     @model_validator(mode="after")

@@ -291,7 +291,9 @@ def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtim
             "onnx": here,
             "sklearn": here if settings.sklearn_in_process else isolated,
             "pyfunc": isolated,
-            "remote": RemoteServers(settings.remote_hosts, call_s=settings.timeout_s),
+            "remote": RemoteServers(
+                settings.remote_hosts, call_s=settings.timeout_s, token_files=settings.remote_token_files
+            ),
         }
     )
 

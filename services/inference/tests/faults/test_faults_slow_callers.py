@@ -73,6 +73,7 @@ def server(bundles: tuple[Packed, Packed], tmp_path_factory: pytest.TempPathFact
         yield one
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_slow_callers_are_cut_off_and_nobody_else_waits_for_them(server: InferenceProcess) -> None:
     before = server.holds()

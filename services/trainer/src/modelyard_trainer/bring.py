@@ -61,12 +61,20 @@ class _Sample:
 
 
 def bring(
-    path: Path, *, model: str, data: Path, registry: RegistryClient, tracker: MlflowTracker, pyfunc: bool = False
+    path: Path,
+    *,
+    model: str,
+    data: Path,
+    registry: RegistryClient,
+    tracker: MlflowTracker,
+    pyfunc: bool = False,
+    server_token_file: Path | None = None,
 ) -> VersionView:
     """Make a version of a model; return it as the registry sees it.
 
     Args:
         path: a skops file; an MLflow model folder with pyfunc; a ``.json`` file that names a server.
+        server_token_file: with the bearer token that this server wants.
 
     Raises:
         Invalid: the file holds no model that can be stored safely, or the sample does not fit it; says what to mend.
@@ -78,7 +86,7 @@ def bring(
     with tempfile.TemporaryDirectory(prefix="modelyard-bring-") as folder:
         work_dir = Path(folder)
         if path.suffix == ".json":
-            sample, packed = _from_server(spec, model, path, data, work_dir / "bundle")
+            sample, packed = _from_server(spec, model, path, data, work_dir / "bundle", server_token_file)
         elif pyfunc:
             sample, packed = _from_pyfunc(spec, model, path, data, work_dir / "bundle")
         else:
@@ -121,10 +129,12 @@ def _from_pyfunc(spec: ManagedModelSpec, model: str, source: Path, data: Path, f
     return sample, pack_foreign(folder, runtime=runtime, **_described(model, sample))
 
 
-def _from_server(spec: ManagedModelSpec, model: str, file: Path, data: Path, folder: Path) -> tuple[_Sample, Packed]:
+def _from_server(
+    spec: ManagedModelSpec, model: str, file: Path, data: Path, folder: Path, token_file: Path | None
+) -> tuple[_Sample, Packed]:
     server = read_remote(file)
     signature, rows = _rows(spec, data, None)
-    runtime = remote_runtime(server, signature)
+    runtime = remote_runtime(server, signature, token_file)
     try:
         sample = _asked(runtime, "remote", signature, rows)
         return sample, pack_foreign(folder, runtime=runtime, remote=server, **_described(model, sample))
@@ -255,6 +265,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--registry-url", required=True)
     parser.add_argument("--mlflow-url", required=True)
     parser.add_argument("--token-file", type=Path)
+    parser.add_argument("--server-token-file", type=Path, help="the bearer token that the server.json's server wants")
     return parser.parse_args()
 
 
@@ -271,7 +282,13 @@ def main() -> None:
                 given.mlflow_url, run=_EXTERNAL, token_file=given.token_file, patience_s=_PATIENCE_S
             )
             brought = bring(
-                path, model=given.model, data=given.data, registry=registry, tracker=tracker, pyfunc=given.pyfunc
+                path,
+                model=given.model,
+                data=given.data,
+                registry=registry,
+                tracker=tracker,
+                pyfunc=given.pyfunc,
+                server_token_file=given.server_token_file,
             )
     except ModelyardError as exc:
         sys.stdout.write(problem_from(exc).model_dump_json())

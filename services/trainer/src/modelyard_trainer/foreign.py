@@ -70,9 +70,9 @@ def read_remote(path: Path) -> RemoteServer:
         raise Invalid(f"{path.name}: {where}") from exc
 
 
-def remote_runtime(server: RemoteServer, signature: Signature) -> RemoteRuntime:
+def remote_runtime(server: RemoteServer, signature: Signature, token_file: Path | None) -> RemoteRuntime:
     """Return what asks a server for the sample; whoever brings it chose the address."""
-    return RemoteRuntime(server, signature, timeout_s=_TIMEOUT_S)
+    return RemoteRuntime(server, signature, timeout_s=_TIMEOUT_S, token_file=token_file)
 
 
 def open_model(path: Path) -> Any:

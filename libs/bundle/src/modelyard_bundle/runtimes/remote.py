@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,23 +25,29 @@ from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.runtimes.forms import as_predicted
 from modelyard_bundle.signature import Columns
 
-__all__ = ["RemoteFailed", "RemoteRuntime", "check_host"]
+__all__ = ["RemoteFailed", "RemoteRuntime", "check_host", "host_of"]
 
 _MOST_BYTES = 256 * 1024**2
 _MOST_CONNECTIONS = 32
 _BREAKER_FAILURES = 5
 _BREAKER_OPEN_S = 2.0
 _AWAY = frozenset({502, 503})
+_DENIED = frozenset({401, 403})
 
 
 class RemoteFailed(Exception):
     """The server refused the request, or answered with what is no answer."""
 
 
+def host_of(server: RemoteServer) -> str:
+    """Return a server's host and port, as an operator names it."""
+    url = httpx.URL(server.url)
+    return f"{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+
+
 def check_host(server: RemoteServer, allowed: Iterable[str]) -> None:
     """Raise Invalid unless the server's host and port are among those that the operator has named."""
-    url = httpx.URL(server.url)
-    host = f"{url.host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+    host = host_of(server)
     if host not in set(allowed):
         raise Invalid(
             f"remote.url: {host} is not among the servers that may be asked; "
@@ -53,6 +60,7 @@ class RemoteRuntime:
 
     Args:
         timeout_s: of one call.
+        token_file: holds a bearer token; read for each call, so that a rotated one is taken.
 
     Attributes:
         client: its connections, which whoever made the runtime closes.
@@ -61,7 +69,9 @@ class RemoteRuntime:
     name = "remote"
     blocking = True
 
-    def __init__(self, server: RemoteServer, signature: Signature, *, timeout_s: float) -> None:
+    def __init__(
+        self, server: RemoteServer, signature: Signature, *, timeout_s: float, token_file: Path | None = None
+    ) -> None:
         if server.tensors == "matrix" and any(column.type == "category" for column in signature.features):
             raise Invalid("remote.tensors: a matrix holds numbers, and the signature has categories; use columns")
         if server.protocol == "open-inference" and not server.model:
@@ -69,6 +79,7 @@ class RemoteRuntime:
         self._server = server
         self._signature = signature
         self._timeout_s = timeout_s
+        self._token_file = token_file
         self._breaker = CircuitBreaker(_BREAKER_FAILURES, _BREAKER_OPEN_S)
         self._path = _path(server)
         # Redirects are not followed: they would lead to where nobody has allowed.
@@ -109,11 +120,10 @@ class RemoteRuntime:
     def _posted(self, body: bytes) -> bytes:
         if not self._breaker.allows():
             raise Unavailable("the server that runs this model has not answered for a while", retry_after_s=1)
+        headers = self._headers()
         deadline = time.monotonic() + self._timeout_s
         try:
-            with self.client.stream(
-                "POST", self._path, content=body, headers={"content-type": "application/json"}
-            ) as response:
+            with self.client.stream("POST", self._path, content=body, headers=headers) as response:
                 content = _read(response, deadline)
         except httpx.HTTPError as exc:
             self._breaker.failed()
@@ -127,9 +137,21 @@ class RemoteRuntime:
             raise Overloaded("the server that runs this model has too much to do", retry_after_s=_wait_s(response))
         if response.status_code == 504:
             raise Unavailable("the server that runs this model was late", retry_after_s=1)
+        if response.status_code in _DENIED:
+            raise RemoteFailed(f"it does not let us in (status {response.status_code}); see remote_token_files")
         if not response.is_success:
             raise RemoteFailed(f"it answered with status {response.status_code}")
         return content
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"content-type": "application/json"}
+        if self._token_file is not None:
+            try:
+                headers["authorization"] = f"Bearer {self._token_file.read_text().strip()}"
+            except OSError as exc:
+                reason = exc.strerror or type(exc).__name__
+                raise Unavailable(f"the token for the server that runs this model cannot be read ({reason})") from exc
+        return headers
 
     def _asked(self, columns: Columns) -> bytes:
         features = self._signature.features

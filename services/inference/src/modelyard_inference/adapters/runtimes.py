@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from modelyard_bundle.loading import load
 from modelyard_bundle.runtimes.base import Runtime
-from modelyard_bundle.runtimes.remote import RemoteRuntime, check_host
+from modelyard_bundle.runtimes.remote import RemoteRuntime, check_host, host_of
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import BundleManifest
 
@@ -42,18 +43,23 @@ class RemoteServers:
     Args:
         hosts: ``host:port`` of each.
         call_s: the longest that one call may take, in seconds.
+        token_files: with the bearer token of each that wants one.
     """
 
-    def __init__(self, hosts: Iterable[str], *, call_s: float) -> None:
+    def __init__(
+        self, hosts: Iterable[str], *, call_s: float, token_files: Mapping[str, Path] = MappingProxyType({})
+    ) -> None:
         self._hosts = frozenset(hosts)
         self._call_s = call_s
+        self._token_files = token_files
 
     def load(self, folder: Path, manifest: BundleManifest, digest: str, name: str) -> Runtime:
         """Return what asks the server that the bundle names. Raise Invalid when it may not be asked."""
         if manifest.remote is None:
             raise Invalid("the bundle names the remote runtime, and no server: its manifest has no field remote")
         check_host(manifest.remote, self._hosts)
-        runtime = RemoteRuntime(manifest.remote, manifest.signature, timeout_s=self._call_s)
+        token_file = self._token_files.get(host_of(manifest.remote))
+        runtime = RemoteRuntime(manifest.remote, manifest.signature, timeout_s=self._call_s, token_file=token_file)
         weakref.finalize(runtime, runtime.client.close).atexit = False
         return runtime
 
