@@ -161,6 +161,8 @@ def _as_told(value: object) -> object:
         return str(value)
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, dict):
+        return {name: _as_told(one) for name, one in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 
