@@ -72,7 +72,7 @@ def test_not_modified_is_an_answer(calling: Calling) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [Answer(before_s=1.5), Answer(body=[b"x"] * 30, pause_s=0.05), Answer(before_s=0.2, status=503)],
+    [Answer(before_s=8), Answer(body=[b"x"] * 160, pause_s=0.05), Answer(before_s=0.2, status=503)],
     ids=["silent", "dripping", "unavailable"],
 )
 def test_the_deadline_holds_however_the_peer_is_slow(calling: Calling, answer: Answer) -> None:
@@ -81,7 +81,7 @@ def test_the_deadline_holds_however_the_peer_is_slow(calling: Calling, answer: A
         with pytest.raises(errors.Unavailable):
             client.request("GET", "/", timeout_s=0.4)
 
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 5
 
 
 def test_a_deadline_of_zero_is_a_deadline(calling: Calling) -> None:
@@ -376,8 +376,8 @@ def test_a_stream_is_read_as_it_comes(calling: Calling) -> None:
 
 def test_a_stream_may_take_longer_than_the_wait_for_a_piece(calling: Calling) -> None:
     with (
-        calling(Peer(Answer(body=[b"a"] * 8, pause_s=0.1))) as client,
-        client.stream("GET", "/", timeout_s=0.4) as response,
+        calling(Peer(Answer(body=[b"a"] * 8, pause_s=0.5))) as client,
+        client.stream("GET", "/", timeout_s=3) as response,
     ):
         assert b"".join(response.iter_bytes()) == b"a" * 8
 
@@ -397,7 +397,7 @@ def test_a_stream_that_falls_silent_is_unavailable(calling: Calling) -> None:
 
 
 def test_callers_do_not_wait_for_each_other(calling: Calling) -> None:
-    peer = Peer(Answer(before_s=0.2))
+    peer = Peer(Answer(before_s=1))
     with calling(peer) as client:
         threads = [threading.Thread(target=client.request, args=("GET", "/")) for _ in range(8)]
         began = time.monotonic()
@@ -407,4 +407,4 @@ def test_callers_do_not_wait_for_each_other(calling: Calling) -> None:
             thread.join()
 
     assert len(peer.asked) == 8
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < 6

@@ -158,10 +158,10 @@ def test_when_the_candidate_is_late_the_champion_answers_within_the_same_deadlin
     engine = yard(candidate=StubRuntime(hold=threading.Event()))
     started = engine.clock.monotonic()
 
-    answer = engine.ask(timeout_s=0.4)
+    answer = engine.ask(timeout_s=3)
 
     assert answer.role == "champion"
-    assert engine.clock.monotonic() - started < 0.4
+    assert engine.clock.monotonic() - started < 3
     assert engine.sink.by_role("candidate")[0].error == "it did not answer in time"
 
 
