@@ -220,6 +220,22 @@ def test_manual_policy_waits_for_approval(platform: Platform) -> None:
     assert platform.http.post("/v1/promotions/nope/reject").status_code == 404
 
 
+def test_promotions_are_listed_by_their_state_and_only_those_that_there_are(platform: Platform) -> None:
+    platform.apply(rollout={"promote": "manual"})
+
+    def listed(state: str) -> list[str]:
+        items = platform.http.get("/v1/models/m/promotions", params={"state": state}).json()["items"]
+        return [item["id"] for item in items]
+
+    platform.register(bundle := make_bundle(), evaluation("test", **{role("candidate", bundle): 0.7}))
+    [waits] = listed("pending")
+    platform.http.post(f"/v1/promotions/{waits}/reject").raise_for_status()
+
+    assert (listed("pending"), listed("rejected"), listed("approved")) == ([], [waits], [])
+    wrong = platform.http.get("/v1/models/m/promotions", params={"state": "lost"})
+    assert (wrong.status_code, wrong.json()["errors"][0]["path"]) == (422, "state")
+
+
 def test_rejected_promotion_changes_no_routing(platform: Platform) -> None:
     platform.apply(rollout={"promote": "manual"})
     bundle = make_bundle()

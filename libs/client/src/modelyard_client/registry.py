@@ -126,7 +126,7 @@ class RegistryClient(ApiClient):
 
     def waiting(self, model: str) -> list[PromotionView]:
         """Return the promotions of a model that wait for a person, newest first."""
-        return [promotion for promotion in self.promotions(model) if promotion.state == "pending"]
+        return self._pages(PromotionView, f"/v1/models/{model}/promotions", {"state": "pending"})
 
     def approve(self, promotion: str) -> PromotionView:
         """Approve a promotion that waits for a person."""

@@ -19,6 +19,7 @@ __all__ = [
     "ModelView",
     "PlanView",
     "PromotionRequest",
+    "PromotionState",
     "PromotionView",
     "RegisterVersionRequest",
     "RollbackRequest",
@@ -234,13 +235,16 @@ class PromotionRequest(Request):
     """Skip the steps of the rollout."""
 
 
+PromotionState = Literal["pending", "approved", "rejected"]
+
+
 class PromotionView(View):
     """A promotion asked for: pending (waits for a person) or decided."""
 
     id: str
     model: ModelName
     version: DigestText
-    state: Literal["pending", "approved", "rejected"]
+    state: PromotionState
     reason: str = ""
     created: UtcTime
     rollout: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from modelyard_contracts.registry_v1 import RoutingTable, WatchEvent
+from modelyard_contracts.registry_v1 import PromotionState, RoutingTable, WatchEvent
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
 
@@ -123,9 +123,13 @@ class SqlReader:
         row = self._session.get(PromotionRow, promotion_id, populate_existing=True)
         return promotion_of(row) if row else None
 
-    def promotions(self, model: str, *, offset: int = 0, limit: int = 100) -> Sequence[Promotion]:
-        """Return promotions, newest first."""
+    def promotions(
+        self, model: str, *, state: PromotionState | None = None, offset: int = 0, limit: int = 100
+    ) -> Sequence[Promotion]:
+        """Return promotions, of all states or of one, newest first."""
         query = select(PromotionRow).where(PromotionRow.model == model)
+        if state is not None:
+            query = query.where(PromotionRow.state == state)
         newest = query.order_by(PromotionRow.created.desc(), PromotionRow.id)
         return [promotion_of(row) for row in self._session.scalars(newest.offset(offset).limit(limit))]
 

@@ -10,6 +10,7 @@ from modelyard_contracts.pages import Page
 from modelyard_contracts.refs import ModelName
 from modelyard_contracts.registry_v1 import (
     PromotionRequest,
+    PromotionState,
     PromotionView,
     RollbackRequest,
     RolloutCommand,
@@ -51,13 +52,18 @@ def promote(
 
 @router.get("/models/{name}/promotions")
 def promotions(
-    name: Name, registry: Registry, _: Reading, cursor: str | None = None, limit: int = 100
+    name: Name,
+    registry: Registry,
+    _: Reading,
+    state: PromotionState | None = None,
+    cursor: str | None = None,
+    limit: int = 100,
 ) -> Page[PromotionView]:
-    """List promotions, newest first."""
+    """List promotions, of all states or of one, newest first."""
     count, offset = page_limit(limit), decode_number(cursor) or 0
     with registry.transactions.read() as reader:
         find_model(reader, name)
-        found = reader.promotions(name, offset=offset, limit=count + 1)
+        found = reader.promotions(name, state=state, offset=offset, limit=count + 1)
     items = tuple(promotion_view(promotion) for promotion in found[:count])
     return Page(items=items, next_cursor=encode_cursor(offset + count) if len(found) > count else None)
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from modelyard_contracts.bundle_v1 import BundleManifest
-from modelyard_contracts.registry_v1 import RoutingTable, WatchEvent
+from modelyard_contracts.registry_v1 import PromotionState, RoutingTable, WatchEvent
 
 from modelyard_registry.domain.aliases import AliasChange
 from modelyard_registry.domain.ledger import Entry, Head
@@ -77,8 +77,10 @@ class Reader(Protocol):
     def promotion(self, promotion_id: str) -> Promotion | None:
         """Return a promotion."""
 
-    def promotions(self, model: str, *, offset: int = 0, limit: int = 100) -> Sequence[Promotion]:
-        """Return promotions, newest first."""
+    def promotions(
+        self, model: str, *, state: PromotionState | None = None, offset: int = 0, limit: int = 100
+    ) -> Sequence[Promotion]:
+        """Return promotions, of all states or of one, newest first."""
 
     def waiting_promotions(self) -> Sequence[Promotion]:
         """Return promotions that wait for approval and were asked for after the model's last decision, oldest first."""
