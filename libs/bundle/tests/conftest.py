@@ -7,17 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis
 import pytest
 from modelyard_bundle.packaging import Packed
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from bundle_makers import classifier_bundle
-
-# A busy machine is slow now and then; the suite's own timeout bounds a test.
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

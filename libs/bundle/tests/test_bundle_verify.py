@@ -136,7 +136,7 @@ def a_manifest(good: Packed, files: tuple[BundleFile, ...]) -> BundleManifest:
     return good.manifest.model_copy(update={"files": files, "created": NOW})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.dictionaries(st.text("abc/.", min_size=1, max_size=8), st.integers(0, 9), max_size=8), st.randoms())
 def test_the_digest_of_a_manifest_does_not_depend_on_the_order_of_its_files(
     good: Packed, sizes: dict[str, int], chance: random.Random

@@ -111,7 +111,7 @@ VALUES = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(VALUES, st.integers(0, 60))
 def test_counting_in_two_parts_and_merging_equals_counting_at_once(rows: list[tuple[object, ...]], cut: int) -> None:
     baseline = make_baseline(300)

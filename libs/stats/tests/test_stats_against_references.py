@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from modelyard_stats.baseline import build_baseline, build_feature
 from modelyard_stats.bins import count_bins
@@ -117,7 +117,6 @@ def test_the_bootstrap_agrees_with_scipys_and_repeats_itself() -> None:
 BINARY = st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0.01, 0.99)), min_size=2, max_size=50)
 
 
-@settings(deadline=None)
 @given(BINARY)
 def test_metrics_of_classifiers_are_scikit_learns(rows: list[tuple[bool, bool, float]]) -> None:
     truth, guess, chance = (list(column) for column in zip(*rows, strict=True))

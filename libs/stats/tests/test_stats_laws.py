@@ -215,7 +215,7 @@ def test_merging_bins_keeps_every_count(pair: tuple[list[int], list[int]], bins:
     assert ks_test(coarse_p, coarse_q)[0] <= ks_test(p, q)[0] + 1e-12
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(NUMBERS, min_size=1, max_size=50))
 def test_a_window_of_anything_at_all_is_scored_with_finite_numbers(values: list[Any]) -> None:
     columns = {"numeric": np.linspace(-1, 1, 500), "categorical": ["a", "b"] * 250, "constant": [0.5] * 500}

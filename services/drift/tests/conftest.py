@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import hypothesis
 import pytest
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import upgrade
@@ -22,10 +21,6 @@ from modelyard_drift.wiring import build
 sys.path.insert(0, str(Path(__file__).parent))
 
 from drift_fakes import START, FakeRegistry, FakeTraining, World
-
-# A busy machine is slow now and then; the suite's own timeout bounds a test.
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.load_profile("patient")
 
 
 def _world(stack: ExitStack, database: Database, folder: Path, settings: dict[str, Any]) -> World:

@@ -119,7 +119,7 @@ def blocks(draw: st.DrawFn) -> PredictionBlock:
 def test_a_block_and_its_json_leave_the_same(world: World, any_database: Database) -> None:
     number = count()
 
-    @settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck))
     @given(st.lists(blocks(), min_size=1, max_size=3))
     def same(drawn: list[PredictionBlock]) -> None:
         run = next(number)

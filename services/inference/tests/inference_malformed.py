@@ -6,7 +6,7 @@ import json
 import math
 
 import httpx
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 
@@ -74,7 +74,7 @@ bodies = st.one_of(
     scoring_requests.map(lambda document: json.dumps(document).replace("null", "NaN").encode()),
     st.one_of(v2_requests, scoring_requests, documents).map(lambda document: json.dumps(document).encode()),
 )
-usual = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+usual = settings(max_examples=200)
 
 grpc_parameters = st.dictionaries(
     st.sampled_from(["event_time", "routing_key", "timeout", "y"]),

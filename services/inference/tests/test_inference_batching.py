@@ -465,7 +465,7 @@ LOADS = st.one_of(st.sampled_from([POISON, -1.0]), st.integers(0, 8).map(lambda 
 REQUESTS = st.lists(st.lists(LOADS, min_size=1, max_size=4), min_size=1, max_size=24)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     requests=REQUESTS,
     waves=st.lists(st.integers(0, 3), max_size=24),

@@ -50,7 +50,7 @@ def some(seed: int, features: int, background: int) -> tuple[Any, Any]:
     return chance.normal(size=features), chance.normal(size=(background, features))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), features=st.integers(3, 5), background=st.integers(1, 6))
 def test_the_formula_gives_what_the_definition_says_and_sums_to_the_answer(
     seed: int, features: int, background: int
@@ -67,7 +67,7 @@ def test_the_formula_gives_what_the_definition_says_and_sums_to_the_answer(
     assert found.evaluations == exact_cost(features, background)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_what_changes_nothing_adds_nothing_and_likes_add_alike(seed: int) -> None:
     row, others = some(seed, 4, 5)
@@ -80,7 +80,7 @@ def test_what_changes_nothing_adds_nothing_and_likes_add_alike(seed: int) -> Non
     assert found[0] == pytest.approx(found[1], abs=1e-9)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), features=st.integers(1, 6))
 def test_a_sum_over_features_needs_one_question_each(seed: int, features: int) -> None:
     row, others = some(seed, features, 7)

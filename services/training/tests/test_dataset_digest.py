@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from modelyard_training.adapters import canonical
 from modelyard_training.adapters.canonical import canonicalise
 
-RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 COLUMNS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "number": (pa.float64(), st.floats(allow_nan=False)),

@@ -48,7 +48,7 @@ FIELDS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(FIELDS, st.integers(0, 20 * 24 * 60))
 def test_a_scan_over_all_minutes_finds_the_same(parts: tuple[str, ...], offset_minutes: int) -> None:
     cron = Cron.parse(" ".join(parts))

@@ -64,7 +64,7 @@ def answers_of(operation: Any, mode: GenerationMode) -> Counter[int]:
     """Ask one operation, and return the statuses of its answers."""
     statuses: Counter[int] = Counter()
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[*HealthCheck])
+    @settings(max_examples=EXAMPLES, suppress_health_check=[*HealthCheck])
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         answer = case.call()
