@@ -236,6 +236,7 @@ def test_who_does_not_come_up_is_named_with_its_log(layout: SmallLayout) -> None
     broken = Broken(layout.home, layout.port_base)
     platform = Platform(broken, lambda _: None)
     platform.start()
+    platform.wait_ready("registry", timeout_s=60)
 
     with pytest.raises(Unavailable, match=r"drift did not come up within 2 s; see .*logs/drift\.log") as failed:
         platform.wait_ready(timeout_s=2)

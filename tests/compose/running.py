@@ -7,6 +7,7 @@ version that is published, PostgreSQL of the same major version; Prometheus and 
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard_client import Modelyard
-from modelyard_common.testing import free_port
+from modelyard_common.testing import free_port_base
 
 from tests.compose.definition import FILE, ROOT, once, services
 from tests.images.others import build_other
@@ -145,7 +146,7 @@ def running(
     project = f"modelyard-test-{os.getpid()}"
     # Of this run alone: another session's build under the same name would look like an upgrade.
     ours = [f"{image.tag.rpartition(':')[0]}:{project}" for image in images.values()]
-    ports = {name.lower(): free_port() for name in PORTS}
+    ports = {name.lower(): port for name, port in zip(PORTS, itertools.count(free_port_base(len(PORTS))), strict=False)}
     variables = {
         **others,
         **{f"{name.upper()}_PORT": str(port) for name, port in ports.items()},

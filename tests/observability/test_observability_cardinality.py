@@ -70,7 +70,7 @@ def serve(tmp_path: Path, nowhere: str) -> Iterator[Callable[[str], httpx.Client
             background=False,
         ),
         "inference": lambda: build_inference(
-            InferenceSettings(data_dir=tmp_path, registry_url=nowhere, drift_url=nowhere, drain_s=0)
+            InferenceSettings(data_dir=tmp_path, registry_url=nowhere, drift_url=nowhere, drain_s=0, grpc_port=0)
         ),
     }
     with ExitStack() as stack:

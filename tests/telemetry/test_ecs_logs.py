@@ -6,6 +6,7 @@ stopped; a training job fails, and a service is given wrong settings. Nothing of
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from typing import Any
 import httpx
 import pytest
 from modelyard_common.auth.tokens import hash_token
-from modelyard_common.testing import free_port, running
+from modelyard_common.testing import free_port_base, running
 from modelyard_common.testing.api_server import ApiServer, kubeconfig_of
 
 from tests.telemetry.ecs import FIELDS, OURS, conflicts, misfits
@@ -112,7 +113,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     home = tmp_path_factory.mktemp("logs")
     (home / "tokens").write_text(f"caller admin {hash_token(TOKEN)}\n")
     (home / "token").write_text(f"{TOKEN}\n")
-    ports = {service: free_port() for service in (*SERVICES, "mlflow")}
+    names = (*SERVICES, "mlflow")
+    ports = dict(zip(names, itertools.count(free_port_base(len(names))), strict=False))
     urls = {f"{name.upper()}_URL": f"http://127.0.0.1:{port}" for name, port in ports.items()}
     with ExitStack() as stack:
         cluster = kubeconfig_of(home, stack.enter_context(running(ApiServer().app)))

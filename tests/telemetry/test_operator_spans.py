@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from modelyard_client import RegistryClient
-from modelyard_common.testing import free_port, running
+from modelyard_common.testing import free_port_base, running
 from modelyard_common.testing.api_server import ApiServer, kubeconfig_of
 
 from tests.acceptance.collector import Collector, Seen, collecting
@@ -50,8 +50,9 @@ class Followed:
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
     """An object is applied and deleted; both processes end before anything is looked at."""
     home, server = tmp_path_factory.mktemp("spans"), ApiServer()
-    ports = {"registry": free_port(), "operator": free_port()}
-    nowhere = f"http://127.0.0.1:{free_port()}"
+    base = free_port_base(3)
+    ports = {"registry": base, "operator": base + 1}
+    nowhere = f"http://127.0.0.1:{base + 2}"
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
     peers = {f"{peer}_URL": nowhere for peer in ("TRAINING", "DRIFT", "INFERENCE", "MLFLOW")}
     with collecting() as collector, ExitStack() as stack:

@@ -86,7 +86,7 @@ def test_an_answer_without_predictions_is_not_a_prediction(peer: Serve) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [Answer(before_s=5), Answer(body=[b" "] * 50, pause_s=0.2)],
+    [Answer(before_s=12), Answer(body=[b" "] * 50, pause_s=0.2)],
     ids=["silence", "dripping"],
 )
 def test_a_call_ends_at_its_deadline(peer: Serve, answer: Answer) -> None:
@@ -96,7 +96,7 @@ def test_a_call_ends_at_its_deadline(peer: Serve, answer: Answer) -> None:
     with RegistryClient(url, timeout_s=0.5) as client, pytest.raises(errors.Unavailable):
         client.model("m")
 
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 8
 
 
 def test_a_prediction_is_not_sent_twice_by_itself(peer: Serve) -> None:
@@ -192,20 +192,20 @@ def test_a_file_is_asked_for_by_its_whole_name(peer: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("answer", "timeout_s", "message"),
     [
-        (Answer(body=[b": hello\n\n"], headers={"content-length": "1000"}), "registry at .* cannot be reached"),
-        (Answer(body=b"data: {}\n\n"), "sent something that is no WatchEvent"),
-        (Answer(body=[b": hello\n\n"] * 2, pause_s=1), "cannot be reached"),
-        (problem(503, detail="not now"), "not now"),
+        (Answer(body=[b": hello\n\n"], headers={"content-length": "1000"}), 20, "registry at .* cannot be reached"),
+        (Answer(body=b"data: {}\n\n"), 20, "sent something that is no WatchEvent"),
+        (Answer(body=[b": hello\n\n"] * 2, pause_s=1), 0.3, "cannot be reached"),
+        (problem(503, detail="not now"), 20, "not now"),
     ],
     ids=["broken off", "no event", "silent", "refused"],
 )
-def test_a_watch_that_breaks_says_so(peer: Serve, answer: Answer, message: str) -> None:
+def test_a_watch_that_breaks_says_so(peer: Serve, answer: Answer, timeout_s: float, message: str) -> None:
     url, _ = peer(answer)
 
     with RegistryClient(url) as client, pytest.raises(errors.Unavailable, match=message):
-        list(client.watch(timeout_s=0.3))
+        list(client.watch(timeout_s=timeout_s))
 
 
 def test_a_watch_goes_on_after_the_last_event(peer: Serve) -> None:
@@ -245,10 +245,10 @@ def test_a_drift_that_does_not_know_blocks_is_told_from_one_that_refuses_them(
 
 
 def test_blocks_are_sent_within_the_deadline(peer: Serve) -> None:
-    url, _ = peer(Answer(before_s=5))
+    url, _ = peer(Answer(before_s=12))
     start = time.monotonic()
 
     with DriftClient(url, timeout_s=0.5) as client, pytest.raises(errors.Unavailable):
         client.send_blocks("here", [b"\x90"])
 
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 8

@@ -290,14 +290,14 @@ SERVER = """
 
     @router.get("/slow")
     def slow() -> str:
-        time.sleep(1.0)
+        time.sleep(5.0)
         return "finished"
 
     @router.get("/child")
     def child() -> int:
         return os.posix_spawn("/bin/sleep", ["sleep", "60"], {{}})
 
-    settings = ServiceSettings(port={port}, drain_s=0.6)
+    settings = ServiceSettings(port={port}, drain_s=4)
     closed = lambda: print("closed", flush=True)
     serve(create_app(service="s", settings=settings, routers=[router], health=Health(), on_close=[closed]), settings)
 """
@@ -311,7 +311,7 @@ def test_sigterm_drains_unready_still_serving_finishing_exit_zero() -> None:
     url = f"http://127.0.0.1:{port}"
     wait_for(lambda: httpx.get(f"{url}/health/ready").status_code == 200)
     slow: list[httpx.Response] = []
-    caller = threading.Thread(target=lambda: slow.append(httpx.get(f"{url}/slow", timeout=10)))
+    caller = threading.Thread(target=lambda: slow.append(httpx.get(f"{url}/slow", timeout=30)))
     caller.start()
     time.sleep(0.1)
 
@@ -325,8 +325,8 @@ def test_sigterm_drains_unready_still_serving_finishing_exit_zero() -> None:
     pool.close()
     assert "connection" not in before.headers
     assert (draining.status_code, draining.headers["connection"]) == (200, "close")
-    caller.join(10)
-    assert process.wait(10) == 0
+    caller.join(30)
+    assert process.wait(30) == 0
     assert slow[0].text == '"finished"'
     assert process.stdout is not None
     assert process.stdout.read() == "closed\n"

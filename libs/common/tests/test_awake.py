@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -154,7 +155,8 @@ def test_a_real_loop_polls_its_sockets_meanwhile_and_then_sleeps(window_s: float
             return shipped(timeout)
 
         selector.select = select
-        Awake(window_s).answered(loop)
+        ticks = itertools.count()
+        Awake(window_s, lambda: next(ticks) / 2000).answered(loop)
         await asyncio.sleep(seconds)
         return turns
 

@@ -57,10 +57,18 @@ def digest_of(letter: str) -> str:
     return "sha256:" + letter * 64
 
 
+def _now(check: Callable[[], Any]) -> Any:
+    """Return what a check finds; nothing where a process that is ending has cut the connection to it."""
+    try:
+        return check()
+    except httpx.TransportError:
+        return None
+
+
 def eventually(check: Callable[[], Any], timeout_s: float = 15.0) -> Any:
     """Return the first true answer of check; other processes and threads need a moment."""
     deadline = time.monotonic() + timeout_s
-    while not (found := check()):
+    while not (found := _now(check)):
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.01)
     return found

@@ -15,7 +15,7 @@ from hyperframe.frame import GoAwayFrame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inference_fakes import eventually
-from modelyard_common.bodies import HeldBytes
+from modelyard_common.bodies import FREE_BYTES, HeldBytes
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_inference.api.grpc.framing import Packed, header_text, seconds_of, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
@@ -198,20 +198,23 @@ def test_no_more_calls_are_begun_than_may_be() -> None:
         assert other.status(other.ask(b"x")) == 0
 
 
-def test_what_arrives_in_pieces_is_bounded_over_all_calls() -> None:
-    large, held = framed(b"x" * 60_000), HeldBytes(100_000)
+def send_pieces(talk: Talk, stream: int, data: bytes) -> None:
+    for begin in range(0, len(data), 10_000):
+        talk.send(stream, data[begin : begin + 10_000], end=False)
+
+
+def test_what_calls_have_sent_is_bounded_over_all_of_them() -> None:
+    large, held = framed(b"x" * 60_000), HeldBytes(40_000)
     with a_stage(held=held) as stage, Talk(stage.port) as one, Talk(stage.port) as other:
         slow = one.call()
-        for begin in range(0, 50_000, 10_000):
-            one.send(slow, large[begin : begin + 10_000], end=False)
-        eventually(lambda: stage.do(lambda: held.count) == 50_000)
+        send_pieces(one, slow, large[:50_000])
+        eventually(lambda: stage.do(lambda: held.count) == 50_000 - FREE_BYTES)
 
         refused = other.call()
-        for begin in range(0, 60_000, 10_000):
-            other.send(refused, large[begin : begin + 10_000], end=False)
+        send_pieces(other, refused, large[:60_000])
 
         assert other.status(refused) == StatusCode.RESOURCE_EXHAUSTED
-        assert other.status(other.ask(b"small")) == 0
+        assert other.status(other.ask(b"x" * 16_000)) == 0, "small ones are answered also then"
         one.send(slow, large[50_000:])
         assert one.status(slow) == 0
         eventually(lambda: stage.do(lambda: held.count) == 0)
@@ -222,8 +225,8 @@ def test_who_hangs_up_within_a_message_makes_room(path: str) -> None:
     held = HeldBytes(100_000)
     with a_stage(held=held) as stage:
         with Talk(stage.port) as talk:
-            talk.send(talk.call(path), framed(b"x" * 60_000)[:10_000], end=False)
-            eventually(lambda: stage.do(lambda: held.count) == 10_000)
+            send_pieces(talk, talk.call(path), framed(b"x" * 60_000)[:50_000])
+            eventually(lambda: stage.do(lambda: held.count) == 50_000 - FREE_BYTES)
 
         eventually(lambda: stage.do(lambda: held.count) == 0)
 
@@ -233,15 +236,53 @@ def test_a_long_stream_does_not_fill_the_room() -> None:
     with a_stage(held=held) as stage, Talk(stage.port) as talk:
         stream, message = talk.call("/t/Each"), framed(b"x" * 6_000)
         for _ in range(10):
+            before = len(talk.body(stream))
             talk.send(stream, message[:3_000], end=False)
             talk.send(stream, message[3_000:], end=False)
-            before = len(talk.body(stream))
             talk.until(lambda before=before: len(talk.body(stream)) >= before + len(message))
 
-        assert stage.do(lambda: held.count) == 0
         talk.http2.end_stream(stream)
         talk.flush()
         assert talk.status(stream) == 0
+        eventually(lambda: stage.do(lambda: held.count) == 0)
+
+
+def test_messages_that_wait_behind_an_answer_count() -> None:
+    held, message = HeldBytes(10_000), framed(b"x" * 20_000)
+    with a_stage(held=held) as stage, Talk(stage.port, window=0) as talk:
+        # The window of the connection, that the server tells first, lets more through than one stream needs.
+        talk.until(lambda: talk.http2.remote_settings.initial_window_size > 65_535)
+        talk.until(lambda: talk.http2.outbound_flow_control_window > 65_535)
+        stream = talk.call("/t/Each")
+        for _ in range(2):
+            send_pieces(talk, stream, message)
+        eventually(lambda: stage.do(lambda: held.count) == 2 * len(message) - FREE_BYTES)
+
+        send_pieces(talk, stream, message)
+
+        # There is no room for it, so the call is over; its caller takes no answer, and is told so later.
+        eventually(lambda: stage.do(lambda: held.count) == 0)
+
+
+def test_a_method_that_takes_one_message_refuses_the_second_at_once(stage: Stage) -> None:
+    with Talk(stage.port) as talk:
+        whole, partial = talk.call(), talk.call()
+        talk.send(whole, framed(b"one") + framed(b"two"), end=False)
+        talk.send(partial, framed(b"one") + framed(b"two")[:4], end=False)
+
+        assert [talk.status(stream) for stream in (whole, partial)] == [StatusCode.UNIMPLEMENTED] * 2
+
+
+def test_a_stream_may_pause_between_messages_and_not_within_one() -> None:
+    with a_stage(patience_s=0.5) as stage, Talk(stage.port) as talk:
+        pauses, stalls = talk.call("/t/Each"), talk.call("/t/Each")
+        talk.send(pauses, framed(b"one"), end=False)
+        talk.send(stalls, framed(b"one") + framed(b"two")[:4], end=False)
+
+        assert talk.status(stalls) == StatusCode.DEADLINE_EXCEEDED
+        talk.send(pauses, framed(b"two"))
+        assert talk.status(pauses) == 0
+        assert talk.body(pauses) == framed(b"one") + framed(b"two")
 
 
 def test_a_connection_without_calls_makes_room() -> None:

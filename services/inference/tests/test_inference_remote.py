@@ -221,6 +221,10 @@ def test_a_server_that_wants_to_know_who_asks_is_shown_the_token_that_is_in_its_
     token = tmp_path / "token"
     with pytest.raises(Unavailable, match=r"the token .* cannot be read"):
         asked(scoring(flask), 401, token_file=token)
+    for broken in (b"", b"two\nlines", "schl\u00fcssel".encode(), b"\xff\xfe"):
+        token.write_bytes(broken)
+        with pytest.raises(Unavailable, match="does not hold one line"):
+            asked(scoring(flask), 401, token_file=token)
     token.write_text("stranger")
     with pytest.raises(RemoteFailed, match=r"does not let us in \(status 401\)"):
         asked(scoring(flask), 401, token_file=token)

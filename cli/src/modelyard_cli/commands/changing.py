@@ -164,6 +164,8 @@ def register(
     for needed in (path, data, server_token_file):
         if needed is not None and not needed.exists():
             raise NotFound(f"there is no {needed}")
+    if server_token_file is not None and path.suffix != ".json":
+        raise Invalid(f"--server-token-file is for the server of a server.json, and {path.name} is a model")
     answer = _bring(session, model, path, data, pyfunc=pyfunc, server_token_file=server_token_file)
     if output is Format.json:
         print_json(answer)

@@ -126,7 +126,9 @@ class RegistryClient(ApiClient):
 
     def waiting(self, model: str) -> list[PromotionView]:
         """Return the promotions of a model that wait for a person, newest first."""
-        return self._pages(PromotionView, f"/v1/models/{model}/promotions", {"state": "pending"})
+        found = self._pages(PromotionView, f"/v1/models/{model}/promotions", {"state": "pending"})
+        # A registry of before lists all of them, whatever it is asked.
+        return [promotion for promotion in found if promotion.state == "pending"]
 
     def approve(self, promotion: str) -> PromotionView:
         """Approve a promotion that waits for a person."""

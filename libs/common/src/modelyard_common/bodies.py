@@ -12,8 +12,11 @@ from typing import Any
 
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge
 
-__all__ = ["BoundedBody", "HeldBytes"]
+__all__ = ["FREE_BYTES", "BoundedBody", "HeldBytes", "Share"]
 
+FREE_BYTES = 32 * 1024
+"""Of each body these are not counted: connections are bounded, and a pod has room for as many of them. So a small
+request is answered also while large ones fill the rest."""
 _Message = dict[str, Any]
 
 
@@ -29,6 +32,10 @@ class HeldBytes:
     def __init__(self, most: int) -> None:
         self._most = most
         self.count = 0
+
+    def share(self) -> Share:
+        """Return the part of one body, of which nothing is there yet."""
+        return Share(self)
 
     def take(self, count: int) -> None:
         """Count bytes that came.
@@ -48,12 +55,40 @@ class HeldBytes:
 
     @contextmanager
     def holding(self, count: int) -> Iterator[None]:
-        """Count bytes while something is done with them. Raise Overloaded when there is no room."""
-        self.take(count)
+        """Count a body while something is done with it. Raise Overloaded when there is no room."""
+        share = self.share()
+        share.grow(count)
         try:
             yield
         finally:
-            self.give_back(count)
+            share.close()
+
+
+class Share:
+    """What one body takes: all but its first ``FREE_BYTES``."""
+
+    __slots__ = ("_counted", "_held", "_size")
+
+    def __init__(self, held: HeldBytes) -> None:
+        self._held = held
+        self._size = self._counted = 0
+
+    def grow(self, count: int) -> None:
+        """Count bytes that came. Raise Overloaded when there is no room; they are not counted then."""
+        counted = max(0, self._size + count - FREE_BYTES)
+        self._held.take(counted - self._counted)
+        self._size, self._counted = self._size + count, counted
+
+    def shrink(self, count: int) -> None:
+        """Forget bytes that are held no more; nothing beyond what there is."""
+        count = min(count, self._size)
+        counted = max(0, self._size - count - FREE_BYTES)
+        self._held.give_back(self._counted - counted)
+        self._size, self._counted = self._size - count, counted
+
+    def close(self) -> None:
+        """Forget all of them; a second call does nothing."""
+        self.shrink(self._size)
 
 
 class BoundedBody:
@@ -70,8 +105,8 @@ class BoundedBody:
     def __init__(self, receive: Callable[[], Awaitable[_Message]], limit: int, held: HeldBytes | None = None) -> None:
         self._receive = receive
         self._limit = limit
-        self._held = held
-        self._taken = 0
+        self._share = held.share() if held is not None else None
+        self._size = 0
         self.refusal: ModelyardError | None = None
 
     async def __call__(self) -> _Message:
@@ -86,14 +121,16 @@ class BoundedBody:
         return message
 
     def close(self) -> None:
-        """Let go of what was counted."""
-        if self._held is not None:
-            self._held.give_back(self._taken)
-        self._taken = 0
+        """Let go of it."""
+        # The error knows the frames that it went through, and they know this and all parts that came: without the
+        # collector of cycles, which a busy server calls seldom, these would stay.
+        self.refusal = None
+        if self._share is not None:
+            self._share.close()
 
     def _take(self, count: int) -> None:
-        if self._taken + count > self._limit:
+        self._size += count
+        if self._size > self._limit:
             raise TooLarge(f"the body is larger than {self._limit} bytes")
-        if self._held is not None:
-            self._held.take(count)
-        self._taken += count
+        if self._share is not None:
+            self._share.grow(count)

@@ -34,8 +34,8 @@ class InferenceSettings(ServiceSettings):
     """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
     max_held_bytes: int = Field(256 * 1024**2, ge=1024)
     """What the bodies of all requests may take together while they arrive and are answered, unpacked; more get 429.
-    Each of several processes has its part, and room for one body at least. Bodies up to 32 KiB are not counted:
-    connections are bounded, and a pod has room for as many of these."""
+    Each of several processes has its part, and room for one body at least. The first 32 KiB of each are not counted,
+    so that small requests are answered also while large ones fill it."""
     max_rows: int = Field(10_000, ge=1)
     """Rows in one request."""
     max_concurrent: int = Field(256, ge=1)
@@ -124,8 +124,8 @@ class InferenceSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _room_for_a_body(self) -> Self:
-        if self.max_held_bytes < self.max_body_bytes:
-            raise ValueError("max_held_bytes must hold at least one body of max_body_bytes")
+        if self.max_held_bytes < 2 * self.max_body_bytes:
+            raise ValueError("max_held_bytes must hold one body of max_body_bytes at least, packed and unpacked")
         return self
 
     @model_validator(mode="after")

@@ -43,7 +43,7 @@ def main() -> None:
             "port": post.port,
             "grpc_port": post.grpc_port,
             "spool_max_bytes": given.spool_max_bytes // post.of,
-            "max_held_bytes": max(given.max_held_bytes // post.of, given.max_body_bytes),
+            "max_held_bytes": max(given.max_held_bytes // post.of, 2 * given.max_body_bytes),
             # 0 would mean that there is none.
             "memory_budget_bytes": -(-given.memory_budget_bytes // post.of),
         }

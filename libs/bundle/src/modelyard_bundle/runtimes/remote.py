@@ -118,9 +118,9 @@ class RemoteRuntime:
         return predicted
 
     def _posted(self, body: bytes) -> bytes:
+        headers = self._headers()
         if not self._breaker.allows():
             raise Unavailable("the server that runs this model has not answered for a while", retry_after_s=1)
-        headers = self._headers()
         deadline = time.monotonic() + self._timeout_s
         try:
             with self.client.stream("POST", self._path, content=body, headers=headers) as response:
@@ -138,7 +138,7 @@ class RemoteRuntime:
         if response.status_code == 504:
             raise Unavailable("the server that runs this model was late", retry_after_s=1)
         if response.status_code in _DENIED:
-            raise RemoteFailed(f"it does not let us in (status {response.status_code}); see remote_token_files")
+            raise RemoteFailed(f"it does not let us in (status {response.status_code}): it wants a token, or another")
         if not response.is_success:
             raise RemoteFailed(f"it answered with status {response.status_code}")
         return content
@@ -146,11 +146,7 @@ class RemoteRuntime:
     def _headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json"}
         if self._token_file is not None:
-            try:
-                headers["authorization"] = f"Bearer {self._token_file.read_text().strip()}"
-            except OSError as exc:
-                reason = exc.strerror or type(exc).__name__
-                raise Unavailable(f"the token for the server that runs this model cannot be read ({reason})") from exc
+            headers["authorization"] = f"Bearer {_token(self._token_file)}"
         return headers
 
     def _asked(self, columns: Columns) -> bytes:
@@ -174,6 +170,20 @@ class RemoteRuntime:
             datatype = {"category": "BYTES", "boolean": "BOOL", "integer": "INT64"}.get(column.type, "FP32")
             inputs.append({"name": column.name, "shape": [len(values), 1], "datatype": datatype, "data": values})
         return msgspec.json.encode({"inputs": inputs})
+
+
+def _token(path: Path) -> str:
+    """Return the token that a file holds now. Raise Unavailable: half of a rotation may be over."""
+    whose = "the token for the server that runs this model"
+    try:
+        token = path.read_bytes().decode("ascii").strip()
+    except OSError as exc:
+        raise Unavailable(f"{whose} cannot be read ({exc.strerror or type(exc).__name__})", retry_after_s=1) from exc
+    except UnicodeDecodeError:
+        token = ""
+    if not token or not token.isprintable():
+        raise Unavailable(f"the file with {whose} does not hold one line of printable ASCII", retry_after_s=1)
+    return token
 
 
 def _path(server: RemoteServer) -> str:

@@ -44,11 +44,10 @@ async def explain_version(model: str, version: str, request: Request, services: 
 
 
 async def _explained(model: str, version: str | None, request: Request, services: InferenceServices) -> ExplainResponse:
-    body = await request.body()
-    more = 0
+    sent = body = await request.body()
     if encoding := request.headers.get("content-encoding", ""):
         body = unpacked(body, encoding, services.front.bounds.max_body_bytes)
-        more = len(body)
+    more = 0 if body is sent else len(body)
     with services.front.held.holding(more):
         call = scoring.decode_v1(body)
         _only_timeout(call.parameters)

@@ -242,7 +242,7 @@ class HotPath:
                 body, more = request.body, 0
                 if heads.encoding:
                     body = unpacked(body, heads.encoding, self._front.bounds.max_body_bytes)
-                    more = len(body)
+                    more = 0 if body is request.body else len(body)
                 with self._front.held.holding(more):
                     asked = answer(target, heads, body)
                     reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from modelyard_common.auth.principals import ANONYMOUS, Principal
+from modelyard_common.bodies import Share
 
-from modelyard_inference.api.grpc.framing import framed, whole_messages
+from modelyard_inference.api.grpc.framing import framed, framed_bytes, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
 
 __all__ = ["Call", "Carrier", "Metadata", "Method", "Pairs"]
@@ -74,11 +75,12 @@ class Call:
         begun: its head was sent.
         unsent: what its caller does not take yet; ending: the trailers that follow it, as they are sent.
         withheld: bytes for which the caller may not send others yet.
-        held: bytes that its server counts until it is over: of what came in several pieces.
+        share: of the bytes that its server holds, until it is over.
         is_late: it was given up at its deadline.
     """
 
     __slots__ = (
+        "_answering",
         "_carrier",
         "_partial",
         "_waiter",
@@ -86,13 +88,13 @@ class Call:
         "deadline",
         "ending",
         "has_all",
-        "held",
         "is_late",
         "is_open",
         "messages",
         "metadata",
         "method",
         "principal",
+        "share",
         "stream",
         "task",
         "timer",
@@ -100,7 +102,7 @@ class Call:
         "withheld",
     )
 
-    def __init__(self, carrier: Carrier, stream: int, method: Method, metadata: Metadata) -> None:
+    def __init__(self, carrier: Carrier, stream: int, method: Method, metadata: Metadata, share: Share) -> None:
         self._carrier = carrier
         self.stream = stream
         self.method = method
@@ -110,7 +112,9 @@ class Call:
         self.messages: deque[bytes] = deque()
         self._partial = bytearray()
         self.has_all = False
-        self.withheld = self.held = 0
+        self.withheld = 0
+        self.share = share
+        self._answering = 0
         self.begun = False
         self.unsent = bytearray()
         self.ending: bytes | None = None
@@ -131,7 +135,13 @@ class Call:
         return not self._partial
 
     def take(self, data: bytes, most_bytes: int) -> None:
-        """Take what came. Raises what ``whole_messages`` raises."""
+        """Take what came.
+
+        Raises:
+            Overloaded: there is no room for it.
+            Exception: what ``whole_messages`` raises.
+        """
+        self.share.grow(len(data))
         self.messages.extend(whole_messages(self._partial, data, most_bytes))
 
     @property
@@ -155,12 +165,15 @@ class Call:
             await self._woken()
 
     async def receive(self) -> bytes | None:
-        """Return the next message; None after the last."""
+        """Return the next message; None after the last. The one before is answered then, and held no more."""
+        self.share.shrink(self._answering)
+        self._answering = 0
         while not self.messages:
             if self.has_all or self._carrier.is_closing:
                 return None
             await self._woken()
         message = self.messages.popleft()
+        self._answering = framed_bytes(message)
         if not self.messages and self.withheld:
             self._carrier.acknowledge(self)
         return message

@@ -158,7 +158,8 @@ class Connection(asyncio.Protocol):
             self._http2.send_head(stream, refusal, is_all=True)
             return
         house = self._house
-        call = Call(self._out, stream, house.methods.get(metadata.get(b":path", b""), _UNKNOWN), metadata)
+        method = house.methods.get(metadata.get(b":path", b""), _UNKNOWN)
+        call = Call(self._out, stream, method, metadata, house.held.share())
         call.has_all = is_all
         self._out.begin(call)
         try:
@@ -194,8 +195,9 @@ class Connection(asyncio.Protocol):
             return
         call.has_all = is_all
         try:
+            was_whole = call.is_whole
             call.take(data, self._house.most_bytes)
-            self._hold(call, len(data))
+            self._look_at(call, was_whole=was_whole)
         except Packed:
             call.end(StatusCode.INTERNAL, "a message says that it is compressed, and its call does not")
         except ModelyardError as exc:
@@ -207,13 +209,15 @@ class Connection(asyncio.Protocol):
         if call.is_open and (is_all or call.method.streams):
             self._answer(call)
 
-    def _hold(self, call: Call, count: int) -> None:
-        """Count what is kept of a message until all of it is there; for one that is alone, until it is answered."""
-        if not call.is_whole:
-            self._house.held.take(count)
-            call.held += count
-        elif call.held and call.method.streams:  # what waits there as a whole is bound by the window of its stream
-            self._out.let_go(call)
+    def _look_at(self, call: Call, *, was_whole: bool) -> None:
+        """Refuse what no caller may send, and wait for the rest of a message no longer than may be."""
+        if not call.method.streams:
+            if len(call.messages) > (1 if call.is_whole else 0):
+                call.end(StatusCode.UNIMPLEMENTED, "the method takes one message, and more came")
+        elif was_whole and not call.is_whole:
+            self._out.wait(call, self._house.patience_s)
+        elif call.is_whole and not was_whole:
+            self._out.wait_no_more(call)
 
     def _answer(self, call: Call) -> None:
         """Answer what is there of a call."""

@@ -10,7 +10,7 @@ import struct
 
 from modelyard_common.errors import Invalid, ModelyardError, TooLarge
 
-__all__ = ["Packed", "framed", "header_text", "seconds_of", "whole_messages"]
+__all__ = ["Packed", "framed", "framed_bytes", "header_text", "seconds_of", "whole_messages"]
 
 _HEAD = struct.Struct(">BI")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -51,6 +51,11 @@ def _length(data: bytes | bytearray, most_bytes: int) -> int:
     if length > most_bytes:
         raise TooLarge(f"the message has {length} bytes; at most {most_bytes} are taken")
     return int(length)
+
+
+def framed_bytes(message: bytes) -> int:
+    """Return how much a message takes as it travels."""
+    return _HEAD.size + len(message)
 
 
 def framed(message: bytes) -> bytes:

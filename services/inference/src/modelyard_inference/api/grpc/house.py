@@ -40,7 +40,7 @@ class House:
         methods: by path.
         patience_s: how long the one message of a call may take to arrive.
         most_bytes: of one message.
-        held: counts what arrives in several pieces, of all calls together.
+        held: counts what calls have sent and are not answered, of all together.
         most_calls: at a time, of all connections together.
         most_connections: at a time. Beyond, one without a call makes room.
         connections: the oldest first.

@@ -81,6 +81,7 @@ class Outgoing:
         if not call.is_open:
             return
         call.is_open = False
+        call.share.close()
         call.ending = (_FINE if code is StatusCode.OK else _status(code, text)) + block_of(trailers)
         if call.unsent:
             self.wait(call, _UNREAD_S)
@@ -119,6 +120,12 @@ class Outgoing:
             until = min(until, call.deadline)
         call.timer = self._loop.call_at(until, self._too_late, call)
 
+    def wait_no_more(self, call: Call) -> None:
+        """Wait for the caller as long as it waits itself."""
+        if call.timer is not None:
+            call.timer.cancel()
+        call.timer = None if call.deadline is None else self._loop.call_at(call.deadline, self._too_late, call)
+
     def push(self, call: Call) -> None:
         """Send what the caller takes now."""
         while call.unsent and (room := self._http2.room(call.stream)):
@@ -140,7 +147,7 @@ class Outgoing:
         if self.calls.pop(call.stream, None) is None:
             return
         call.is_open = False
-        self.let_go(call)
+        call.share.close()
         if call.timer is not None:
             call.timer.cancel()
         if call.withheld:
@@ -151,11 +158,6 @@ class Outgoing:
             call.task.cancel()
         if self.leaving:
             self._loop.call_soon(self.go_if_done)
-
-    def let_go(self, call: Call) -> None:
-        """Count no more what a call has sent."""
-        self._house.held.give_back(call.held)
-        call.held = 0
 
     def pause(self) -> None:
         """Wait until the caller reads again."""
