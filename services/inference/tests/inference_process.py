@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from inference_fakes import GOOD_ROW, Platform, eventually
 from modelyard_bundle.packaging import Packed
-from modelyard_common.testing import free_port
+from modelyard_common.testing import free_port_base
 from modelyard_common.testing.open_loop import Asked, Load, Outcome
 
 START_S, END_S = 120.0, 40.0
@@ -36,7 +36,8 @@ class InferenceProcess:
     def __init__(self, platform: Platform, folder: Path, **settings: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / "log.jsonl"
-        self.port, self.grpc_port = free_port(), free_port()
+        self.port = free_port_base(2)
+        self.grpc_port = self.port + 1
         self.url = f"http://127.0.0.1:{self.port}"
         given: dict[str, Any] = {
             "port": self.port,

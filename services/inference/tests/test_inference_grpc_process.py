@@ -13,7 +13,7 @@ import httpx
 from grpc_health.v1 import health_pb2
 from inference_fakes import Platform, eventually
 from modelyard_bundle.packaging import Packed
-from modelyard_common.testing import free_port
+from modelyard_common.testing import free_port_base
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 
 DAY = pb.InferTensorContents(bytes_contents=[b"mon"])
@@ -30,8 +30,9 @@ REQUEST = pb.ModelInferRequest(
 def test_sigterm_drains_grpc_as_it_drains_http(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
     platform.registry.add(*bundles)
     platform.registry.route("power", str(bundles[0].digest))
-    ports = {"PORT": free_port(), "GRPC_PORT": free_port()}
-    settings = {"REGISTRY_URL": platform.registry_url, "DRIFT_URL": platform.drift_url, "DRAIN_S": 1.5} | ports
+    base = free_port_base(2)
+    ports = {"PORT": base, "GRPC_PORT": base + 1}
+    settings = {"REGISTRY_URL": platform.registry_url, "DRIFT_URL": platform.drift_url, "DRAIN_S": 4} | ports
     environment = os.environ | {f"MODELYARD_INFERENCE_{name}": str(value) for name, value in settings.items()}
     environment |= {"MODELYARD_INFERENCE_DATA_DIR": str(platform.data_dir)}
     server = subprocess.Popen(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +62,11 @@ def test_its_answers_carry_ids_and_its_errors_no_data(http: httpx.Client, wild: 
 
 
 def test_a_crash_is_a_503_with_a_time_to_come_back_and_the_health_page_says_why(http: httpx.Client) -> None:
-    crashed = asked(http, "wild", 666)
-    said = eventually(lambda: _problem(http), 10)
+    with ThreadPoolExecutor(1) as beside:
+        # It waits for the next process; the page says why meanwhile, and perhaps not for much longer.
+        crash = beside.submit(asked, http, "wild", 666)
+        said = eventually(lambda: _problem(http))
+        crashed = crash.result()
     other = asked(http, "power")
     comes_back(http)
 
@@ -113,8 +118,9 @@ def test_kill_9_under_load_fails_no_request_of_another_model_and_hangs_none(http
         mine = psutil.Process().children()
         alive = [one for one in mine if one.status() != psutil.STATUS_ZOMBIE]
         (supervisor,) = [one for one in alive if "modelyard_inference_runtime.main" in one.cmdline()]
-        for process in [supervisor, *supervisor.children()]:
-            process.kill()
+        for process in [*supervisor.children(), supervisor]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         eventually(lambda: any(status == 503 for _, status, _, _ in list(seen)))
         comes_back(http)
         before = len(seen)
@@ -125,7 +131,7 @@ def test_kill_9_under_load_fails_no_request_of_another_model_and_hangs_none(http
             thread.join(30)
 
     assert {status for who, status, _, _ in seen if who == "power"} == {200}
-    assert {status for who, status, _, _ in seen if who == "wild"} <= {200, 503}
+    assert {status for who, status, _, _ in seen if who == "wild"} <= {200, 503, 504}
     assert {status for who, status, _, _ in seen if who == "impatient"} <= {200, 503, 504}
     assert {wait for _, status, _, wait in seen if status == 503} == {"1"}
     assert max(took_s for _, _, took_s, _ in seen) < 10

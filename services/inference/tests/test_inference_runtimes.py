@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import pickle
 import signal
@@ -225,8 +226,10 @@ def test_kill_9_of_all_processes_under_load_fails_no_other_model_and_hangs_nobod
             thread.start()
         eventually(lambda: len(seen) > 100)
         assert host.pid is not None
-        for process in [psutil.Process(host.pid), *psutil.Process(host.pid).children()]:
-            process.send_signal(signal.SIGKILL)
+        supervisor = psutil.Process(host.pid)
+        for process in [*supervisor.children(), supervisor]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
         killed = len(seen)
         eventually(lambda: any(what != "answered" for _, what, _ in seen[killed:]))
         eventually(

@@ -107,7 +107,9 @@ def serving(platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path) 
 
 
 def counted(server: InferenceProcess) -> float:
-    return server.gauge("modelyard_inference_requests_total")
+    """Return what all workers together have answered, as told by one that lives."""
+    (found,) = eventually(lambda: (server.gauge("modelyard_inference_requests_total"),))
+    return float(found)
 
 
 def test_counters_add_up_to_what_clients_counted_though_a_worker_is_killed(

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 from inference_fakes import a_platform, eventually
 from modelyard_bundle.packaging import Packed
-from modelyard_common.testing import free_port
+from modelyard_common.testing import free_port_base
 
 __all__ = ["CLIENTS", "DOCUMENT", "Client", "NotInstalled", "Stage", "a_stage", "calls_of", "rendered"]
 
@@ -82,7 +82,8 @@ class Stage:
 @contextmanager
 def a_stage(folder: Path, bundle: Packed) -> Iterator[Stage]:
     """Serve the model ``power`` by the real process."""
-    stage = Stage(f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}")
+    base = free_port_base(2)
+    stage = Stage(f"127.0.0.1:{base}", f"127.0.0.1:{base + 1}")
     with a_platform(folder / "data") as platform:
         platform.registry.add(bundle)
         platform.registry.route("power", str(bundle.digest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,8 @@ def test_kill_9_of_the_isolated_runtime_fails_no_request(
                 found = eventually(lambda: victims(server), 30)
                 killed |= {one.pid for one in found}
                 for one in found:
-                    one.send_signal(signal.SIGKILL)
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.send_signal(signal.SIGKILL)
                 load.wait_for(20, 120)
                 eventually(lambda: is_back(server), 120)
 
