@@ -137,9 +137,15 @@ def test_every_setting_of_a_service_can_be_set_through_its_chart(
     helm: Helm, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declared = schema_of(CHARTS[service])["properties"]["settings"]["properties"]
-    # A spool has room for two segments of each worker at least; a sink is at one of the hosts that are allowed.
+    # A spool has room for two segments of each worker at least, and memory for a body, packed and unpacked; a sink is
+    # at one of the hosts that are allowed.
     fitting: dict[str, dict[str, object]] = {
-        "inference": {"spoolSegmentBytes": 5_000_000, "processes": 2, "sinkUrl": "http://a/events"},
+        "inference": {
+            "spoolSegmentBytes": 5_000_000,
+            "processes": 2,
+            "sinkUrl": "http://a/events",
+            "maxHeldBytes": 200_000_000,
+        },
         "registry": {"picklesUntil": "2030-01-31"},
     }
     values = {name: _other_than_default(field) for name, field in declared.items()} | fitting.get(service, {})
