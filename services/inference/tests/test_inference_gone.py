@@ -127,3 +127,10 @@ def test_who_hangs_up_leaves_the_queue(held: Server, hang_up: object) -> None:
 
     assert statuses == [200, 200]
     assert held.runtime.loads == [[0.25], [0.75]]
+
+
+def test_how_long_a_run_may_hold_the_next_one_up_is_what_the_settings_say(platform: Platform) -> None:
+    app = build(platform.settings(run_patience_s=7))
+
+    with running(app):
+        assert app.state.inference.front._predict.champions._limits.patience_s == 7
