@@ -19,12 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from modelyard_common.errors import Conflict
 from modelyard_common.logs import get_logger
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, rows_of, unpack
+from modelyard_inference.adapters.spool_positions import Position, PositionFile
 from modelyard_inference.adapters.spool_records import frame, framed_bytes, records, sound_bytes
 from modelyard_inference.domain.records import Block
 
@@ -35,13 +35,6 @@ _SUFFIX = ".events"
 DRIFT, SINK = "drift", "sink"
 """Readers."""
 _POSITIONS = {DRIFT: "sent.json", SINK: "sent-sink.json"}
-
-
-class Position(msgspec.Struct, frozen=True, order=True):
-    """A place in the spool: everything before it was sent."""
-
-    segment: int = 0
-    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +115,8 @@ class PayloadSpool:
         """Bytes for which there is room at least, since readers only make more: it is worked out when it is used up."""
         root.mkdir(parents=True, exist_ok=True)
         self._owner = _own(root)
-        self._sent = {reader: _read_position(root / _POSITIONS[reader]) for reader in readers}
+        self._positions = {reader: PositionFile(root / _POSITIONS[reader]) for reader in readers}
+        self._sent = {reader: file.read() for reader, file in self._positions.items()}
         self._sizes = self._mend()
         self._current = max([*self._sizes, *(sent.segment for sent in self._sent.values())]) + 1
         self._fd: int | None = None
@@ -245,13 +239,7 @@ class PayloadSpool:
         with self._lock:
             position = self._sent[reader] = max(position, self._sent[reader])  # it may have had to make room since
             done = self._done()
-        part = self._root / f"{_POSITIONS[reader]}.part"
-        try:
-            part.write_bytes(msgspec.json.encode(position))
-            part.replace(self._root / _POSITIONS[reader])
-        except OSError as exc:
-            # Then what was sent is sent again after a restart, and whoever takes it knows it by its id.
-            _log.warning("spool.position_not_written", kind=type(exc).__name__)
+        self._positions[reader].write(position)
         self._unlink(done)
 
     def sync(self) -> None:
@@ -274,6 +262,8 @@ class PayloadSpool:
                 self._retired.append(self._fd)
                 self._fd = None
         self.sync()
+        for file in self._positions.values():
+            file.close()
         if owner >= 0:
             os.close(owner)
 
@@ -387,13 +377,3 @@ def _own(root: Path) -> int:
         os.close(fd)
         raise Conflict(f"another process uses the spool in {root}; give each server its own data_dir") from exc
     return fd
-
-
-def _read_position(path: Path) -> Position:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Position)
-    except FileNotFoundError:
-        return Position()
-    except (OSError, msgspec.DecodeError) as exc:
-        _log.error("spool.position_unreadable", kind=type(exc).__name__)
-        return Position()
