@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelyard_common import context, tracing
 from modelyard_common.app import create_app
+from modelyard_common.context import new_traceparent
 from modelyard_common.errors import Conflict, NotFound, Unavailable
 from modelyard_common.health import Health
 from modelyard_common.http import HttpClient
@@ -25,7 +26,7 @@ from modelyard_common.identity import Identity
 from modelyard_common.settings import ServiceSettings
 from modelyard_common.testing import free_port, running
 from modelyard_common.testing.spans import Recorded, recording_spans
-from modelyard_common.tracing import is_sampled, new_traceparent, parse_traceparent, span
+from modelyard_common.tracing import is_sampled, parse_traceparent, span
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import Span, SpanKind, StatusCode
 

@@ -114,7 +114,8 @@ class Edge:
         prepared = route.prepare(scope["path"], headers)
         if prepared is None:
             return None
-        return Head(scope["method"], scope["path"], headers, route.template, route.soon, prepared)
+        is_open = _is_open(scope["path"])
+        return Head(scope["method"], scope["path"], headers, route.template, route.soon, prepared, is_open)
 
     async def answer_raw(self, route: RawRoute, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of a raw route."""
@@ -160,10 +161,11 @@ class Edge:
         """
         if tracing.is_recording():
             return False
-        method, path, headers, template, soon, prepared = head
+        method, path, headers, template, soon, prepared, is_open = head
         request_id = _take_request_id(headers)
         parent = tracing.parse_traceparent(_text(headers, b"traceparent"))
-        context.traceparent.set(parent or tracing.new_traceparent())
+        if parent is not None:
+            context.traceparent.set(parent)
         started = time.perf_counter()
 
         def done(answer: RawAnswer) -> None:
@@ -175,7 +177,7 @@ class Edge:
         try:
             if len(body) > self._max_body_bytes:
                 raise self._too_large(len(body))
-            principal = self._who(path, headers)
+            principal = ANONYMOUS if is_open else self._known(headers)
         except ModelyardError as exc:
             done(self._error(path, exc))
             return True
@@ -255,11 +257,10 @@ class Edge:
         return TooLarge(f"the body has {length} bytes; at most {self._max_body_bytes} are taken")
 
     def _who(self, path: str, headers: Headers) -> Principal:
-        if _is_open(path):
-            return ANONYMOUS
-        principal = self._authenticator.authenticate(_text(headers, b"authorization"))
-        context.principal_name.set(principal.name)
-        return principal
+        return ANONYMOUS if _is_open(path) else self._known(headers)
+
+    def _known(self, headers: Headers) -> Principal:
+        return self._authenticator.authenticate(_text(headers, b"authorization"))
 
     @staticmethod
     def _trace(scope: Scope, headers: Headers) -> tracing.Span | None:
@@ -268,7 +269,7 @@ class Edge:
         if parent is not None and (state := _text(headers, b"tracestate")) and len(state) <= _MOST_STATE:
             context.tracestate.set(state)
         if _is_open(scope["path"]):
-            context.traceparent.set(parent or tracing.new_traceparent())
+            context.traceparent.set(parent)
             return None
         method = _method(scope)
         span = tracing.start(method, kind="server", parent=parent)

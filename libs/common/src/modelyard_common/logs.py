@@ -59,7 +59,7 @@ class EcsFormatter(logging.Formatter):
                 document["modelyard"] = fields
         if (request := context.request_id.get()) is not None:
             document["http.request.id"] = request
-        if (parent := context.traceparent.get()) is not None:
+        if (parent := context.trace_in_hand()) is not None:
             _, trace, span, _ = parent.split("-")
             document |= {"trace.id": trace, "span.id": span}
         if record.exc_info and record.exc_info[0] is not None:

@@ -96,6 +96,7 @@ class Head(NamedTuple):
 
     Attributes:
         soon, prepared: the route's.
+        is_open: it takes no token.
     """
 
     method: str
@@ -104,6 +105,7 @@ class Head(NamedTuple):
     template: str
     soon: Callable[[RawRequest, Callable[[RawAnswer], None]], bool]
     prepared: Any
+    is_open: bool = False
 
 
 async def read_body(receive: _Receive) -> bytes | None:

@@ -1,9 +1,9 @@
 """Traces: which one is in hand, how it goes on, and spans where somebody collects them.
 
-The *context* is a W3C ``traceparent``. Every request has one and passes it on, with or without a collector: it costs
-one string, and ties the log lines of several processes together. *Spans* are made only in a process that was told
-where to export them, and only in a trace that is sampled; elsewhere ``span`` is a context and nothing more. What does
-not record passes the context on as it is, so that no span ever names a parent that nobody exported.
+The *context* is a W3C ``traceparent``. Every request has one and passes it on, with or without a collector. *Spans*
+are made only in a process that was told where to export them, and only in a trace that is sampled; elsewhere ``span``
+is a context and nothing more. What does not record passes the context on as it is, so that no span ever names a parent
+that nobody exported.
 
 Exceptions are named in spans by their class alone: their messages may hold what somebody sent.
 See https://www.w3.org/TR/trace-context/ §3.2 for the header.
@@ -34,7 +34,6 @@ __all__ = [
     "install",
     "is_recording",
     "is_sampled",
-    "new_traceparent",
     "outgoing",
     "parse_traceparent",
     "recorded",
@@ -131,13 +130,6 @@ class _Unrecorded:
 _NO_CALL = _Unrecorded("")
 
 
-def new_traceparent() -> str:
-    """Return the header of a new trace, not sampled."""
-    # One draw for both ids; the last bit of each is set, so that none is all zeros, which is no id.
-    ids = f"{_chance.getrandbits(192) | 1 << 64 | 1:048x}"
-    return f"00-{ids[:32]}-{ids[32:]}-00"
-
-
 def parse_traceparent(header: str | None) -> str | None:
     """Return the header if it is valid (version 00, no all-zero ids), else None."""
     if header is None or (match := _HEADER.fullmatch(header.strip())) is None:
@@ -186,7 +178,7 @@ def start(
     recorder = _Process.recorder
     if recorder is not None and _is_wanted(recorder, parent, links):
         return recorder.start(name, kind=kind, parent=parent, links=links, attributes=attributes)
-    return _Unrecorded(parent or new_traceparent())
+    return _Unrecorded(parent or context.new_traceparent())
 
 
 def _is_wanted(recorder: Recorder, parent: str | None, links: Sequence[str]) -> bool:
@@ -250,9 +242,9 @@ def outgoing() -> dict[str, str]:
     Outside of a request a service says that it records nothing, since nobody asked for what it does by itself. Any
     other program goes on with its own trace where it has one by OpenTelemetry, and else whom it calls decides.
     """
-    current = context.traceparent.get()
+    current = context.trace_in_hand()
     if current is None:
-        return {"traceparent": new_traceparent()} if _Process.is_service else _of_the_program()
+        return {"traceparent": context.new_traceparent()} if _Process.is_service else _of_the_program()
     state = context.tracestate.get()
     return {"traceparent": current} | ({"tracestate": state} if state else {})
 

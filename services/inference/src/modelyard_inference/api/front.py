@@ -53,6 +53,17 @@ class Labels:
     left_s: float | None = None
     principal: Principal = ANONYMOUS
 
+    @property
+    def says_nothing(self) -> bool:
+        """Whether there is nothing in them that a request is asked with, as in most."""
+        return (
+            self.event_time is None
+            and self.routing_key is None
+            and self.timeout_ms is None
+            and self.log is None
+            and self.left_s is None
+        )
+
 
 class Places:
     """As many places as requests may be in flight: ``with places`` holds one, or raises Overloaded."""
@@ -171,6 +182,9 @@ class Front:
     ) -> Query:
         if rows.count > self.bounds.max_rows:
             raise TooLarge(f"there are {rows.count} rows; at most {self.bounds.max_rows} are taken")
+        now = self._clock.monotonic()
+        if not parameters and labels.says_nothing:
+            return Query(model, rows, datetime.now(UTC), now + self.bounds.timeout_s, version)
         times: tuple[datetime, ...] = ()
         if "event_time" in parameters:
             times = event_times_from(parameters["event_time"])
@@ -180,7 +194,7 @@ class Front:
             model,
             rows,
             datetime.now(UTC),
-            self._clock.monotonic() + self.timeout_s(labels, parameters.get("timeout")),
+            now + self.timeout_s(labels, parameters.get("timeout")),
             version,
             times,
             routing_key_from(parameters, labels.routing_key),

@@ -100,8 +100,8 @@ class Batching:
         rows, loaded = turn.ask.query.rows, turn.loaded
         blocking = loaded.runtime.blocking
         if turn.alone or rows.count > (self._limits.shared_rows if blocking else self._limits.inline_rows):
-            return await self._queued(queue, Waiting(turn, None, now))
-        waiting = Waiting(turn, loaded.binder.bind(rows), now)
+            return await self._queued(queue, Waiting(turn, None, now, rows.count, alone=True))
+        waiting = Waiting(turn, loaded.binder.bind(rows), now, rows.count, alone=False)
         if self._inline and not blocking:
             return await self._soon(queue, waiting)
         return await self._queued(queue, waiting)
@@ -118,7 +118,8 @@ class Batching:
             Invalid: the rows do not fit its signature.
         """
         now, queue = self._begun(turn)
-        waiting = Waiting(turn, turn.loaded.binder.bind(turn.ask.query.rows), now, done=done)
+        rows = turn.ask.query.rows
+        waiting = Waiting(turn, turn.loaded.binder.bind(rows), now, rows.count, alone=False, done=done)
         if turn.loaded.runtime.blocking:
             return self._line_up(queue, waiting)
         if self._is_alone(queue, waiting):
@@ -315,7 +316,7 @@ class Batching:
         run = Run(first.ask.query.model, first.loaded.version.number, len(batch), ended - began)
         for waiting, outcome in zip(batch, outcomes, strict=True):
             turn, bound = waiting.turn, waiting.bound
-            ask, loaded, count = turn.ask, turn.loaded, turn.ask.query.rows.count
+            ask, loaded, count = turn.ask, turn.loaded, waiting.rows
             run.rows += count
             if waiting.given_up:
                 continue

@@ -160,7 +160,9 @@ class Predict:
         turn = Turn(ask, serving.champion, "champion", query.deadline)
 
         def told(answer: Answer | Exception) -> None:
-            done(self._told(ask, turn, answer))
+            if isinstance(answer, Exception):
+                answer = self._blamed(ask, turn.loaded, turn.role, answer)
+            done(answer)
 
         try:
             if turn.loaded.runtime.blocking:
@@ -168,9 +170,6 @@ class Predict:
             return self.champions.answer_soon(turn, told)
         except Exception as exc:
             raise self._blamed(ask, turn.loaded, "champion", exc) from exc
-
-    def _told(self, ask: Ask, turn: Turn, answer: Answer | Exception) -> Answer | Exception:
-        return self._blamed(ask, turn.loaded, turn.role, answer) if isinstance(answer, Exception) else answer
 
     async def _answer(self, ask: Ask, loaded: LoadedVersion, role: Role, *, logged: bool = True) -> Answer:
         try:

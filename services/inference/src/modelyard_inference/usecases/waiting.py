@@ -44,7 +44,9 @@ class Waiting(msgspec.Struct, eq=False):
     """A turn in a queue.
 
     Attributes:
-        bound: its rows as the version takes them; None while they are not bound, and then it runs alone.
+        bound: its rows as the version takes them; None while they are not bound.
+        rows: how many it has.
+        alone: it is not laid together with others.
         left: nobody waits for it any more, or its answer is there; late: what ends its wait at its deadline.
         begun: it has left the queue for a run.
         future, done: who is answered: a coroutine, or what takes the answer in ``context``, where lines of the log find
@@ -54,22 +56,14 @@ class Waiting(msgspec.Struct, eq=False):
     turn: Turn
     bound: Bound | None
     arrived: float
+    rows: int
+    alone: bool
     left: bool = False
     late: asyncio.TimerHandle | None = None
     begun: bool = False
     future: asyncio.Future[Answer] | None = None
     done: Done | None = None
     context: Context | None = None
-
-    @property
-    def rows(self) -> int:
-        """How many it has."""
-        return self.turn.ask.query.rows.count
-
-    @property
-    def alone(self) -> bool:
-        """Whether it is not laid together with others."""
-        return self.bound is None
 
     @property
     def given_up(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy.typing as npt
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Column, Signature
@@ -64,13 +65,13 @@ class Tensor(NamedTuple):
     values: list[Any] | npt.NDArray[Any]
 
 
-class Output(NamedTuple):
-    """An output; its values are laid end to end."""
+class Output(msgspec.Struct):
+    """An output, as JSON has it; its values are laid end to end."""
 
     name: str
     datatype: Datatype
     shape: list[int]
-    values: list[Any]
+    values: list[Any] = msgspec.field(name="data")
 
 
 class Wanted(NamedTuple):

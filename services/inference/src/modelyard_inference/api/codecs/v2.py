@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 
 from modelyard_inference.api.codecs.floats import floats_of
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers, width_of
@@ -93,19 +93,20 @@ class _UnreadRequest(_Envelope, kw_only=True):
     inputs: tuple[_Unread]
 
 
-class _Output(msgspec.Struct):
+class _RawOutput(msgspec.Struct):
+    """An output whose values follow as bytes."""
+
     name: str
     datatype: str
     shape: list[int]
-    data: list[Any] | UnsetType = UNSET
-    parameters: dict[str, Any] | UnsetType = UNSET
+    parameters: dict[str, Any]
 
 
 class _Response(msgspec.Struct):
     model_name: str
     model_version: str
     id: str
-    outputs: list[_Output]
+    outputs: Sequence[Output | _RawOutput]
 
 
 _DECODER = msgspec.json.Decoder(_Request)
@@ -216,13 +217,14 @@ def encode(answer: Answer, call: V2Call) -> tuple[bytes, int | None]:
         Invalid: an output is asked for that there is not.
     """
     outputs = outputs_of(answer)
+    written: Sequence[Output | _RawOutput] = outputs
     tails: list[bytes] = []
     if call.wanted:
         outputs = chosen(outputs, call.wanted)
         binary = [call.binary if want.binary is None else want.binary for want in call.wanted]
-        written = [_written(output, tails, raw) for output, raw in zip(outputs, binary, strict=True)]
-    else:
-        written = [_written(output, tails, call.binary) for output in outputs]
+        written = [_raw(output, tails) if raw else output for output, raw in zip(outputs, binary, strict=True)]
+    elif call.binary:
+        written = [_raw(output, tails) for output in outputs]
     response = _Response(answer.model, str(answer.number), call.id or answer.prediction_id, written)
     content = _ENCODE(response)
     return (b"".join((content, *tails)), len(content)) if tails else (content, None)
@@ -276,9 +278,7 @@ def _binary_size(tensor: _Tensor, binary: memoryview | None, place: int, path: s
     return size
 
 
-def _written(output: Output, tails: list[bytes], raw: bool) -> _Output:
-    if not raw:
-        return _Output(output.name, output.datatype, output.shape, output.values)
+def _raw(output: Output, tails: list[bytes]) -> _RawOutput:
     content = pack(output.datatype, output.values)
     tails.append(content)
-    return _Output(output.name, output.datatype, output.shape, parameters={"binary_data_size": len(content)})
+    return _RawOutput(output.name, output.datatype, output.shape, {"binary_data_size": len(content)})

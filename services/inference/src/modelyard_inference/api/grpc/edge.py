@@ -82,7 +82,6 @@ def enter(call: Call) -> None:
     """Take the caller's request id and trace, or new ones; from here on they are in every line of the log."""
     context.request_id.set(_request_id(call))
     context.traceparent.set(tracing.parse_traceparent(call.text(b"traceparent")))
-    context.principal_name.set(call.principal.name)
 
 
 def _request_id(call: Call) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError, Message
-from modelyard_common import context, tracing
+from modelyard_common import tracing
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.health import Health
 
@@ -135,7 +135,6 @@ class InferenceServicer:
             return False
         started = time.perf_counter()
         enter(call)
-        context.traceparent.set(context.traceparent.get() or tracing.new_traceparent())
         asked: V2Call | None = None
 
         def failed(exc: Exception) -> None:
