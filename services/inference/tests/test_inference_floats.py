@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modelyard_common.errors import Invalid
 from modelyard_inference.api.codecs import floats, v2
-from modelyard_inference.api.codecs.floats import floats_of
+from modelyard_inference.api.codecs.floats import one_tensor_of
+from numpy.typing import NDArray
 
 NUMBERS = st.lists(
     st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**64 - 1), min_size=1, max_size=40
@@ -25,6 +26,12 @@ def body(**changes: Any) -> bytes:
     """Return a request that is long enough to be read this way, with something else in its tensor."""
     tensor = {"name": "rows", "shape": [ROWS, WIDTH], "datatype": "FP64", "data": LONG} | changes
     return json.dumps({"inputs": [tensor]}).encode()
+
+
+def floats_of(text: bytes) -> NDArray[np.float64] | None:
+    """Return what a request's only input has as values, if they are read as floats."""
+    found = one_tensor_of(b'{"inputs": [{"shape": [1], "data": %b}]}' % text)
+    return None if found is None else found.values
 
 
 def either_way(content: bytes, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
@@ -169,6 +176,29 @@ def test_a_long_matrix_is_read_into_an_array() -> None:
         body()[:-1] + b', "parameters": {"other": 1}}',
         body()[:-1] + b', "parameters": {"binary_data_output": 1}}',
         body()[:-1] + b', "more": [1, {}]}',
+        body()[:-1] + b', "more": {"a": 1}}',
+        body()[:-1] + b', "id": 1}',
+        body()[:-1] + b', "id": "a", "id": "b"}',
+        body()[:-1] + b', "parameters": {"log": true, "log": false}}',
+        body()[:-1] + b', "inputs": []}',
+        body()[:-2] + b', "name": "other"}]}',
+        body()[:-2] + b', "data": []}]}',
+        body(shape=[float(ROWS), WIDTH]),
+        body(shape=[True, ROWS * WIDTH]),
+        body(shape={"a": 1}),
+        body(name=1),
+        body(name="[", parameters={"a": "]"}),
+        body(parameters={"a": [1]}),
+        body(data=[*LONG[2:], [1.0], [2.0]]),
+        body(data=[*LONG[2:], [], [1.0, 2.0]]),
+        b"\xef\xbb\xbf" + body(),
+        b" \n" + body(),
+        body(name="\ud800"),
+        body().replace(b"rows", b"\xff"),
+        body().replace(b"0.1,", b"1e999,"),
+        json.dumps([1.5] * 2000).encode(),
+        json.dumps({"inputs": 1.5, "more": [1.5] * 2000}).encode(),
+        json.dumps({"inputs": [LONG]}).encode(),
         body()[:-2] + b"," + body()[len(b'{"inputs": [') :],
         body()[:-1],
         body().replace(b"0.1,", b"0.1;"),

@@ -1,25 +1,39 @@
 """Many floats that came as JSON, read into an array: as objects they would be made, packed and freed one by one.
 
-simdjson takes numbers as RFC 8259 has them, and rounds them as Python does (to the nearest double, ties to even).
+simdjson takes JSON as RFC 8259 has it, and rounds numbers as Python does (to the nearest double, ties to even).
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 try:
-    from simdjson import Parser
+    from simdjson import Array, Object, Parser
 except ImportError:  # there is none for this Python yet; then they are read as objects
     Parser = None  # type: ignore[misc,assignment]
 
-__all__ = ["floats_of"]
+__all__ = ["OneTensor", "one_tensor_of"]
 
 _KEPT_BYTES = 256 * 1024
 """A parser keeps as much memory as its longest document took, so a longer one gets a parser of its own."""
+
+
+class OneTensor(NamedTuple):
+    """A request whose only input has nothing but numbers.
+
+    Attributes:
+        envelope: what it says besides its input.
+        tensor: what its input says besides its values.
+    """
+
+    envelope: Mapping[str, Any]
+    tensor: Mapping[str, Any]
+    values: npt.NDArray[np.float64]
 
 
 class _Local(threading.local):
@@ -32,14 +46,51 @@ class _Local(threading.local):
 _LOCAL = _Local()
 
 
-def floats_of(text: bytes) -> npt.NDArray[np.float64] | None:
-    """Return the numbers of a JSON array; None for anything else: another value among them, rows, no array, no JSON."""
-    if (parser := _LOCAL.parser) is None or text.find(b"[", 1) >= 0:  # it would lay rows end to end, however long
+def one_tensor_of(body: bytes) -> OneTensor | None:
+    """Return a request of one input with its values as an array.
+
+    None for anything else: another value among them, rows in rows, more inputs, a name that is given twice, no JSON.
+    """
+    parser = _LOCAL.parser
+    if parser is None or not body.startswith(b"{"):  # it would pass over a byte order mark
         return None
-    if len(text) > _KEPT_BYTES:
+    if len(body) > _KEPT_BYTES:
         parser = Parser()
     try:
-        array: Any = parser.parse(text)
-        return np.frombuffer(array.as_buffer(of_type="d"), np.float64)
-    except (ValueError, TypeError, AttributeError, RuntimeError):  # the last for an integer of more than 64 bits
+        return _read(parser.parse(body), body)
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError):
+        # The last for an integer of more than 64 bits.
         return None
+
+
+def _read(document: Any, body: bytes) -> OneTensor | None:
+    envelope = _members(document, "inputs")
+    (tensor,) = document["inputs"]
+    about = _members(tensor, "data")
+    # Of the inputs, the shape, the data and what is asked for: rows in rows would be laid end to end, however long.
+    if not _opens(body, 3 + ("outputs" in envelope)):
+        return None
+    return OneTensor(envelope, about, np.frombuffer(tensor["data"].as_buffer(of_type="d"), np.float64))
+
+
+def _opens(body: bytes, brackets: int) -> bool:
+    """Return whether there are so many brackets in a text; to count them takes as long as to parse a third of it."""
+    place = -1
+    for _ in range(brackets):
+        if (place := body.find(b"[", place + 1)) < 0:
+            return False
+    return body.find(b"[", place + 1) < 0
+
+
+def _members(document: Any, besides: str) -> dict[str, Any]:
+    """Return the members of an object but one. Raise ValueError for a name that is given twice."""
+    names = list(document.keys())
+    if len(set(names)) != len(names):
+        raise ValueError(besides)
+    return {name: _plain(document[name]) for name in names if name != besides}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, Array) else value

@@ -11,9 +11,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
-from msgspec import Raw
 
-from modelyard_inference.api.codecs.floats import floats_of
+from modelyard_inference.api.codecs.floats import one_tensor_of
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers, width_of
 from modelyard_inference.api.codecs.tensors import (
     Output,
@@ -79,18 +78,13 @@ class _NumbersRequest(_Envelope, kw_only=True):
     inputs: list[_Numbers]
 
 
-class _Unread(msgspec.Struct):
-    """A tensor of floats whose values are not read yet."""
+class _AboutFloats(msgspec.Struct):
+    """A tensor of floats whose values were read into an array."""
 
     name: str
     shape: list[int]
     datatype: _Float
-    data: Raw
     parameters: dict[str, Any] | None = None
-
-
-class _UnreadRequest(_Envelope, kw_only=True):
-    inputs: tuple[_Unread]
 
 
 class _RawOutput(msgspec.Struct):
@@ -110,7 +104,6 @@ class _Response(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(_Request)
-_UNREAD = msgspec.json.Decoder(_UnreadRequest)
 _NUMBERS = msgspec.json.Decoder(_NumbersRequest)
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -186,16 +179,16 @@ def decode_raw(body: bytes, signature: Signature) -> V2Call:
 
 def _one_matrix(body: bytes) -> V2Call | None:
     """Return a request whose only input is a matrix of floats, none of them missing; None where it is another."""
+    found = one_tensor_of(body)
+    if found is None:
+        return None
     try:
-        request = _UNREAD.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        request = msgspec.convert(found.envelope, _Envelope)
+        tensor = msgspec.convert(found.tensor, _AboutFloats)
+    except msgspec.ValidationError:
         return None
-    (tensor,) = request.inputs
-    shape = tensor.shape
-    if len(shape) != 2 or shape[1] == 1:
-        return None
-    values = floats_of(bytes(tensor.data))
-    if values is None or not is_usual(tensor.datatype, shape, values, known=True):
+    shape, values = tensor.shape, found.values
+    if len(shape) != 2 or shape[1] == 1 or not is_usual(tensor.datatype, shape, values, known=True):
         return None
     parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
     rows = rows_of([Tensor(tensor.name, tensor.datatype, shape, values)])
