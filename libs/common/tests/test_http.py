@@ -323,6 +323,16 @@ def test_the_request_and_its_trace_go_on_to_the_peer(calling: Calling) -> None:
     assert (headers["traceparent"], headers["tracestate"]) == (parent, "v=1")
 
 
+def test_a_request_without_a_trace_begins_one_for_all_that_it_asks_of_others(calling: Calling) -> None:
+    peer = Peer()
+    with calling(peer) as client:
+        in_request(lambda: [client.request("GET", "/") for _ in range(2)], request_id="r-1")
+
+    first, second = (parse_traceparent(one.headers["traceparent"]) for one in peer.asked)
+    assert first == second is not None
+    assert not is_sampled(first or "")
+
+
 def test_outside_of_a_request_the_peer_decides_about_a_trace(calling: Calling) -> None:
     peer = Peer()
     with calling(peer) as client:

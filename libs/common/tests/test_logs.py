@@ -95,6 +95,23 @@ def test_a_line_knows_its_request_and_trace(lines: Lines) -> None:
     )
 
 
+def test_a_trace_begins_with_the_first_line_of_a_request_and_goes_on(lines: Lines) -> None:
+    seen: list[str | None] = []
+
+    def run() -> None:
+        context.request_id.set("r-1")
+        for _ in range(2):
+            get_logger("t").warning("thing.happened")
+            seen.append(lines.last["trace.id"])
+        seen.append((context.trace_in_hand() or "").split("-")[1])
+
+    contextvars.copy_context().run(run)
+    get_logger("t").warning("thing.happened")
+
+    assert len(set(seen)) == 1
+    assert "trace.id" not in lines.last  # nothing begins one outside of a request
+
+
 CYCLE: dict[str, Any] = {}
 CYCLE["self"] = CYCLE
 

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from math import isnan
@@ -132,6 +133,26 @@ def test_any_prefix_of_a_file_gives_a_prefix_of_its_records(payloads: list[bytes
         os.close(read_end)
 
 
+@given(st.lists(st.binary(min_size=1, max_size=300)), st.integers(0, 300))
+def test_what_an_older_version_wrote_is_read_by_its_own_sum(payloads: list[bytes], wrong: int) -> None:
+    parts = [struct.pack("<II", len(payload), zlib.crc32(payload)) + payload for payload in payloads]
+    read_end = os.memfd_create("records")
+    try:
+        os.write(read_end, b"".join(parts))
+        assert read_records(read_end, 0, sum(map(len, parts)), most=10_000)[0] == payloads
+
+        for place, part in enumerate(parts[:1]):
+            bit = wrong % len(payloads[place])
+            os.pwrite(read_end, bytes([payloads[place][bit] ^ 1]), len(part) - len(payloads[place]) + bit)
+            assert read_records(read_end, 0, sum(map(len, parts)), most=10_000)[0] == []
+    finally:
+        os.close(read_end)
+
+
+def test_the_sum_of_a_record_is_crc_32c() -> None:
+    assert frame([b"123456789"])[4:8] == struct.pack("<I", 0xE3069283)  # the check value of RFC 3720's polynomial
+
+
 def test_a_file_of_zeros_holds_no_records(tmp_path: Path) -> None:
     path = tmp_path / "zeros"
     path.write_bytes(bytes(4096))
@@ -156,11 +177,12 @@ def test_drift_gets_every_record_once_in_order_and_files_go(
 
 def test_batches_are_bounded_by_rows(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
     spool, drift = spools(max_bytes=8192 * KIB, segment_bytes=4096 * KIB), DriftInMemory()
-    spool.append([a_record(number) for number in range(4201)])
+    rows = {"rows": 50, "values": (0.5, "") * 50, "predictions": [1] * 50}
+    spool.append([a_record(number)._replace(**rows) for number in range(104)])
 
     send_all(a_sender(spool, drift, tmp_path))
 
-    assert (drift.batches, drift.as_json) == ([4000, 201], [])
+    assert (drift.batches, drift.as_json) == ([5000, 200], [])
 
 
 def test_batches_are_bounded_by_bytes(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
@@ -487,12 +509,12 @@ def test_many_rows_of_one_answer_are_sent_in_batches_of_the_usual_size(
     spools: Callable[..., PayloadSpool], tmp_path: Path
 ) -> None:
     spool, drift = spools(segment_bytes=500 * KIB), DriftInMemory()
-    spool.append([a_record(1)._replace(rows=4201, values=(0.5, "") * 4201, predictions=[1] * 4201)])
+    spool.append([a_record(1)._replace(rows=5201, values=(0.5, "") * 5201, predictions=[1] * 5201)])
 
     send_all(a_sender(spool, drift, tmp_path))
 
-    assert drift.batches == [4000, 201]
-    assert set(drift.seen) == {f"p1/{row}" for row in range(4201)}
+    assert drift.batches == [5000, 201]
+    assert set(drift.seen) == {f"p1/{row}" for row in range(5201)}
 
 
 def test_of_a_block_that_drift_refuses_the_wrong_rows_are_set_aside(

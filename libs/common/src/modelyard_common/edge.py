@@ -25,7 +25,7 @@ from modelyard_common.bodies import BoundedBody, HeldBytes
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
-from modelyard_common.raw import Caller, Head, Headers, RawAnswer, RawRequest, RawRoute, read_body
+from modelyard_common.raw import Caller, Head, Headers, RawAnswer, RawRequest, RawRoute, nothing_more, read_body
 
 __all__ = ["ASGIApp", "Edge", "ErrorBody", "problem_bytes"]
 
@@ -181,7 +181,7 @@ class Edge:
         except ModelyardError as exc:
             done(self._error(path, exc))
             return True
-        if soon(RawRequest(path, principal, headers, body, prepared=prepared, caller=caller), done):
+        if soon(RawRequest(path, principal, headers, body, nothing_more, prepared, caller), done):
             if caller is not None and (leave := caller.left) is not None:
 
                 def left() -> None:

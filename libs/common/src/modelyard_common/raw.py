@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 from modelyard_common.auth.principals import Principal
 
-__all__ = ["Caller", "Head", "RawAnswer", "RawRequest", "RawRoute", "read_body"]
+__all__ = ["Caller", "Head", "RawAnswer", "RawRequest", "RawRoute", "nothing_more", "read_body"]
 
 Headers = Mapping[bytes, bytes]
 """By name in lower case; of several with one name the last."""
 _Receive = Callable[[], Awaitable[dict[str, Any]]]
 
 
-async def _nothing_more() -> dict[str, Any]:
+async def nothing_more() -> dict[str, Any]:
+    """Say that the caller has gone: there is nothing else to come."""
     return {"type": "http.disconnect"}
 
 
@@ -50,7 +51,7 @@ class RawRequest(NamedTuple):
     principal: Principal
     headers: Headers
     body: bytes
-    receive: _Receive = _nothing_more
+    receive: _Receive = nothing_more
     prepared: Any = None
     caller: Caller | None = None
 

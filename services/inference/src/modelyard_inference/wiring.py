@@ -337,7 +337,7 @@ def _ids() -> Callable[[], str]:
     They need not be secret, only different: a generator that is seeded once saves a system call a request.
     """
     chance = random.Random(secrets.randbits(256))
-    return lambda: f"{time.time_ns() // 1_000_000:011x}-{chance.getrandbits(64):016x}"
+    return lambda: f"{time.time_ns() // 1_000_000:011x}-{chance.randbytes(8).hex()}"
 
 
 def _stale(watch: RegistryWatch, after_s: float) -> str | None:

@@ -19,7 +19,7 @@ from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge
 from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
 from modelyard_common.tracing import Value, is_recording, span
-from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
+from modelyard_contracts.events_v1 import MAX_EVENTS, EventBatch, EventReceipt, PredictionEvent
 from prometheus_client import Counter
 from pydantic import ValidationError
 
@@ -32,7 +32,7 @@ __all__ = ["DeadLetters", "EventSender", "EventTaker"]
 
 T = TypeVar("T")
 _log = get_logger(__name__)
-_ROWS = 4000
+_ROWS = MAX_EVENTS
 """Of one request. A request costs both sides as much as some hundred rows; drift commits them together."""
 _BYTES = 1024**2
 _EVENTS = 500

@@ -158,11 +158,11 @@ class HotPath:
             if isinstance(answer, Exception):
                 raise answer
             began = time.perf_counter()
-            reply = _v2_reply(answer, call)
+            content, json_length = v2.encode(answer, call)
             self._front.took(answer.model, parse_s, time.perf_counter() - began)
         except Exception as exc:
             return _error(exc, v2_error)
-        return RawAnswer(reply.content, reply.media_type, 200, _headers(reply))
+        return RawAnswer(content, _JSON if json_length is None else _BINARY, 200, _headers(answer, json_length))
 
     async def invocations(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST [/models/{model}[/versions/{version}]]/invocations``."""
@@ -189,9 +189,9 @@ class HotPath:
         parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
-        reply = _v2_reply(found, call)
+        content, json_length = v2.encode(found, call)
         self._front.took(found.model, parsed - began, time.perf_counter() - answered)
-        return reply
+        return _Reply(content, found, _JSON if json_length is None else _BINARY, json_length)
 
     async def _invoke(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         model = target.model or self._front.only_model()
@@ -267,18 +267,13 @@ async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) 
         going.cancel()
 
 
-def _v2_reply(answer: Answer, call: v2.V2Call) -> _Reply:
-    content, json_length = v2.encode(answer, call)
-    return _Reply(content, answer, _JSON if json_length is None else _BINARY, json_length)
-
-
-def _headers(reply: _Reply) -> tuple[tuple[bytes, bytes], ...]:
+def _headers(answer: Answer, json_length: int | None = None) -> tuple[tuple[bytes, bytes], ...]:
     headers: tuple[tuple[bytes, bytes], ...] = (
-        (b"modelyard-prediction-id", reply.answer.prediction_id.encode()),
-        (b"modelyard-version", reply.answer.digest.encode()),
+        (b"modelyard-prediction-id", answer.prediction_id.encode()),
+        (b"modelyard-version", answer.digest.encode()),
     )
-    if reply.json_length is not None:
-        headers += ((b"inference-header-content-length", b"%d" % reply.json_length),)
+    if json_length is not None:
+        headers += ((b"inference-header-content-length", b"%d" % json_length),)
     return headers
 
 
@@ -291,7 +286,7 @@ def _error(error: Exception, error_body: _ErrorBodyOf) -> RawAnswer:
 
 
 async def _written(reply: _Reply, heads: _Heads) -> RawAnswer:
-    content, media_type, headers = reply.content, reply.media_type, _headers(reply)
+    content, media_type, headers = reply.content, reply.media_type, _headers(reply.answer, reply.json_length)
     if heads.accept_encoding and len(content) >= WORTH_PACKING_BYTES:
         content, encoding = await packed(content, heads.accept_encoding)
         headers += ((b"vary", b"accept-encoding"),)
