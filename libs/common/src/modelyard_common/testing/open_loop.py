@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import httpx
@@ -117,13 +117,11 @@ class Load:
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
                 due += 1 / self._rate
-            await asyncio.gather(*tasks)
-            looks.cancel()
-            with suppress(asyncio.CancelledError):
-                await looks
+            # Not cancelled: a probe that is given up while it connects may leave its socket behind.
+            await asyncio.gather(*tasks, looks)
 
     async def _look_on(self, http: httpx.AsyncClient) -> None:
-        while True:
+        while not self._ended.is_set():
             await asyncio.sleep(_LOOK_S)
             await self._look(http)
 
