@@ -370,6 +370,19 @@ def test_a_token_file_that_cannot_be_read_is_an_error_of_the_tree(calling: Calli
         client.request("GET", "/")
 
 
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", "schl\u00fcssel".encode(), b"\xff\xfe"])
+def test_a_file_that_holds_no_token_is_said_to_and_its_content_is_not(
+    calling: Calling, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "token").write_bytes(content)
+    peer = Peer()
+    with calling(peer, token_file=tmp_path / "token") as client, pytest.raises(errors.Unauthenticated) as caught:
+        client.request("GET", "/")
+
+    assert str(caught.value) == f"the token file {tmp_path / 'token'} does not hold one line of printable ASCII"
+    assert not peer.asked
+
+
 def test_the_environments_proxies_are_not_asked(calling: Calling, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     with calling(Peer()) as client:

@@ -11,15 +11,20 @@ from typing import Any, cast
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from inference_fakes import CountingObserver, Platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
 from modelyard_common.auth.principals import ANONYMOUS
+from modelyard_common.bodies import FREE_BYTES
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import NotFound
 from modelyard_common.raw import RawRequest
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.hot import HotPath
+from modelyard_inference.settings import InferenceSettings
 from modelyard_inference.usecases.serving import ServedModels
+from prometheus_client import REGISTRY
 
 BODY = json.dumps({"inputs": [{"name": "load", "shape": [1], "datatype": "FP64", "data": [0.7]}]}).encode()
 
@@ -83,6 +88,31 @@ def test_what_is_unpacked_counts_among_what_is_held(
                 slow.enter_context(one)
                 one.sendall(b"POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: 99000\r\n\r\n" + b" " * 98_000)
             refused = eventually(lambda: (answer := post()).status_code != 400 and answer)
+            # Gauges are shown once a second.
+            eventually(lambda: _shown("held") == 3 * (98_000 - FREE_BYTES) and _shown("limit") == 200_000)
         eventually(lambda: post().status_code == 400)
 
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+
+
+def _shown(what: str) -> float | None:
+    return REGISTRY.get_sample_value(f"modelyard_inference_bodies_{what}_bytes")
+
+
+@given(st.integers(1, 64), st.integers(2**10, 2**26), st.integers(2**11, 2**36), st.integers(0, 2**36))
+def test_workers_share_the_bounds_of_their_server(of: int, body: int, held: int, budget: int) -> None:
+    server = InferenceSettings(
+        spool_segment_bytes=1024,
+        max_body_bytes=body,
+        max_held_bytes=max(held, 2 * body),
+        memory_budget_bytes=budget,
+    )
+
+    worker = server.of_worker(port=1, grpc_port=2, of=of)
+
+    assert (worker.port, worker.grpc_port) == (1, 2)
+    assert worker.spool_max_bytes * of <= server.spool_max_bytes
+    assert worker.max_held_bytes >= 2 * body
+    assert worker.max_held_bytes * of <= server.max_held_bytes or worker.max_held_bytes == 2 * body
+    assert (worker.memory_budget_bytes == 0) == (budget == 0)
+    assert 0 <= worker.memory_budget_bytes * of - budget < of

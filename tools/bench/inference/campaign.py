@@ -157,7 +157,7 @@ def _start_all(
     stack: ExitStack,
     say: Callable[[str], None],
 ) -> Iterator[_Running]:
-    """Start one server after the other, so that none is slowed by another's start."""
+    """Start one server after the other, so that none is slowed by another's start; each is stopped until its turn."""
     for contender in plan.contenders:
         if contender.key not in pythons or plan.stopped.is_set():
             continue
@@ -175,6 +175,7 @@ def _start_all(
             continue
         took = {"start_s": time.monotonic() - process.spawned, "start_cpu_s": process.cpu_s()}
         process.settle()
+        process.pause()
         yield _Running(contender, start, process, served.model_copy(update=took))
 
 
@@ -244,7 +245,7 @@ def _check(server: _Running, place: Place, kit: Kit) -> str | None:
     if key not in server.asked:
         questions = kit.questions[place.rows] * 2
         try:
-            with ThreadPoolExecutor(len(questions)) as callers:
+            with server.process.going(), ThreadPoolExecutor(len(questions)) as callers:
                 port = server.start.port_of(ask)
                 right = list(callers.map(lambda question: _is_right(ask, port, question), questions))
             wrong = right.count(False)
@@ -262,7 +263,12 @@ def _long_enough(warm: Round | str, seconds: float) -> float:
 
 
 def _turn(server: _Running, place: Place, kit: Kit, cores: Cores, seconds: float) -> Round | str:
-    """Return a turn, or what went wrong."""
+    """Return a turn, or what went wrong. All other servers are stopped meanwhile."""
+    with server.process.going():
+        return _asked(server, place, kit, cores, seconds)
+
+
+def _asked(server: _Running, place: Place, kit: Kit, cores: Cores, seconds: float) -> Round | str:
     ask = server.start.asks[place.dialect]
     port = server.start.port_of(ask)
     message = ask.write(kit.questions[place.rows][0].rows)

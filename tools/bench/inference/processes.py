@@ -104,6 +104,28 @@ class Process:
             quiet = quiet + 1 if now - before <= _LOOK_S / 5 else 0
             before = now
 
+    def pause(self) -> None:
+        """Stop it with all that it started, so that it takes no time from another."""
+        for process in self.tree():
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    def resume(self) -> None:
+        """Let it go on: what it started before itself, or it would think that those had gone."""
+        for process in reversed(self.tree()):
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """Let it go on for a turn; what fell due meanwhile is done before."""
+        self.resume()
+        try:
+            time.sleep(_LOOK_S)
+            yield
+        finally:
+            self.pause()
+
     @property
     def is_running(self) -> bool:
         """Whether it still runs."""
@@ -133,6 +155,7 @@ def started(argv: Sequence[str], env: Mapping[str, str], core: int | None, folde
     try:
         yield running
     finally:
+        running.resume()
         _end(process, running.tree())
 
 

@@ -359,6 +359,18 @@ def _saturation() -> list[Any]:
             bad=stages(LIMITS["spool_share"], LIMITS["busy_share"]),
         ),
         trend(
+            "Bodies",
+            "Share of what the bodies of all requests may take together (`max_held_bytes`), by server; with all of it "
+            "taken the next large one is refused (429).",
+            Query(
+                f"max by (instance) (modelyard_inference_bodies_held_bytes{{{NAMESPACE}}}"
+                f" / modelyard_inference_bodies_limit_bytes{{{NAMESPACE}}})",
+                "{{instance}}",
+            ),
+            unit="percentunit",
+            bad=above(LIMITS["busy_share"]),
+        ),
+        trend(
             "Models in memory",
             "What loaded models take, as estimated, and the budget; both 0 without a budget (`memory_budget_bytes`).",
             Query(f"sum by (instance) (modelyard_inference_models_in_memory_bytes{{{NAMESPACE}}})", "{{instance}}"),

@@ -23,14 +23,15 @@ _Message = dict[str, Any]
 class HeldBytes:
     """Counts the bytes of bodies that are held, of all requests of a server.
 
-    Args:
-        most: at a time.
+    Attributes:
+        most: that may be held at a time.
+        count: that are held now.
     """
 
-    __slots__ = ("_most", "count")
+    __slots__ = ("count", "most")
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self.count = 0
 
     def share(self) -> Share:
@@ -43,9 +44,9 @@ class HeldBytes:
         Raises:
             Overloaded: there is no room for them; they are not counted.
         """
-        if self.count + count > self._most:
+        if self.count + count > self.most:
             raise Overloaded(
-                f"the bodies of other requests fill the {self._most} bytes that are held at a time", retry_after_s=1
+                f"the bodies of other requests fill the {self.most} bytes that are held at a time", retry_after_s=1
             )
         self.count += count
 

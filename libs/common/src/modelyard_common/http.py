@@ -19,7 +19,8 @@ import httpx
 from modelyard_contracts.problem import Problem
 
 from modelyard_common import context, tracing
-from modelyard_common.errors import ModelyardError, Unauthenticated, Unavailable
+from modelyard_common.auth.bearer import token_in
+from modelyard_common.errors import ModelyardError, Unavailable
 from modelyard_common.problems import error_from
 from modelyard_common.trust import trust_for
 
@@ -267,17 +268,10 @@ class HttpClient:
         if (request := context.request_id.get()) is not None:
             headers["x-request-id"] = request
         if self._token_file is not None:
-            headers["authorization"] = f"Bearer {self._token(self._token_file)}"
+            headers["authorization"] = f"Bearer {token_in(self._token_file)}"
         if idempotency_key is not None:
             headers["idempotency-key"] = idempotency_key
         return headers | dict(extra or {})
-
-    @staticmethod
-    def _token(path: Path) -> str:
-        try:
-            return path.read_text().strip()
-        except OSError as exc:
-            raise Unauthenticated(f"the token file {path} cannot be read") from exc
 
     @staticmethod
     def _pause(attempt: int, deadline: float) -> bool:

@@ -7,7 +7,7 @@ has left the world leaves the scrape too, and no scrape sees half of a change.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -85,12 +85,13 @@ class QuickHistogram(_Kept, Histogram):
             self._count()
 
     def _add(self, amounts: Sequence[float]) -> None:
-        counts: dict[int, int] = {}
-        for amount in amounts:
-            place = bisect_left(self._upper_bounds, amount)
-            counts[place] = counts.get(place, 0) + 1
-        for place, count in counts.items():
-            self._buckets[place].inc(count)
+        # In order, so that it is looked for each bucket's end and not for each amount's bucket.
+        ordered = sorted(amounts)
+        counted = 0
+        for place, most in enumerate(self._upper_bounds):
+            if (below := bisect_right(ordered, most, counted)) > counted:
+                self._buckets[place].inc(below - counted)
+                counted = below
         self._sum.inc(sum(amounts))
 
     def _child_samples(self) -> Iterable[Any]:

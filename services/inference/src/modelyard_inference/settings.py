@@ -153,6 +153,25 @@ class InferenceSettings(ServiceSettings):
             )
         return self
 
+    def of_worker(self, *, port: int, grpc_port: int, of: int) -> Self:
+        """Return the settings of one of several workers, which share what is a bound of all.
+
+        Args:
+            port, grpc_port: that all workers listen on.
+            of: how many workers there are.
+        """
+        return self.model_copy(
+            update={
+                "port": port,
+                "grpc_port": grpc_port,
+                "spool_max_bytes": self.spool_max_bytes // of,
+                # Each takes one whole body, whatever its share is.
+                "max_held_bytes": max(self.max_held_bytes // of, 2 * self.max_body_bytes),
+                # 0 would mean that there is none.
+                "memory_budget_bytes": -(-self.memory_budget_bytes // of),
+            }
+        )
+
     @property
     def process_count(self) -> int:
         """How many worker processes there are."""

@@ -160,13 +160,13 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         del stop
         log.show()
         metrics.SHADOW_WAITING.set(shadow.waiting_rows)
-        age_s = watch.age_s
-        metrics.ROUTING_AGE.set(-1 if age_s is None else age_s)
+        metrics.ROUTING_AGE.set(-1 if (age_s := watch.age_s) is None else age_s)
         WORKERS.set(size)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
         metrics.show_lanes(lane, candidate_lane, explain_lane)
         metrics.show_residents(residents, settings.memory_budget_bytes)
+        metrics.show_bodies(front.held)
         loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
         observer.forget_unloaded(loaded, clock.monotonic())
 

@@ -38,16 +38,7 @@ def main() -> None:
     """Serve until SIGTERM, at the place that the argument says."""
     post = Post.read(sys.argv[1])
     given = begin("inference", InferenceSettings)
-    settings = given.model_copy(
-        update={
-            "port": post.port,
-            "grpc_port": post.grpc_port,
-            "spool_max_bytes": given.spool_max_bytes // post.of,
-            "max_held_bytes": max(given.max_held_bytes // post.of, 2 * given.max_body_bytes),
-            # 0 would mean that there is none.
-            "memory_budget_bytes": -(-given.memory_budget_bytes // post.of),
-        }
-    )
+    settings = given.of_worker(port=post.port, grpc_port=post.grpc_port, of=post.of)
     app = build(settings, member=Member(post))
     _calm()
     serve(app, settings, shared_port=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from modelyard_common.errors import Unauthenticated
+from modelyard_common.auth.bearer import token_in
 
 __all__ = ["tell_mlflow"]
 
@@ -19,11 +19,7 @@ _SETTINGS = {
 
 
 def tell_mlflow(token_file: Path | None) -> None:
-    """Write the settings, and the token when there is one. Raise Unauthenticated when its file cannot be read."""
+    """Write the settings, and the token when there is one. Raise Unauthenticated when its file holds none."""
     os.environ.update(_SETTINGS)
-    if token_file is None:
-        return
-    try:
-        os.environ["MLFLOW_TRACKING_TOKEN"] = token_file.read_text().strip()
-    except OSError as exc:
-        raise Unauthenticated(f"the token file {token_file} cannot be read") from exc
+    if token_file is not None:
+        os.environ["MLFLOW_TRACKING_TOKEN"] = token_in(token_file)

@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
-from modelyard_common.errors import Invalid, Overloaded, Unavailable
+from modelyard_common.auth.bearer import token_in
+from modelyard_common.errors import Invalid, Overloaded, Unauthenticated, Unavailable
 from modelyard_common.http import CircuitBreaker
 from modelyard_common.trust import trust_for
 from modelyard_contracts.bundle_v1 import RemoteServer, Signature
@@ -146,7 +147,11 @@ class RemoteRuntime:
     def _headers(self) -> dict[str, str]:
         headers = {"content-type": "application/json"}
         if self._token_file is not None:
-            headers["authorization"] = f"Bearer {_token(self._token_file)}"
+            try:
+                token = token_in(self._token_file, "the file with the token for the server that runs this model")
+            except Unauthenticated as exc:  # ours, and not whoever asks for a prediction
+                raise Unavailable(exc.message, retry_after_s=1) from exc
+            headers["authorization"] = f"Bearer {token}"
         return headers
 
     def _asked(self, columns: Columns) -> bytes:
@@ -170,20 +175,6 @@ class RemoteRuntime:
             datatype = {"category": "BYTES", "boolean": "BOOL", "integer": "INT64"}.get(column.type, "FP32")
             inputs.append({"name": column.name, "shape": [len(values), 1], "datatype": datatype, "data": values})
         return msgspec.json.encode({"inputs": inputs})
-
-
-def _token(path: Path) -> str:
-    """Return the token that a file holds now. Raise Unavailable: half of a rotation may be over."""
-    whose = "the token for the server that runs this model"
-    try:
-        token = path.read_bytes().decode("ascii").strip()
-    except OSError as exc:
-        raise Unavailable(f"{whose} cannot be read ({exc.strerror or type(exc).__name__})", retry_after_s=1) from exc
-    except UnicodeDecodeError:
-        token = ""
-    if not token or not token.isprintable():
-        raise Unavailable(f"the file with {whose} does not hold one line of printable ASCII", retry_after_s=1)
-    return token
 
 
 def _path(server: RemoteServer) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from modelyard_common.bodies import HeldBytes
 from modelyard_common.metrics import QuickCounter, QuickHistogram, Snapshot
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -27,6 +28,7 @@ __all__ = [
     "SPOOL_DAMAGED",
     "PrometheusObserver",
     "ResidentCounts",
+    "show_bodies",
     "show_lanes",
     "show_residents",
     "show_serving",
@@ -109,6 +111,11 @@ RETURNED = Histogram(
     "Time to load a model again because somebody asked",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+BODIES_BYTES = Gauge(
+    "modelyard_inference_bodies_held_bytes",
+    "Bytes of the bodies of requests that are held until they are answered, without the first 32 KiB of each",
+)
+BODIES_LIMIT = Gauge("modelyard_inference_bodies_limit_bytes", "Bytes that the bodies of all requests may take")
 LANE_WAITING = Snapshot("modelyard_inference_lane_waiting_requests", "Requests that wait for a thread", ["lane"])
 LANE_LOST = Snapshot("modelyard_inference_lane_lost_threads", "Threads in which a model hangs", ["lane"])
 
@@ -230,6 +237,12 @@ def show_spool(size_bytes: int, pending_bytes: int, limit_bytes: int) -> None:
     SPOOL_BYTES.set(size_bytes)
     SPOOL_PENDING.set(pending_bytes)
     SPOOL_LIMIT.set(limit_bytes)
+
+
+def show_bodies(held: HeldBytes) -> None:
+    """Show what the bodies of requests take."""
+    BODIES_BYTES.set(held.count)
+    BODIES_LIMIT.set(held.most)
 
 
 def show_lanes(*lanes: ThreadLane) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import httpx
-from modelyard_common.errors import ModelyardError, Unavailable
+from modelyard_common.auth.bearer import token_in
+from modelyard_common.errors import ModelyardError, Unauthenticated, Unavailable
 from modelyard_common.trust import trust_for
 
 from modelyard_inference.adapters import metrics
@@ -84,9 +85,9 @@ class HttpSink:
         if self._token_file is None:
             return {}
         try:
-            return {"authorization": f"Bearer {self._token_file.read_text().strip()}"}
-        except OSError as exc:
-            raise Unavailable(f"sink_token_file cannot be read ({exc.strerror or type(exc).__name__})") from exc
+            return {"authorization": f"Bearer {token_in(self._token_file, 'sink_token_file')}"}
+        except Unauthenticated as exc:
+            raise Unavailable(exc.message) from exc
 
 
 class SinkSender(SpoolSender):

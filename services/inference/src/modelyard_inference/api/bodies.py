@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from modelyard_common.errors import Invalid, TooLarge
 
 from modelyard_inference.api.errors import UnsupportedMedia
+from modelyard_inference.api.front import Front
 
-__all__ = ["WORTH_PACKING_BYTES", "packed", "unpacked"]
+__all__ = ["WORTH_PACKING_BYTES", "opened", "packed", "unpacked"]
 
 WORTH_PACKING_BYTES = 16 * 1024
 """Below this, packing takes longer than a network of our days takes for the bytes; most clients ask for it always."""
@@ -45,6 +48,19 @@ def unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
     if not unpack.eof or unpack.unused_data:
         raise Invalid.at("body", f"is not one whole {encoding} stream")
     return content
+
+
+@contextmanager
+def opened(body: bytes, encoding: str, front: Front) -> Iterator[bytes]:
+    """Give a body without its content-encoding, counted among all that are held until nothing is done with it.
+
+    Raises:
+        Overloaded: there is no room for what was in it.
+        ModelyardError: what ``unpacked`` raises.
+    """
+    content = unpacked(body, encoding, front.bounds.max_body_bytes)
+    with front.held.holding(0 if content is body else len(content)):
+        yield content
 
 
 async def packed(content: bytes, accepted: str) -> tuple[bytes, str]:

@@ -9,7 +9,7 @@ from fastapi import Request
 from modelyard_common.errors import Invalid
 from modelyard_contracts.explanations_v1 import Background, ExplainResponse, RowExplanation
 
-from modelyard_inference.api.bodies import unpacked
+from modelyard_inference.api.bodies import opened
 from modelyard_inference.api.codecs import scoring
 from modelyard_inference.api.error_documents import v1_errors
 from modelyard_inference.api.errors import error_route, v1_error
@@ -44,11 +44,8 @@ async def explain_version(model: str, version: str, request: Request, services: 
 
 
 async def _explained(model: str, version: str | None, request: Request, services: InferenceServices) -> ExplainResponse:
-    sent = body = await request.body()
-    if encoding := request.headers.get("content-encoding", ""):
-        body = unpacked(body, encoding, services.front.bounds.max_body_bytes)
-    more = 0 if body is sent else len(body)
-    with services.front.held.holding(more):
+    sent = await request.body()
+    with opened(sent, request.headers.get("content-encoding", ""), services.front) as body:
         call = scoring.decode_v1(body)
         _only_timeout(call.parameters)
         labels = Labels(timeout_ms=request.headers.get("modelyard-timeout-ms"))

@@ -15,7 +15,7 @@ from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.logs import get_logger
 from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
 
-from modelyard_inference.api.bodies import WORTH_PACKING_BYTES, packed, unpacked
+from modelyard_inference.api.bodies import WORTH_PACKING_BYTES, opened, packed
 from modelyard_inference.api.codecs import scoring, v2
 from modelyard_inference.api.codecs.scoring import ScoringCall
 from modelyard_inference.api.errors import (
@@ -238,14 +238,9 @@ class HotPath:
             heads.principal = request.principal
             target = target_of(request.path)
             assert target is not None  # noqa: S101  # the route has matched
-            with self._front.places:
-                body, more = request.body, 0
-                if heads.encoding:
-                    body = unpacked(body, heads.encoding, self._front.bounds.max_body_bytes)
-                    more = 0 if body is request.body else len(body)
-                with self._front.held.holding(more):
-                    asked = answer(target, heads, body)
-                    reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
+            with self._front.places, opened(request.body, heads.encoding, self._front) as body:
+                asked = answer(target, heads, body)
+                reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
             return None if reply is None else await _written(reply, heads)
         except Exception as exc:
             return _error(exc, error_body)

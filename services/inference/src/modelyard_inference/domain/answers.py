@@ -43,8 +43,9 @@ class AnswerReader:
     def __init__(self, signature: Signature) -> None:
         self._is_regression = signature.task == "regression"
         self._is_classification = signature.task == "classification"
-        # A runtime may say 1 or 1.0 where the class is true.
+        # A runtime may say 1 or 1.0 where the class is true. Where all classes are integers, integers need no look.
         self._classes = {value: value for value in signature.classes}
+        self._only_integers = all(type(value) is int for value in signature.classes)
         self._width = len(signature.classes) if signature.classes and self._is_classification else None
         self._watched = watched_column(signature)
 
@@ -76,7 +77,7 @@ class AnswerReader:
             raise BadAnswer(f"{len(labels)} answers for {rows} rows")
         if self._is_regression:
             return [self._values(labels[end - count : end]) for count, end in _ends(counts)]
-        if self._classes:
+        if self._classes and not (self._only_integers and predicted.labels.dtype.kind == "i"):
             of = self._classes.get
             labels = [of(label, label) for label in labels]
         chances, width = self._chances(rows, predicted)

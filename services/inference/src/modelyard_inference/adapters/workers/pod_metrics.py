@@ -19,6 +19,8 @@ GAUGE_RULES: Mapping[str, Rule] = {
     "modelyard_inference_spool_pending_bytes": "sum",
     "modelyard_inference_spool_limit_bytes": "sum",
     "modelyard_inference_sink_pending_bytes": "sum",
+    "modelyard_inference_bodies_held_bytes": "sum",
+    "modelyard_inference_bodies_limit_bytes": "sum",
     "modelyard_inference_models_in_memory_bytes": "sum",
     "modelyard_inference_models_in_memory_limit_bytes": "sum",
     # The oldest is what a caller may meet; -1, which is never yet, is below all others.
