@@ -237,7 +237,7 @@ def raw(database: Database) -> Iterator[str]:
             raise ZeroDivisionError("secret")
         if request.body == b"busy":
             raise Overloaded(retry_after_s=7)
-        return RawAnswer(request.body or b"raw", b"text/plain", 200, ((b"x-more", b"1"),))
+        return RawAnswer(request.body or b"raw", b"text/plain", 200, b"x-more: 1\r\n")
 
     route = RawRoute(lambda method, path: path == "/raw", answer, "/raw")
     with running(make_app(database, ServiceSettings(max_body_bytes=1_000_000), raw_routes=[route])) as url:

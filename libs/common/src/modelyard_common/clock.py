@@ -26,6 +26,4 @@ class SystemClock:
         """Return the wall time, in UTC."""
         return datetime.now(UTC)
 
-    def monotonic(self) -> float:
-        """Return seconds that never go back, from an unknown start."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)

@@ -227,7 +227,7 @@ class DirectProtocol(BoundedProtocol):
     def _write(self, answer: RawAnswer, request_id: bytes, headers: list[tuple[bytes, bytes]], closes: bool) -> bool:
         """Write an answer; return whether it is the last of this connection."""
         preamble, says_so = self._learned.preamble(headers)
-        more = b"".join([b"%b: %b\r\n" % pair for pair in answer.headers])
+        more = answer.headers
         if closes and not says_so:
             more += b"connection: close\r\n"
         content = answer.content

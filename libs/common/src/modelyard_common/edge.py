@@ -137,7 +137,7 @@ class Edge:
                     "headers": [
                         (b"content-type", answer.media_type),
                         (b"content-length", b"%d" % len(answer.content)),
-                        *answer.headers,
+                        *answer.pairs,
                         (b"x-request-id", request_id),
                     ],
                 }
@@ -163,9 +163,8 @@ class Edge:
             return False
         method, path, headers, template, soon, prepared, is_open = head
         request_id = _take_request_id(headers)
-        parent = tracing.parse_traceparent(_text(headers, b"traceparent"))
-        if parent is not None:
-            context.traceparent.set(parent)
+        if (parent := headers.get(b"traceparent")) is not None:
+            context.traceparent.set(tracing.parse_traceparent(parent.decode("latin-1")))
         started = time.perf_counter()
 
         def done(answer: RawAnswer) -> None:
@@ -217,12 +216,12 @@ class Edge:
             problem_bytes(problem_from(error, request_id=context.request_id.get())),
             PROBLEM_MEDIA_TYPE,
         )
-        headers: list[tuple[bytes, bytes]] = []
+        headers = b""
         if isinstance(error, Unavailable | Overloaded):
-            headers.append((b"retry-after", str(max(1, round(error.retry_after_s or 1))).encode()))
+            headers += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s or 1))
         if status_of(error) == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        return RawAnswer(body, media_type.encode(), status_of(error), tuple(headers))
+            headers += b"www-authenticate: Bearer\r\n"
+        return RawAnswer(body, media_type.encode(), status_of(error), headers)
 
     async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = dict(scope["headers"])
@@ -395,7 +394,7 @@ class _Answer:
         headers = [
             (b"content-type", answer.media_type),
             (b"content-length", b"%d" % len(answer.content)),
-            *answer.headers,
+            *answer.pairs,
         ]
         await self({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self({"type": "http.response.body", "body": answer.content})

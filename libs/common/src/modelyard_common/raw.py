@@ -62,12 +62,22 @@ class RawRequest(NamedTuple):
 
 
 class RawAnswer(NamedTuple):
-    """An answer, without what the edge adds: its length and the request id."""
+    """An answer, without what the edge adds: its length and the request id.
+
+    Attributes:
+        headers: other lines of its head as they are sent, each with its end.
+    """
 
     content: bytes
     media_type: bytes = b"application/json"
     status: int = 200
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: bytes = b""
+
+    @property
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """The same headers by name."""
+        lines = (line.partition(b": ") for line in self.headers.split(b"\r\n") if line)
+        return [(name, value) for name, _, value in lines]
 
 
 @dataclass(frozen=True, slots=True)

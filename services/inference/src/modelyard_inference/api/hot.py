@@ -262,13 +262,11 @@ async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) 
         going.cancel()
 
 
-def _headers(answer: Answer, json_length: int | None = None) -> tuple[tuple[bytes, bytes], ...]:
-    headers: tuple[tuple[bytes, bytes], ...] = (
-        (b"modelyard-prediction-id", answer.prediction_id.encode()),
-        (b"modelyard-version", answer.digest.encode()),
-    )
+def _headers(answer: Answer, json_length: int | None = None) -> bytes:
+    ours = (answer.prediction_id.encode(), answer.digest.encode())
+    headers = b"modelyard-prediction-id: %b\r\nmodelyard-version: %b\r\n" % ours
     if json_length is not None:
-        headers += ((b"inference-header-content-length", b"%d" % json_length),)
+        headers += b"inference-header-content-length: %d\r\n" % json_length
     return headers
 
 
@@ -284,9 +282,9 @@ async def _written(reply: _Reply, heads: _Heads) -> RawAnswer:
     content, media_type, headers = reply.content, reply.media_type, _headers(reply.answer, reply.json_length)
     if heads.accept_encoding and len(content) >= WORTH_PACKING_BYTES:
         content, encoding = await packed(content, heads.accept_encoding)
-        headers += ((b"vary", b"accept-encoding"),)
+        headers += b"vary: accept-encoding\r\n"
         if encoding:
-            headers += ((b"content-encoding", encoding.encode()),)
+            headers += b"content-encoding: %b\r\n" % encoding.encode()
     return RawAnswer(content, media_type, 200, headers)
 
 
@@ -297,7 +295,7 @@ def _posted(target_of: Callable[[str], Target | None], method: str, path: str) -
 def _failure(error: ModelyardError, error_body: _ErrorBodyOf) -> RawAnswer:
     wait = retry_after(error)
     content, media_type = error_body(error)
-    headers = ((b"retry-after", wait.encode()),) if wait else ()
+    headers = b"retry-after: %b\r\n" % wait.encode() if wait else b""
     return RawAnswer(content, media_type.encode(), protocol_status(error), headers)
 
 

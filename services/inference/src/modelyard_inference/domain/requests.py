@@ -112,7 +112,7 @@ class Query(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Refuse more or fewer event times than rows."""
-        if len(self.event_times) not in (0, 1, self.rows.count):
+        if self.event_times and len(self.event_times) not in (1, self.rows.count):
             raise Invalid.at("event_time", f"has {len(self.event_times)} times for {self.rows.count} rows")
 
 

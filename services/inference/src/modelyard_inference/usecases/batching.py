@@ -76,12 +76,9 @@ class Batching:
         self._clock = clock
         self._limits = limits
         self._inline = inline
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    @property
-    def inline_rows(self) -> int:
+        self.inline_rows = limits.inline_rows if inline else 0
         """How many rows of a request a quick runtime answers on the event loop."""
-        return self._limits.inline_rows if self._inline else 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def soon_rows(self, loaded: LoadedVersion) -> int:
         """How many rows of a request a version answers without a coroutine."""
