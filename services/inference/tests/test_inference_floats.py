@@ -95,6 +95,16 @@ def test_anything_else_is_left_to_who_tells_what_is_wrong(text: bytes) -> None:
     assert floats_of(b"[1.5]") == np.array([1.5])  # and the parser is free again
 
 
+def test_of_many_names_only_the_known_ones_are_looked_up() -> None:
+    """To look one up takes as long as there are names before it."""
+    more = json.dumps({f"more-{place}": place for place in range(60_000)}).encode()[1:-1]
+
+    found = one_tensor_of(body()[:-3] + b", " + more + b"}], " + more + b"}")
+
+    assert found is not None
+    assert (found.envelope, found.tensor.keys()) == ({}, {"name", "shape", "datatype"})
+
+
 def test_threads_do_not_disturb_each_other() -> None:
     wrong: list[int] = []
 
@@ -138,8 +148,17 @@ def test_a_long_document_leaves_no_memory_behind(monkeypatch: pytest.MonkeyPatch
     assert len(made) == 1
 
 
-def test_a_long_matrix_is_read_into_an_array() -> None:
-    matrix = v2.decode(body()).rows.matrix
+@pytest.mark.parametrize(
+    "content",
+    [
+        body(),
+        body(datatype="FP32", parameters={"a": 1}),
+        body()[:-1] + b', "id": "a", "parameters": {"binary_data_output": true}, "outputs": [{"name": "predict"}]}',
+        body()[:-1] + b', "more": {"a": 1}, "outputs": null}',
+    ],
+)
+def test_a_long_matrix_is_read_into_an_array(content: bytes) -> None:
+    matrix = v2.decode(content).rows.matrix
 
     assert matrix is not None
     assert isinstance(matrix.values, np.ndarray)
@@ -175,6 +194,15 @@ def test_a_long_matrix_is_read_into_an_array() -> None:
         body()[:-1] + b', "id": "a", "parameters": {"binary_data_output": true}, "outputs": [{"name": "predict"}]}',
         body()[:-1] + b', "parameters": {"other": 1}}',
         body()[:-1] + b', "parameters": {"binary_data_output": 1}}',
+        body()[:-1] + b', "outputs": null}',
+        body(data=[*LONG[1:-1], [1.0, 2.0]])[:-1] + b', "outputs": null}',
+        body(data=[LONG])[:-1] + b', "outputs": null}',
+        body()[:-1] + b', "outputs": [{"name": 1, "name": "predict"}]}',
+        body()[:-1] + b', "outputs": [{"name": "predict", "parameters": 3, "parameters": null}]}',
+        body()[:-1] + b', "outputs": [{"name": "predict", "parameters": {"binary_data": true}}], "id": null}',
+        body()[:-1] + b', "outputs": [1, null, "a"]}',
+        body()[:-1] + b', "outputs": {}}',
+        body()[:-1] + b', "outputs": []}',
         body()[:-1] + b', "more": [1, {}]}',
         body()[:-1] + b', "more": {"a": 1}}',
         body()[:-1] + b', "id": 1}',

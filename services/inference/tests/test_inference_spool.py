@@ -141,9 +141,9 @@ def test_what_an_older_version_wrote_is_read_by_its_own_sum(payloads: list[bytes
         os.write(read_end, b"".join(parts))
         assert read_records(read_end, 0, sum(map(len, parts)), most=10_000)[0] == payloads
 
-        for place, part in enumerate(parts[:1]):
-            bit = wrong % len(payloads[place])
-            os.pwrite(read_end, bytes([payloads[place][bit] ^ 1]), len(part) - len(payloads[place]) + bit)
+        if payloads:
+            place = wrong % len(payloads[0])
+            os.pwrite(read_end, bytes([payloads[0][place] ^ 1]), len(parts[0]) - len(payloads[0]) + place)
             assert read_records(read_end, 0, sum(map(len, parts)), most=10_000)[0] == []
     finally:
         os.close(read_end)

@@ -27,6 +27,17 @@ def test_what_was_written_last_is_read(positions: Sequence[Position]) -> None:
         file.close()
 
 
+def test_what_ends_late_does_not_write_over_a_later_owners(tmp_path: Path) -> None:
+    late, owner = PositionFile(tmp_path / "sent.json"), PositionFile(tmp_path / "sent.json")
+    late.write(Position(1))
+    late.close()
+    owner.write(Position(2))
+    late.write(Position(1, 9))
+
+    assert owner.read() == Position(2)
+    owner.close()
+
+
 def test_one_that_an_older_version_wrote_is_read_and_written_over(tmp_path: Path) -> None:
     (tmp_path / "sent.json").write_bytes(msgspec.json.encode(Position(12, 3456)))
     file = PositionFile(tmp_path / "sent.json")

@@ -172,6 +172,7 @@ def _start_all(
         if problem is not None:
             say(f"{contender.title}: {problem}")
             taken.served.append(served)
+            process.pause()
             continue
         took = {"start_s": time.monotonic() - process.spawned, "start_cpu_s": process.cpu_s()}
         process.settle()

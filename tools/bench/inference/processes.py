@@ -106,9 +106,13 @@ class Process:
 
     def pause(self) -> None:
         """Stop it with all that it started, so that it takes no time from another."""
-        for process in self.tree():
+        tree, until = self.tree(), time.monotonic() + _END_S
+        for process in tree:
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
+        # A signal is heard when its process is next given time.
+        while any(map(_goes_on, tree)) and time.monotonic() < until:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let it go on: what it started before itself, or it would think that those had gone."""
@@ -157,6 +161,13 @@ def started(argv: Sequence[str], env: Mapping[str, str], core: int | None, folde
     finally:
         running.resume()
         _end(process, running.tree())
+
+
+def _goes_on(process: psutil.Process) -> bool:
+    try:
+        return process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _end(process: subprocess.Popen[bytes], tree: Sequence[psutil.Process]) -> None:

@@ -66,7 +66,7 @@ def _route() -> None:
             raw = RawRequest(scope["path"], scope["modelyard.principal"], heads, body, request.receive)
             found = await infer.answer(raw)
             assert found is not None  # noqa: S101  # callers here wait for their answers
-            extra = {name.decode(): value.decode() for name, value in found.headers}
+            extra = {name.decode(): value.decode() for name, value in found.pairs}
             return Response(found.content, found.status, extra, found.media_type.decode())
 
         # Ahead of the routes that answer for whatever nobody else did.

@@ -47,7 +47,7 @@ _log = get_logger(__name__)
 _HEADER = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _ODD = frozenset("13579bdf")
 _chance = random.Random(secrets.randbits(256))
-"""Ids need not be secret, only different: a generator that is seeded once saves a system call a request."""
+"""Which traces are recorded."""
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 Value = str | int | float | bool

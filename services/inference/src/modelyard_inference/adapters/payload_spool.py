@@ -28,7 +28,7 @@ from modelyard_inference.adapters.spool_positions import Position, PositionFile
 from modelyard_inference.adapters.spool_records import frame, framed_bytes, records, sound_bytes
 from modelyard_inference.domain.records import Block
 
-__all__ = ["DRIFT", "SINK", "Batch", "Blocks", "PayloadSpool", "Position", "SpoolState"]
+__all__ = ["DRIFT", "SINK", "Batch", "Blocks", "PayloadSpool", "SpoolState"]
 
 _log = get_logger(__name__)
 _SUFFIX = ".events"

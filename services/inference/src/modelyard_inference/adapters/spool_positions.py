@@ -9,6 +9,7 @@ was sent is sent again, and whoever takes it knows it by its id.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import msgspec
@@ -29,11 +30,13 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
 
 class PositionFile:
-    """Keeps the position of one reader."""
+    """Keeps the position of one reader, until it is closed: what ends late does not write over a later owner's."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._fd = -1
+        self._closed = False
 
     def read(self) -> Position:
         """Return what was written last; the beginning where there is nothing, or nothing that can be read."""
@@ -47,15 +50,20 @@ class PositionFile:
 
     def write(self, position: Position) -> None:
         """Replace what is kept. Where that fails it is logged: no more is lost than the knowledge of what was sent."""
-        try:
-            if self._fd < 0:
-                self._fd = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640)
-            os.pwrite(self._fd, msgspec.json.encode(position).ljust(_BYTES), 0)
-        except OSError as exc:
-            _log.warning("spool.position_not_written", kind=type(exc).__name__)
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                if self._fd < 0:
+                    self._fd = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+                os.pwrite(self._fd, msgspec.json.encode(position).ljust(_BYTES), 0)
+            except OSError as exc:
+                _log.warning("spool.position_not_written", kind=type(exc).__name__)
 
     def close(self) -> None:
         """Let go of the file; a second call does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._lock:
+            self._closed = True
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)

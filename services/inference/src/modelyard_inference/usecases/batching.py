@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from modelyard_bundle.runtimes.base import Predicted
+from modelyard_common import context
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Overloaded
 
@@ -144,6 +145,7 @@ class Batching:
                 leave()
                 _hand_to(waiting, Late("the model did not answer within the deadline"))
 
+        context.trace_in_hand()  # or it would begin in each copy of the context anew
         waiting.context = copy_context()
         waiting.late = asyncio.get_running_loop().call_later(waiting.turn.deadline - waiting.arrived, late)
         queue.waiting.append(waiting)

@@ -19,6 +19,10 @@ except ImportError:  # there is none for this Python yet; then they are read as 
 
 __all__ = ["OneTensor", "one_tensor_of"]
 
+_ENVELOPE = frozenset({"id", "parameters", "outputs"})
+_TENSOR = frozenset({"name", "shape", "datatype", "parameters"})
+_OUTPUT = frozenset({"name", "parameters"})
+"""What is looked at; anything else is passed over, as ever."""
 _KEPT_BYTES = 256 * 1024
 """A parser keeps as much memory as its longest document took, so a longer one gets a parser of its own."""
 
@@ -64,13 +68,13 @@ def one_tensor_of(body: bytes) -> OneTensor | None:
 
 
 def _read(document: Any, body: bytes) -> OneTensor | None:
-    envelope = _members(document, "inputs")
-    (tensor,) = document["inputs"]
-    about = _members(tensor, "data")
+    envelope = _members(document, _ENVELOPE)
+    (only,) = document["inputs"]
+    tensor = _members(only, _TENSOR)
     # Of the inputs, the shape, the data and what is asked for: rows in rows would be laid end to end, however long.
-    if not _opens(body, 3 + ("outputs" in envelope)):
+    if not _opens(body, 3 + isinstance(envelope.get("outputs"), list)):
         return None
-    return OneTensor(envelope, about, np.frombuffer(tensor["data"].as_buffer(of_type="d"), np.float64))
+    return OneTensor(envelope, tensor, np.frombuffer(only["data"].as_buffer(of_type="d"), np.float64))
 
 
 def _opens(body: bytes, brackets: int) -> bool:
@@ -82,15 +86,16 @@ def _opens(body: bytes, brackets: int) -> bool:
     return body.find(b"[", place + 1) < 0
 
 
-def _members(document: Any, besides: str) -> dict[str, Any]:
-    """Return the members of an object but one. Raise ValueError for a name that is given twice."""
+def _members(document: Any, wanted: frozenset[str]) -> dict[str, Any]:
+    """Return those members of an object that are wanted. Raise ValueError for a name that is given twice."""
     names = list(document.keys())
     if len(set(names)) != len(names):
-        raise ValueError(besides)
-    return {name: _plain(document[name]) for name in names if name != besides}
+        raise ValueError("a name is given twice")
+    # To look one up takes as long as there are names before it, so that it is done for few.
+    return {name: _plain(document[name]) for name in wanted.intersection(names)}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Object):
-        return value.as_dict()
-    return value.as_list() if isinstance(value, Array) else value
+    if isinstance(value, Array):
+        return [_members(item, _OUTPUT) if isinstance(item, Object) else item for item in value]
+    return value.as_dict() if isinstance(value, Object) else value

@@ -79,7 +79,7 @@ def answering(
 
 
 def enter(call: Call) -> None:
-    """Take the caller's request id and trace, or new ones; from here on they are in every line of the log."""
+    """Take the caller's request id, or a new one, and their trace; from here on they are in every line of the log."""
     context.request_id.set(_request_id(call))
     context.traceparent.set(tracing.parse_traceparent(call.text(b"traceparent")))
 
