@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from inference_fakes import NOW, SIGNATURE, CountingObserver, ListSink, StubRuntime, eventually, stub_version
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import Columns
+from modelyard_common import context
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
 from modelyard_inference.adapters.lanes import ThreadLane
@@ -338,6 +339,20 @@ def test_a_runtime_elsewhere_that_does_not_answer_makes_its_callers_late(yard: C
         return await settled(engine.ask(0.5, timeout_s=0.05))
 
     assert [type(one) for one in asyncio.run(play())] == [Late]
+
+
+def test_a_request_that_waits_for_a_lane_has_one_trace_before_and_after(yard: Callable[..., Yard]) -> None:
+    engine = yard(Echo(blocking=True))
+
+    async def play() -> tuple[str | None, str | None]:
+        later: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        context.request_id.set("r-1")
+        engine.batching.answer_soon(engine.turn(0.5), lambda answer: later.set_result(context.trace_in_hand()))
+        return context.trace_in_hand(), await later
+
+    before, after = asyncio.run(play())
+
+    assert before == after is not None
 
 
 def test_a_blocking_model_answers_without_coroutines_as_with_them(yard: Callable[..., Yard]) -> None:
