@@ -163,8 +163,8 @@ class Edge:
             return False
         method, path, headers, template, soon, prepared, is_open = head
         request_id = _take_request_id(headers)
-        if (parent := headers.get(b"traceparent")) is not None:
-            context.traceparent.set(tracing.parse_traceparent(parent.decode("latin-1")))
+        if b"traceparent" in headers:
+            context.traceparent.set(tracing.parse_traceparent(_text(headers, b"traceparent")))
         started = time.perf_counter()
 
         def done(answer: RawAnswer) -> None:

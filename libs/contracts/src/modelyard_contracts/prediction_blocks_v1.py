@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -96,11 +96,11 @@ class PredictionBlock(NamedTuple):
                 "error": self.error,
             }
 
-    def parts(self, most: int) -> Iterator[PredictionBlock]:
+    def parts(self, most: int) -> Iterable[PredictionBlock]:
         """Return the same rows in blocks of at most so many. Law: together they have the same events."""
-        if self.rows <= most:
-            yield self
-            return
+        return (self,) if self.rows <= most else self._split(most)
+
+    def _split(self, most: int) -> Iterator[PredictionBlock]:
         width, once = len(self.names), len(self.event_times) == 1
         if isinstance(self.values, bytes):
             width *= _FLOAT64_BYTES

@@ -160,7 +160,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         del stop
         log.show()
         metrics.SHADOW_WAITING.set(shadow.waiting_rows)
-        metrics.ROUTING_AGE.set(-1 if (age_s := watch.age_s) is None else age_s)
+        metrics.show_routing_age(watch.age_s)
         WORKERS.set(size)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)

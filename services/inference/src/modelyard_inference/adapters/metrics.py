@@ -23,7 +23,6 @@ __all__ = [
     "EVENTS_REFUSED",
     "EVENTS_SENT",
     "READER_LOST",
-    "ROUTING_AGE",
     "SHADOW_WAITING",
     "SPOOL_DAMAGED",
     "PrometheusObserver",
@@ -31,6 +30,7 @@ __all__ = [
     "show_bodies",
     "show_lanes",
     "show_residents",
+    "show_routing_age",
     "show_serving",
     "show_spool",
 ]
@@ -230,6 +230,11 @@ def show_serving(servings: Sequence[Serving], waiting: Mapping[str, str]) -> Non
     REVISION.show({(serving.routing.model,): serving.routing.revision for serving in servings})
     TRIPPED.show({(serving.routing.model,): bool(serving.guard and serving.guard.tripped) for serving in servings})
     NOT_READY.set(len(waiting))
+
+
+def show_routing_age(age_s: float | None) -> None:
+    """Show how old the routing is; None: it was never known."""
+    ROUTING_AGE.set(-1 if age_s is None else age_s)
 
 
 def show_spool(size_bytes: int, pending_bytes: int, limit_bytes: int) -> None:

@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +138,7 @@ class PayloadSpool:
 
     def append(self, blocks: Sequence[Block]) -> None:
         """Write the records of answers, or drop and count them."""
-        block = frame([pack(part) for block in blocks for part in _parts(block)])
+        block = frame([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
         with self._lock:
             gone = self._make_room(len(block)) if len(block) > self._room else []
             if gone is None:
@@ -362,10 +362,6 @@ class PayloadSpool:
 
     def _path(self, number: int) -> Path:
         return self._root / f"{number:012d}{_SUFFIX}"
-
-
-def _parts(block: Block) -> Iterable[Block]:
-    return (block,) if block.rows <= BLOCK_ROWS else block.parts(BLOCK_ROWS)
 
 
 def _rows(blocks: Sequence[Block]) -> int:
