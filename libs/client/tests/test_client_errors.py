@@ -16,6 +16,7 @@ from modelyard_client.drift import TakesNoBlocks
 from modelyard_common import errors
 from modelyard_common.testing import free_port
 from modelyard_contracts.bundle_v1 import MANIFEST_FILE
+from modelyard_contracts.frames import framed, payloads_in
 from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 
 from libs.common.tests.peer_app import Answer, Peer, problem
@@ -236,12 +237,12 @@ def test_a_drift_that_does_not_know_blocks_is_told_from_one_that_refuses_them(
     url, asked = peer(answer)
 
     with DriftClient(url) as client, pytest.raises(errors.ModelyardError) as caught:
-        client.send_blocks("here", [b"\x90", b"\x91\x01"])
+        client.send_blocks("here", framed([b"\x90", b"\x91\x01"]))
 
     assert type(caught.value) is kind
     (request,) = asked.asked
     assert request.headers["content-type"] == BLOCKS_MEDIA_TYPE
-    assert request.body == b"\x92\xdb\x00\x00\x00\x04here\xdd\x00\x00\x00\x02\x90\x91\x01"
+    assert list(payloads_in(request.body)) == [b"here", b"\x90", b"\x91\x01"]
 
 
 def test_blocks_are_sent_within_the_deadline(peer: Serve) -> None:
@@ -249,6 +250,6 @@ def test_blocks_are_sent_within_the_deadline(peer: Serve) -> None:
     start = time.monotonic()
 
     with DriftClient(url, timeout_s=0.5) as client, pytest.raises(errors.Unavailable):
-        client.send_blocks("here", [b"\x90"])
+        client.send_blocks("here", framed([b"\x90"]))
 
     assert time.monotonic() - start < 8

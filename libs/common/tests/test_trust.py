@@ -6,6 +6,7 @@ import ipaddress
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +28,10 @@ class Answer(BaseHTTPRequestHandler):
         self.send_header("content-length", "2")
         self.end_headers()
         self.wfile.write(b"ok")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.do_GET()
 
     def log_message(self, *args: object) -> None:
         """Say nothing."""
@@ -84,7 +89,9 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def asked(url: str) -> bytes:
     client = HttpClient(url, service="registry", retries=0)
     try:
-        return client.request("GET", "/").content
+        content = client.request("GET", "/").content
+        assert client.post_large("/", (b"a", b"b"), {}) == content
+        return content
     finally:
         client.close()
 
@@ -92,6 +99,8 @@ def asked(url: str) -> bytes:
 def test_a_certificate_of_nobody_known_is_not_believed(secured: str) -> None:
     with pytest.raises(Unavailable, match="registry"):
         asked(secured)
+    with closing(HttpClient(secured, service="registry")) as client, pytest.raises(Unavailable, match="SSLCert"):
+        client.post_large("/", (b"a",), {})
 
 
 def test_the_certificates_of_an_installation_are_believed(

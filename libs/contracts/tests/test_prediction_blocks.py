@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from modelyard_contracts.events_v1 import PredictionEvent
-from modelyard_contracts.prediction_blocks_v1 import PredictionBlock, blocks_body
+from modelyard_contracts.frames import framed, payloads_in
+from modelyard_contracts.prediction_blocks_v1 import PredictionBlock, name_frame
 
 FIRST = [
     *("id", "rows", "model", "revision", "champion", "version", "role", "event_times", "arrival", "latency_ms"),
@@ -103,7 +104,5 @@ def test_parts_have_the_same_events(most: int, in_bytes: bool) -> None:
     assert [event for part in parts for event in part.events()] == list(block.events())
 
 
-def test_a_body_is_an_array_of_the_source_and_the_blocks() -> None:
-    assert blocks_body("é", [b"\x90", b"\x91\xc0"]) == (
-        b"\x92" + b"\xdb\x00\x00\x00\x02\xc3\xa9" + b"\xdd\x00\x00\x00\x02" + b"\x90" + b"\x91\xc0"
-    )
+def test_a_body_begins_with_a_frame_that_holds_the_name_of_the_source() -> None:
+    assert list(payloads_in(name_frame("é") + framed([b"\x90"]))) == [b"\xc3\xa9", b"\x90"]

@@ -18,7 +18,8 @@ from modelyard_client import DriftClient
 from modelyard_common.db import Database
 from modelyard_common.errors import Invalid
 from modelyard_contracts.events_v1 import PredictionEvent
-from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, PredictionBlock, blocks_body
+from modelyard_contracts.frames import framed
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, PredictionBlock, name_frame
 from modelyard_drift.adapters.tables import PredictionRow
 from pydantic import TypeAdapter
 from sqlalchemy import select
@@ -49,8 +50,11 @@ def a_block(number: int = 0, **changes: Any) -> PredictionBlock:
 
 
 def post(world: World, blocks: Sequence[Any]) -> httpx.Response:
-    body = blocks_body("test", [msgspec.msgpack.encode(block) for block in blocks])
-    return post_bytes(world, body)
+    return post_bytes(world, body_of(*blocks))
+
+
+def body_of(*blocks: Any) -> bytes:
+    return name_frame("test") + framed(map(msgspec.msgpack.encode, blocks))
 
 
 def post_bytes(world: World, body: bytes, media_type: str = BLOCKS_MEDIA_TYPE) -> httpx.Response:
@@ -227,40 +231,45 @@ def test_a_block_that_does_not_fit_together_is_refused_and_named(
     assert SECRET not in response.text
 
 
-GOOD = blocks_body("test", [msgspec.msgpack.encode(a_block())])
+GOOD = body_of(a_block())
+NO_FRAMES = "the body is no frames"
 
 
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "the body is not MessagePack"),
-        (b"\xc1", "the body is not MessagePack"),
-        (GOOD[:-1], "the body is not MessagePack"),
-        (GOOD + b"\0", "the body is not MessagePack"),
-        (msgspec.msgpack.encode({"source": "t", "blocks": []}), "the body is no [source, blocks]"),
-        (msgspec.msgpack.encode(["t", [], 1]), "the body is no [source, blocks]"),
-        (msgspec.msgpack.encode([1, []]), "source: Expected `str`, got `int`"),
-        (msgspec.msgpack.encode(["t", 1]), "blocks: Expected `array`, got `int`"),
-        (msgspec.msgpack.encode(["t", [{}]]), "blocks[0]: Expected `array`, got `object`"),
-        (msgspec.msgpack.encode(["t", [["id", 1]]]), "blocks[0]: Expected `array` of at least length 16, got 2"),
-        (b"\x92\xa1t\xdd\xff\xff\xff\xff", "the body is not MessagePack"),
-        (b"\x91" * 100_000, "the body is no [source, blocks]"),
-        (b"\x92\xa2\xff\xff\x90", "the body is not MessagePack"),
+        (b"", NO_FRAMES),
+        (b"\x91" * 100_000, NO_FRAMES),
+        (msgspec.msgpack.encode(["t", []]), NO_FRAMES),
+        (name_frame("t")[:-1], NO_FRAMES),
+        (framed([b"\xff\xff"]), NO_FRAMES),
+        (GOOD[:-1], "blocks[0]: is empty, or cut off"),
+        (GOOD + b"\0", "blocks[1]: is cut off"),
+        (GOOD + bytes(8), "blocks[1]: is empty, or cut off"),
+        (GOOD + b"\xff\xff\xff\xff" + bytes(4), "blocks[1]: is empty, or cut off"),
+        (GOOD[:-1] + bytes([GOOD[-1] ^ 1]), "blocks[0]: has another sum than was written with it: it is damaged"),
+        (body_of(a_block(), {}), "blocks[1]: Expected `array`, got `object`"),
+        (body_of(["id", 1]), "blocks[0]: Expected `array` of at least length 16, got 2"),
+        (name_frame("t") + framed([b"\xc1"]), "blocks[0]: is not MessagePack"),
+        (name_frame("t") + framed([b"\x91" * 100_000]), "blocks[0]: Expected `array` of at least length 16, got 1"),
+        (name_frame("t") + framed([b"\xdc\x00\x10\xa2\xff\xff" + b"\x00" * 15]), "blocks[0]: is not MessagePack"),
     ],
     ids=[
         "empty",
-        "no-opcode",
+        "deep",
+        "array",
+        "cut-name",
+        "utf-8",
         "cut",
         "more",
-        "object",
-        "longer",
-        "source",
-        "no-list",
+        "zeros",
+        "huge",
+        "damaged",
         "no-array",
         "short",
-        "huge",
-        "deep",
-        "utf-8",
+        "no-opcode",
+        "deep-block",
+        "block-utf-8",
     ],
 )
 def test_a_body_that_is_none_is_refused_clearly(shared_world: World, body: bytes, says: str) -> None:
@@ -308,7 +317,7 @@ def test_a_text_that_is_said_once_for_many_rows_is_bounded(make_world: Callable[
 
 
 @pytest.mark.parametrize(
-    "media_type", ["application/msgpack", "text/plain", "application/vnd.modelyard.prediction-blocks.v2+msgpack"]
+    "media_type", ["application/msgpack", "text/plain", "application/vnd.modelyard.prediction-blocks.v3"]
 )
 def test_another_media_type_is_no_body(shared_world: World, media_type: str) -> None:
     response = post_bytes(shared_world, GOOD, media_type)
@@ -332,9 +341,9 @@ def test_both_media_types_are_in_the_description(shared_world: World) -> None:
 
 def test_the_client_sends_blocks_and_tells_what_is_wrong_with_them(shared_world: World) -> None:
     with DriftClient(str(shared_world.client.base_url)) as client:
-        receipt = client.send_blocks("test", [msgspec.msgpack.encode(a_block(number)) for number in range(20)])
+        receipt = client.send_blocks("test", framed(msgspec.msgpack.encode(a_block(number)) for number in range(20)))
         with pytest.raises(Invalid, match="wrong fields") as refused:
-            client.send_blocks("test", [msgspec.msgpack.encode(a_block(21, latency_ms=-1.0))])
+            client.send_blocks("test", framed([msgspec.msgpack.encode(a_block(21, latency_ms=-1.0))]))
 
     assert receipt.accepted + receipt.duplicates == 40
     assert [error.path for error in refused.value.errors] == ["blocks[0].latency_ms"]
@@ -354,7 +363,7 @@ _FIRST = (
     ids=["with the first fields", "with queue_ms"],
 )
 def test_bytes_that_were_written_once_are_still_read(world: World, any_database: Database, written: str) -> None:
-    response = post_bytes(world, blocks_body("test", [bytes.fromhex(written)]))
+    response = post_bytes(world, name_frame("test") + framed([bytes.fromhex(written)]))
 
     assert response.json()["accepted"] == 2
     first, second = left(any_database, "b0")

@@ -22,7 +22,8 @@ from drift_fakes import MODEL, START, FakeRegistry, FakeTraining, World, baselin
 from fastapi import FastAPI, Header, Request, Response
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.testing import free_port, running
-from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, PredictionBlock, blocks_body
+from modelyard_contracts.frames import framed
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, PredictionBlock, name_frame
 from modelyard_contracts.registry_v1 import ModelView
 from modelyard_contracts.training_v1 import RunTrigger, RunView
 
@@ -134,7 +135,7 @@ def in_blocks(events: list[dict[str, Any]]) -> bytes:
         }
         same = {name: event[name] for name in event.keys() & set(PredictionBlock._fields) - of_row.keys()}
         blocks.append(msgspec.msgpack.encode(PredictionBlock(**of_row, **same)))
-    return blocks_body("t", blocks)
+    return name_frame("t") + framed(blocks)
 
 
 @pytest.mark.slow

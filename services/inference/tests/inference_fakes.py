@@ -24,6 +24,7 @@ from modelyard_bundle.signature import Columns
 from modelyard_common.testing import running
 from modelyard_contracts.bundle_v1 import Column, Lineage, Signature
 from modelyard_contracts.events_v1 import PredictionEvent
+from modelyard_contracts.frames import payloads_in
 from modelyard_contracts.pages import Page
 from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, FieldError, Problem
@@ -329,7 +330,8 @@ def _view(table: RoutingTable) -> ModelView:
 
 def events_in(body: bytes) -> list[dict[str, Any]]:
     """Return the events of a body of blocks, as their JSON would be read."""
-    _, sent = msgspec.msgpack.decode(body, type=tuple[str, list[Block]])
+    _, *blocks = payloads_in(body)
+    sent = [msgspec.msgpack.decode(block, type=Block) for block in blocks]
     events: list[dict[str, Any]] = msgspec.to_builtins([event for block in sent for event in block.events()])
     return events
 

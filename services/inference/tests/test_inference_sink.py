@@ -17,11 +17,11 @@ from cloudevents.http import CloudEvent, from_http
 from inference_fakes import Platform, a_server, eventually
 from inference_process import InferenceProcess
 from modelyard_bundle.packaging import Packed
+from modelyard_contracts.frames import framed
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import REQUEST, RESPONSE
 from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
 from modelyard_inference.adapters.spool_blocks import pack
-from modelyard_inference.adapters.spool_records import frame
 from modelyard_inference.settings import InferenceSettings
 from pydantic import ValidationError
 from test_inference_spool import a_record
@@ -295,7 +295,7 @@ def test_the_reader_that_is_behind_loses_its_oldest_and_the_other_gets_all(
 
     assert [json.loads(payload)["id"] for payload in got] == [f"p{number}/0" for number in range(200)]
     assert left == got[-len(left) :] and 0 < len(left) < 200
-    assert lost.get() - before == sum(len(frame([pack(a_record(number))])) for number in range(200 - len(left)))
+    assert lost.get() - before == sum(len(framed([pack(a_record(number))])) for number in range(200 - len(left)))
     assert (state.dropped, state.problem) == (0, None)
 
 

@@ -26,10 +26,12 @@ from modelyard_client.drift import TakesNoBlocks
 from modelyard_common.errors import Conflict, Invalid, ModelyardError, TooLarge, Unavailable
 from modelyard_common.testing import FakeClock
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
+from modelyard_contracts.frames import framed, payloads_in
+from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.spool_blocks import pack, rows_of, traceparent_of, unpack
-from modelyard_inference.adapters.spool_records import frame, read_records, sound_bytes
+from modelyard_inference.adapters.spool_records import read_records, sound_bytes
 from modelyard_inference.domain.records import Block
 
 KIB = 1024
@@ -65,15 +67,17 @@ class DriftInMemory:
         self.seen: dict[str, int] = {}
         self.batches: list[int] = []
         self.as_json: list[int] = []
+        self.bodies: list[bytes] = []
         self.knows_blocks = True
         self.failure: Callable[[EventBatch], ModelyardError | None] = lambda batch: None
 
-    def send_blocks(self, source: str, blocks: Sequence[bytes]) -> EventReceipt:
+    def send_blocks(self, source: str, blocks: bytes) -> EventReceipt:
         if not self.knows_blocks:
             raise TakesNoBlocks
+        self.bodies.append(blocks)
         try:
-            sent = [msgspec.msgpack.decode(block, type=Block) for block in blocks]
-        except msgspec.ValidationError as exc:
+            sent = [msgspec.msgpack.decode(block, type=Block) for block in payloads_in(blocks)]
+        except ValueError as exc:
             raise Invalid("no") from exc
         events = tuple(PredictionEvent(**event) for block in sent for event in block.events())
         return self._take(EventBatch(source=source, events=events), self.batches)
@@ -117,7 +121,7 @@ def send_all(sender: EventSender) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=300)), st.integers(0, 5000))
 def test_any_prefix_of_a_file_gives_a_prefix_of_its_records(payloads: list[bytes], cut: int) -> None:
-    whole = frame(payloads)
+    whole = framed(payloads)
     read_end = os.memfd_create("records")
     try:
         os.write(read_end, whole[:cut])
@@ -126,7 +130,7 @@ def test_any_prefix_of_a_file_gives_a_prefix_of_its_records(payloads: list[bytes
         found, offset = read_records(read_end, 0, size, most=10_000)
 
         assert found == payloads[: len(found)]
-        assert offset == sound_bytes(read_end, size) == len(frame(found))
+        assert offset == sound_bytes(read_end, size) == len(framed(found))
         if cut >= len(whole):
             assert found == payloads
     finally:
@@ -147,10 +151,6 @@ def test_what_an_older_version_wrote_is_read_by_its_own_sum(payloads: list[bytes
             assert read_records(read_end, 0, sum(map(len, parts)), most=10_000)[0] == []
     finally:
         os.close(read_end)
-
-
-def test_the_sum_of_a_record_is_crc_32c() -> None:
-    assert frame([b"123456789"])[4:8] == struct.pack("<I", 0xE3069283)  # the check value of RFC 3720's polynomial
 
 
 def test_a_file_of_zeros_holds_no_records(tmp_path: Path) -> None:
@@ -463,7 +463,7 @@ def test_integers_past_all_bounds_are_written_as_the_model_took_them() -> None:
 
 def write_former(folder: Path, payloads: Sequence[bytes]) -> None:
     folder.mkdir()
-    (folder / "000000000001.events").write_bytes(frame(payloads))
+    (folder / "000000000001.events").write_bytes(framed(payloads))
 
 
 def test_a_spool_of_rows_in_json_as_they_were_written_once_is_still_sent(
@@ -569,3 +569,105 @@ def test_a_batch_knows_whether_more_lies_behind_it(spools: Callable[..., Payload
     spool.sent(last.after)
 
     assert (first.more, last.more, spool.read_blocks(1, KIB)) == (True, False, None)
+
+
+def in_files(tmp_path: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted((tmp_path / "spool").glob("*.events")))
+
+
+def test_what_was_written_is_sent_as_it_lies_there(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
+    spool, drift = spools(segment_bytes=512 * KIB), DriftInMemory()
+    for number in range(100):
+        spool.append([a_record(3 * number), a_record(3 * number + 1), a_record(3 * number + 2)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert drift.bodies == [in_files(tmp_path)]
+    assert list(drift.seen) == [f"p{number}/0" for number in range(300)]
+
+
+def test_what_a_former_process_wrote_is_read_and_what_follows_is_sent_as_it_lies_there(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    first = spools()
+    first.append([a_record(0)])
+    first.close()
+    spool, drift = spools(), DriftInMemory()
+    spool.append([a_record(1)])
+
+    assert spool.read_written(10, KIB) is None
+    sender = a_sender(spool, drift, tmp_path)
+    assert sender.send_once()
+
+    assert spool.read_written(10, KIB) is not None
+    send_all(sender)
+    assert list(drift.seen) == ["p0/0", "p1/0"]
+    assert drift.bodies[1:] == [in_files(tmp_path)]
+
+
+def test_a_piece_that_is_damaged_on_the_disk_is_found_by_drift_and_the_others_arrive(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(), DriftInMemory()
+    for number in range(20):
+        spool.append([a_record(number)])
+    (file,) = (tmp_path / "spool").glob("*.events")
+    whole = bytearray(file.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    file.write_bytes(whole)
+    lost = metrics.SPOOL_DAMAGED._value.get()
+
+    send_all(a_sender(spool, drift, tmp_path))
+    spool.append([a_record(20)])
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert metrics.SPOOL_DAMAGED._value.get() > lost
+    assert list(drift.seen) == [*(f"p{number}/0" for number in range(len(drift.seen) - 1)), "p20/0"]
+    assert 5 < len(drift.seen) < 15
+    assert not (tmp_path / "refused.jsonl").exists()
+
+
+def test_a_file_that_is_gone_is_not_sent_and_what_follows_is(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(segment_bytes=KIB), DriftInMemory()
+    for number in range(20):
+        spool.append([a_record(number)])
+    oldest = min((tmp_path / "spool").glob("*.events"))
+    gone = len(list(payloads_in(oldest.read_bytes())))
+    oldest.unlink()
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert list(drift.seen) == [f"p{number}/0" for number in range(gone, 20)]
+
+
+def test_pieces_are_bounded_by_rows_and_bytes(spools: Callable[..., PayloadSpool]) -> None:
+    spool = spools(segment_bytes=512 * KIB)
+    for number in range(600):
+        spool.append([a_record(number)])
+
+    def read(most_rows: int, most_bytes: int) -> list[int]:
+        found = []
+        while (written := spool.read_written(most_rows, most_bytes)) is not None and len(found) < 2:
+            assert written.rows == len(list(payloads_in(written.frames)))
+            assert len(written.frames) <= most_bytes
+            found.append(written.rows)
+            spool.sent(written.after)
+        return found
+
+    assert read(250, KIB**2) == [250, 250]
+    assert spool.read_written(10, KIB**2) is None  # they were written as one piece, which has more
+
+
+def test_a_long_answer_is_not_sent_in_one_piece(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
+    spool, drift = spools(), DriftInMemory()
+    count = 10_001
+    long = a_record(0)._replace(rows=count, values=[0.5, "x"] * count, predictions=[1] * count)
+    spool.append([long])
+    spool.append([a_record(1)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert len(drift.seen) == count + 1
+    assert max(drift.batches) <= 5000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -15,6 +15,7 @@ from modelyard_client.drift import TakesNoBlocks
 from modelyard_common.testing.spans import Recorded, recording_spans, traceparent_of
 from modelyard_common.tracing import span
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt
+from modelyard_contracts.frames import payloads_in
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.routing_tables import routing_from, table_from
@@ -55,11 +56,12 @@ class Taker:
         self.batches: list[EventBatch] = []
         self.blocks: list[bytes] = []
 
-    def send_blocks(self, source: str, blocks: Sequence[bytes]) -> EventReceipt:
+    def send_blocks(self, source: str, blocks: bytes) -> EventReceipt:
         if not self.knows_blocks:
             raise TakesNoBlocks
-        self.blocks += blocks
-        return EventReceipt(accepted=len(blocks), duplicates=0, last_seq=1)
+        sent = list(payloads_in(blocks))
+        self.blocks += sent
+        return EventReceipt(accepted=len(sent), duplicates=0, last_seq=1)
 
     def send_events(self, batch: EventBatch) -> EventReceipt:
         self.batches.append(batch)

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from modelyard_bundle.manifest import bundle_digest, read_manifest
 from modelyard_contracts.events_v1 import EventReceipt
+from modelyard_contracts.frames import payloads_in
 from modelyard_contracts.pages import Page
 from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 from modelyard_contracts.registry_v1 import ModelView, Route, RoutingTable
@@ -35,7 +36,7 @@ class _Block(msgspec.Struct, array_like=True):
     """Counted; what follows is passed over."""
 
 
-_blocks_of = msgspec.msgpack.Decoder(tuple[str, list[_Block]]).decode
+_block_of = msgspec.msgpack.Decoder(_Block).decode
 
 
 def app() -> FastAPI:
@@ -84,7 +85,8 @@ def app() -> FastAPI:
         nonlocal taken
         body = await request.body()
         if request.headers["content-type"] == BLOCKS_MEDIA_TYPE:
-            count = sum(block.rows for block in _blocks_of(body)[1])
+            _, *blocks = payloads_in(body)
+            count = sum(_block_of(block).rows for block in blocks)
         else:
             count = len(msgspec.json.decode(body, type=_Batch).events)
         taken += count

@@ -92,7 +92,12 @@ def _unlogged() -> None:
     _replace(PayloadSpool, "append", lambda self, blocks: None)
 
 
+def _pieces() -> None:
+    _replace(EventSender, "_sent_as_written", lambda self: False)
+
+
 def _rows() -> None:
+    _pieces()
     _replace(EventSender, "_send", lambda self, batch: self._send_rows(payload for payload, _ in batch.payloads))
 
 
@@ -109,6 +114,7 @@ _CHOICES: Mapping[str, Callable[[], None]] = {
     "task": _task,
     "route": _route,
     "objects": _objects,
+    "pieces": _pieces,
     "rows": _rows,
     "unlogged": _unlogged,
 }

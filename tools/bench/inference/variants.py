@@ -45,6 +45,7 @@ VARIANTS: tuple[Contender, ...] = (
         modelyard(settings={"MODELYARD_INFERENCE_INLINE_ROWS": "0"}),
         OURS,
     ),
+    _undone("pieces", "each block of the log read, checked and framed again instead of sent as it lies in the file"),
     _undone("rows", "each row of the log sent to drift as JSON instead of blocks as they were written"),
     Contender(
         "unsampled", "payloads logged without features (a setting of the model)", "ours", modelyard(logged=0), OURS

@@ -87,12 +87,15 @@ class ApiClient:
         return self._read(shape, self._http.request("GET", path, params=params))
 
     def _read(self, shape: type[V], response: httpx.Response) -> V:
+        return self._shaped(shape, response.content)
+
+    def _shaped(self, shape: type[V], content: bytes) -> V:
         """Return an answer as its shape; whatever else answers there, it is not the service."""
         try:
-            return shape.model_validate_json(response.content)
+            return shape.model_validate_json(content)
         except ValidationError as exc:
             name = shape.__name__.partition("[")[0].lstrip("_")
-            raise Unavailable(f"{self.service} at {self.base_url} answered something that is no {name}") from exc
+            raise Unavailable(f"{self.service} at {self._http.shown_url} answered something that is no {name}") from exc
 
     def _send(
         self,
@@ -125,5 +128,5 @@ class ApiClient:
             if (cursor := page.next_cursor) is None:
                 return items
             if cursor in seen:
-                raise Unavailable(f"{self.service} at {self.base_url} gives pages that go in a circle")
+                raise Unavailable(f"{self.service} at {self._http.shown_url} gives pages that go in a circle")
             seen.add(cursor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from modelyard_contracts.drift_v1 import (
 )
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_contracts.pages import Page
-from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, blocks_body
+from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE, name_frame
 from pydantic import RootModel
 
 from modelyard_client.base import ApiClient, write_whole
@@ -47,25 +46,25 @@ class DriftClient(ApiClient):
         """Hand over prediction events; repeated ones are counted as duplicates."""
         return self._send(EventReceipt, "POST", "/v1/events", batch)
 
-    def send_blocks(self, source: str, blocks: Sequence[bytes]) -> EventReceipt:
+    def send_blocks(self, source: str, blocks: bytes) -> EventReceipt:
         """Hand over prediction events in blocks, see ``prediction_blocks_v1``; repeated ones are counted as duplicates.
 
         Args:
             source: which inference instance sends.
-            blocks: each as MessagePack.
+            blocks: each as MessagePack, in frames, one behind the other. They are not looked into.
 
         Raises:
             TakesNoBlocks: drift knows JSON only.
         """
-        content, headers = blocks_body(source, blocks), {"content-type": BLOCKS_MEDIA_TYPE}
+        parts = (name_frame(source), blocks)
         try:
-            response = self._http.request("POST", "/v1/events", content=content, headers=headers)
+            content = self._http.post_large("/v1/events", parts, {"content-type": BLOCKS_MEDIA_TYPE})
         except Invalid as exc:
             # Who has read blocks names what is wrong with them; who has not says so of the body, or of its type.
             if not any(error.path.startswith(_OF_BLOCKS) for error in exc.errors):
                 raise TakesNoBlocks from exc
             raise
-        return self._read(EventReceipt, response)
+        return self._shaped(EventReceipt, content)
 
     def send_labels(self, model: str, batch: LabelBatch) -> LabelReceipt:
         """Hand over labels; repeated ones change nothing."""

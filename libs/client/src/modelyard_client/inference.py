@@ -147,7 +147,7 @@ class InferenceClient(ApiClient):
         answer = self._read(InferResponse, response)
         outputs = {tensor.name: tensor for tensor in answer.outputs}
         if "predict" not in outputs:
-            raise Unavailable(f"{self.service} at {self.base_url} answered without predictions")
+            raise Unavailable(f"{self.service} at {self._http.shown_url} answered without predictions")
         probabilities = None
         if (proba := outputs.get("predict_proba")) is not None:
             width = proba.shape[-1]
@@ -185,7 +185,7 @@ class InferenceClient(ApiClient):
         headers = {"content-type": media_type, "accept": _ARROW, "modelyard-log": "true" if logged else "false"}
         response = self._http.request("POST", path, content=table, headers=headers, timeout_s=timeout_s)
         if response.headers.get("content-type") != _ARROW:
-            raise Unavailable(f"{self.service} at {self.base_url} answered something that is no Arrow stream")
+            raise Unavailable(f"{self.service} at {self._http.shown_url} answered something that is no Arrow stream")
         return Scored(
             id=response.headers["modelyard-prediction-id"],
             version=response.headers["modelyard-version"],

@@ -197,4 +197,4 @@ class RegistryClient(ApiClient):
         try:
             return WatchEvent.model_validate_json(text)
         except ValidationError as exc:
-            raise Unavailable(f"{self.service} at {self.base_url} sent something that is no WatchEvent") from exc
+            raise Unavailable(f"{self.service} at {self._http.shown_url} sent something that is no WatchEvent") from exc

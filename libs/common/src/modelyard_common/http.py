@@ -10,8 +10,10 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from modelyard_contracts.problem import Problem
 from modelyard_common import context, tracing
 from modelyard_common.auth.bearer import token_in
 from modelyard_common.errors import ModelyardError, Unavailable
+from modelyard_common.kept_line import KeptLine
 from modelyard_common.problems import error_from
 from modelyard_common.trust import trust_for
 
@@ -112,6 +115,9 @@ class HttpClient:
         timeout_s: the deadline of one call, retries included.
         retries: how often a call may be repeated.
         transport: for tests.
+
+    Attributes:
+        shown_url: where the peer is, without credentials: for messages.
     """
 
     def __init__(
@@ -130,7 +136,7 @@ class HttpClient:
         self._retries = retries
         self._breaker = CircuitBreaker()
         url = httpx.URL(base_url)
-        self._shown_url = str(url.copy_with(username=None, password=None, query=None)).rstrip("/")
+        self.shown_url = str(url.copy_with(username=None, password=None, query=None)).rstrip("/")
         self._client = httpx.Client(
             base_url=base_url.rstrip("/"),
             timeout=timeout_s,
@@ -149,6 +155,8 @@ class HttpClient:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+        if "_line" in self.__dict__:
+            self._line.close()
 
     def request(
         self,
@@ -185,8 +193,37 @@ class HttpClient:
                 return response
             if response.status_code in _RETRYABLE and not last and self._pause(attempt, deadline):
                 continue
-            raise _error(response)
+            raise _error_of(response)
         raise Unavailable(f"{self._service} did not answer")
+
+    def post_large(self, path: str, parts: Sequence[bytes], headers: Mapping[str, str]) -> bytes:
+        """Post a large body once, on a connection that is kept for such; return the content of its 2xx answer.
+
+        Args:
+            parts: of the body, in order; they are not joined.
+
+        Raises:
+            Unavailable: no answer within the deadline, or the breaker is open.
+            ModelyardError: the class that stands for the answer's status.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        sent = self._headers(headers, None)
+        self._ask_breaker()
+        try:
+            with tracing.call("POST", self._service, self.shown_url + path) as span:
+                status, reason, told, content = self._line.post(path, parts, {**sent, **tracing.outgoing()}, deadline)
+                _note(span, status)
+        except (OSError, HTTPException) as exc:
+            self._breaker.failed()
+            raise self._unavailable(exc) from exc
+        self._breaker.succeeded()
+        if not 200 <= status < 300:
+            raise _error(status, reason, content, told.get("retry-after", ""))
+        return content
+
+    @cached_property
+    def _line(self) -> KeptLine:
+        return KeptLine(self.base_url)
 
     @contextmanager
     def stream(
@@ -209,15 +246,15 @@ class HttpClient:
         sent = self._headers(headers, None)
         try:
             with (
-                tracing.call(method, self._service, self._shown_url + path) as span,
+                tracing.call(method, self._service, self.shown_url + path) as span,
                 self._client.stream(
                     method, path, params=query, headers=sent | tracing.outgoing(), timeout=wait_s
                 ) as response,
             ):
-                _note(span, response)
+                _note(span, response.status_code)
                 if not response.is_success:
                     response.read()
-                    raise _error(response)
+                    raise _error_of(response)
                 yield response
         except httpx.HTTPError as exc:
             raise self._unavailable(exc) from exc
@@ -235,11 +272,10 @@ class HttpClient:
     ) -> httpx.Response:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise Unavailable(f"{self._service} at {self.base_url} did not answer within the deadline")
-        if not self._breaker.allows():
-            raise Unavailable(f"{self._service} at {self.base_url} has not answered for a while", retry_after_s=1.0)
+            raise Unavailable(f"{self._service} at {self.shown_url} did not answer within the deadline")
+        self._ask_breaker()
         try:
-            with tracing.call(method, self._service, self._shown_url + path, resend=attempt) as span:
+            with tracing.call(method, self._service, self.shown_url + path, resend=attempt) as span:
                 response = self._client.request(
                     method,
                     path,
@@ -253,15 +289,19 @@ class HttpClient:
                 # It has been read, and its stream points back at it. In such a cycle the body that was sent would stay
                 # in memory until somebody looks for cycles, and a busy service looks seldom.
                 response.stream = httpx.ByteStream(b"")
-                _note(span, response)
+                _note(span, response.status_code)
         except httpx.HTTPError as exc:
             self._breaker.failed()
             raise self._unavailable(exc) from exc
         self._breaker.succeeded()
         return response
 
-    def _unavailable(self, exc: httpx.HTTPError) -> Unavailable:
-        return Unavailable(f"{self._service} at {self.base_url} cannot be reached ({type(exc).__name__})")
+    def _ask_breaker(self) -> None:
+        if not self._breaker.allows():
+            raise Unavailable(f"{self._service} at {self.shown_url} has not answered for a while", retry_after_s=1.0)
+
+    def _unavailable(self, exc: Exception) -> Unavailable:
+        return Unavailable(f"{self._service} at {self.shown_url} cannot be reached ({type(exc).__name__})")
 
     def _headers(self, extra: Mapping[str, str] | None, idempotency_key: str | None) -> dict[str, str]:
         headers = {}
@@ -283,19 +323,22 @@ class HttpClient:
         return True
 
 
-def _note(span: tracing.Span, response: httpx.Response) -> None:
-    span.set("http.response.status_code", response.status_code)
-    if response.status_code >= 400:
-        span.failed(str(response.status_code))
+def _note(span: tracing.Span, status: int) -> None:
+    span.set("http.response.status_code", status)
+    if status >= 400:
+        span.failed(str(status))
 
 
-def _error(response: httpx.Response) -> ModelyardError:
-    try:
-        problem = Problem.model_validate_json(response.content).model_copy(update={"status": response.status_code})
-    except ValueError:
-        title = response.reason_phrase or "error"
-        problem = Problem(title=title, status=response.status_code, detail=_told(response.content))
+def _error_of(response: httpx.Response) -> ModelyardError:
     retry_after = response.headers.get("retry-after", "")
+    return _error(response.status_code, response.reason_phrase, response.content, retry_after)
+
+
+def _error(status: int, reason: str, content: bytes, retry_after: str) -> ModelyardError:
+    try:
+        problem = Problem.model_validate_json(content).model_copy(update={"status": status})
+    except ValueError:
+        problem = Problem(title=reason or "error", status=status, detail=_told(content))
     return error_from(problem, retry_after_s=float(retry_after) if retry_after.isdigit() else None)
 
 

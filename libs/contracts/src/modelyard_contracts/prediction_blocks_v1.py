@@ -2,7 +2,8 @@
 
 A block is a MessagePack array, the fields of ``PredictionBlock`` in their order. What all rows of an answer share is in
 it once, and their values lie end to end, so that neither a row nor its names are written down, read and written again
-on their way. A body of ``POST /v1/events`` of this media type is the array ``[source, [block, ...]]``.
+on their way. A body of ``POST /v1/events`` of this media type is ``frames``: the first holds the name of who sends, as
+UTF-8, and each that follows a block. So it is the name before what lies in the sender's log.
 
 Times are MessagePack timestamps (extension -1). Law: a block means its ``events()``, each with the fields of a
 ``PredictionEvent``; whoever takes events as JSON and as blocks has the same of both.
@@ -10,7 +11,6 @@ Times are MessagePack timestamps (extension -1). Law: a block means its ``events
 
 from __future__ import annotations
 
-import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,10 +18,11 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from modelyard_contracts.events_v1 import FeatureValue
+from modelyard_contracts.frames import framed
 
-__all__ = ["BLOCKS_MEDIA_TYPE", "PredictionBlock", "blocks_body"]
+__all__ = ["BLOCKS_MEDIA_TYPE", "PredictionBlock", "name_frame"]
 
-BLOCKS_MEDIA_TYPE = "application/vnd.modelyard.prediction-blocks.v1+msgpack"
+BLOCKS_MEDIA_TYPE = "application/vnd.modelyard.prediction-blocks.v2"
 
 _FLOAT64_BYTES = 8
 
@@ -147,13 +148,6 @@ class PredictionBlock(NamedTuple):
             yield "scores", f"has {len(self.scores)} for {rows} rows: null, or one a row"
 
 
-def blocks_body(source: str, blocks: Sequence[bytes]) -> bytes:
-    """Return the body that carries blocks.
-
-    Args:
-        source: which inference instance sends.
-        blocks: each as MessagePack; they are not looked into.
-    """
-    name = source.encode()
-    head = b"\x92\xdb" + struct.pack(">I", len(name)) + name + b"\xdd" + struct.pack(">I", len(blocks))
-    return b"".join((head, *blocks))
+def name_frame(source: str) -> bytes:
+    """Return how a body of blocks begins: which inference instance sends."""
+    return framed((source.encode(),))

@@ -20,7 +20,9 @@ __all__ = ["router"]
 _BLOCK = TypeAdapter(PredictionBlock).json_schema()
 del _BLOCK["maxItems"]  # what a newer writer added is passed over
 _BODY_OF_BLOCKS = {
-    "description": "MessagePack: the source, and blocks, each the rows of one answer. A timestamp is extension -1.",
+    "description": "Frames: the name of who sends, and blocks in MessagePack, each rows of one answer. A frame is the "
+    "length and the CRC-32C of what it holds, as little-endian unsigned integers of 32 bits, and what it holds. "
+    "A timestamp is extension -1.",
     "type": "array",
     "prefixItems": [
         {"title": "Source", "type": "string"},

@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 import msgspec
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_contracts.events_v1 import MAX_EVENTS
+from modelyard_contracts.frames import payloads_in
 from modelyard_contracts.prediction_blocks_v1 import PredictionBlock
 from msgspec.structs import astuple
 
@@ -30,8 +31,8 @@ _Block = msgspec.defstruct(
     array_like=True,
 )
 """The same as msgspec reads it with more fields at its end than are known here."""
-_DECODE = msgspec.msgpack.Decoder(tuple[str, list[_Block]]).decode  # type: ignore[valid-type]  # known at run time
-_WRONG = re.compile(r"(Expected .*?)(?: - at `\$(?:\[(\d+)\])?(?:\[(\d+)\])?(?:\[(\d+)\])?(.*)`)?")
+_DECODE = msgspec.msgpack.Decoder(_Block).decode
+_WRONG = re.compile(r"(Expected .*?)(?: - at `\$(?:\[(\d+)\])?(.*)`)?")
 """What msgspec says of a wrong type, and where; it says more of other things, with the value in it."""
 _COLUMNS = {"event_time": "event_times", "prediction": "predictions", "score": "scores"}
 """Fields of an event, and where a block has them of all its rows."""
@@ -72,16 +73,10 @@ def read_blocks(body: bytes, *, max_bytes: int) -> ReadBlocks:
         max_bytes: what all of them may say together of what a block says once.
 
     Raises:
-        Invalid: it is no MessagePack, its types are wrong, or its fields do not fit together; names the first of them.
+        Invalid: it is no frames, their sums or types are wrong, or their fields do not fit together; names the first.
         TooLarge: its events would take more.
     """
-    try:
-        source, found = _DECODE(body)
-    except msgspec.ValidationError as exc:
-        raise _wrong_type(str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise Invalid("the body is not MessagePack, or not all of it came") from exc
-    blocks = [PredictionBlock(*astuple(block)) for block in found]
+    source, blocks = _read(body)
     starts, rows = [], 0
     for number, block in enumerate(blocks):
         if misfit := next(block.misfits(), None):
@@ -102,17 +97,30 @@ def _repeated(block: PredictionBlock) -> int:
     return block.rows * sum(map(len, texts))
 
 
-def _wrong_type(message: str) -> Invalid:
+def _read(body: bytes) -> tuple[str, list[PredictionBlock]]:
+    frames, blocks = payloads_in(body), list[PredictionBlock]()
+    try:
+        source = next(frames).decode()
+    except (StopIteration, ValueError) as exc:
+        raise Invalid("the body is no frames, of which the first has the name of who sends") from exc
+    try:
+        for payload in frames:
+            blocks.append(PredictionBlock(*astuple(_DECODE(payload))))
+    except msgspec.ValidationError as exc:
+        raise _wrong_type(len(blocks), str(exc)) from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise Invalid.at(f"blocks[{len(blocks)}]", "is not MessagePack") from exc
+    except ValueError as exc:
+        raise Invalid.at(f"blocks[{len(blocks)}]", str(exc)) from exc
+    return source, blocks
+
+
+def _wrong_type(number: int, message: str) -> Invalid:
     found = _WRONG.fullmatch(message)
     if found is None:
-        place = re.search(r"at `\$\[1\]\[(\d+)\]\[(\d+)\]", message)
-        if place is None:
-            return Invalid("the body is not as the contract has it")
-        return Invalid.at(f"blocks[{place[1]}].{PredictionBlock._fields[int(place[2])]}", "is none of what is allowed")
-    says, part, block, field, rest = found.groups()
-    if part is None:
-        return Invalid(f"the body is no [source, blocks]: {says[0].lower()}{says[1:]}")
-    if part == "0":
-        return Invalid.at("source", says)
-    path = "blocks" if block is None else f"blocks[{block}]"
+        place = re.search(r"at `\$\[(\d+)\]", message)
+        says, field, rest = "is none of what is allowed", None if place is None else place[1], ""
+    else:
+        says, field, rest = found.groups()
+    path = f"blocks[{number}]"
     return Invalid.at(path if field is None else f"{path}.{PredictionBlock._fields[int(field)]}{rest}", says)

@@ -1,8 +1,9 @@
 """Sends the spool to drift: at least once, in the order of writing, at once while drift is there, for ever while not.
 
-Blocks are sent as they were written. What drift will never take is halved: by blocks, and then, as JSON, by the rows of
-one, until those that are wrong are found; they go to a file of their own and are counted. One bad record does not hold
-up those behind it. A drift of an older version, which takes no blocks, gets all rows as JSON.
+Blocks are sent as they lie in the file, without a look at any: drift checks their sums, and what they say. What it will
+never take is read one by one and halved: by blocks, and then, as JSON, by the rows of one, until those that are wrong
+are found; they go to a file of their own and are counted. One bad record does not hold up those behind it. A drift of
+an older version, which takes no blocks, gets all rows as JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from modelyard_common.logs import get_logger
 from modelyard_common.tasks import StopSignal
 from modelyard_common.tracing import Value, is_recording, span
 from modelyard_contracts.events_v1 import MAX_EVENTS, EventBatch, EventReceipt, PredictionEvent
+from modelyard_contracts.frames import framed
 from prometheus_client import Counter
 from pydantic import ValidationError
 
@@ -45,8 +47,8 @@ _LONGEST_PAUSE_S = 5.0
 class EventTaker(Protocol):
     """Takes batches: drift's client."""
 
-    def send_blocks(self, source: str, blocks: Sequence[bytes]) -> EventReceipt:
-        """Hand over prediction events in blocks. Raise TakesNoBlocks where they are not known."""
+    def send_blocks(self, source: str, blocks: bytes) -> EventReceipt:
+        """Hand over prediction events in frames of blocks. Raise TakesNoBlocks where they are not known."""
 
     def send_events(self, batch: EventBatch) -> EventReceipt:
         """Hand over prediction events."""
@@ -148,12 +150,34 @@ class EventSender(SpoolSender):
         Raises:
             ModelyardError: drift cannot take it now; it stays in the spool.
         """
+        if self._sent_as_written():
+            return True
         batch = self._spool.read_blocks(_EVENTS if is_recording() else _ROWS, _BYTES)
         self._more = batch is not None and batch.more
         if batch is None:
             return False
         self._send(batch)
         self._spool.sent(batch.after)
+        self._back()
+        return True
+
+    def _sent_as_written(self) -> bool:
+        """Send what comes next as it lies there; False, with nothing sent, where it has to be looked at first."""
+        if is_recording() or self._monotonic() < self._events_until:
+            return False
+        written = self._spool.read_written(_ROWS, _BYTES)
+        if written is None:
+            return False
+        try:
+            receipt = self._drift.send_blocks(self._source, written.frames)
+        except TakesNoBlocks as exc:
+            self._send_json_for_now(exc)
+            return False
+        except (Invalid, TooLarge, Conflict):
+            return False  # which of them, is found out block by block
+        self._more = written.more
+        self._taken(receipt)
+        self._spool.sent(written.after)
         self._back()
         return True
 
@@ -169,11 +193,14 @@ class EventSender(SpoolSender):
         payloads = [payload for payload, _ in blocks]
         try:
             with _traced(sum(rows for _, rows in blocks), lambda: map(traceparent_of, payloads)):
-                self._taken(self._drift.send_blocks(self._source, payloads))
+                self._taken(self._drift.send_blocks(self._source, framed(payloads)))
         except TakesNoBlocks as exc:
-            _log.warning("drift.takes_no_blocks", reason=exc.message, again_in_s=_EVENTS_FOR_S)
-            self._events_until = self._monotonic() + _EVENTS_FOR_S
+            self._send_json_for_now(exc)
             self._send_rows(payloads)
+
+    def _send_json_for_now(self, why: TakesNoBlocks) -> None:
+        _log.warning("drift.takes_no_blocks", reason=why.message, again_in_s=_EVENTS_FOR_S)
+        self._events_until = self._monotonic() + _EVENTS_FOR_S
 
     def _send_rows(self, payloads: Iterable[bytes]) -> None:
         """Send what is in payloads row by row, as JSON."""

@@ -21,14 +21,16 @@ from pathlib import Path
 
 from modelyard_common.errors import Conflict
 from modelyard_common.logs import get_logger
+from modelyard_contracts.frames import framed
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, rows_of, unpack
 from modelyard_inference.adapters.spool_positions import Position, PositionFile
-from modelyard_inference.adapters.spool_records import frame, framed_bytes, records, sound_bytes
+from modelyard_inference.adapters.spool_records import framed_bytes, records, sound_bytes
+from modelyard_inference.adapters.spool_runs import Run, Runs
 from modelyard_inference.domain.records import Block
 
-__all__ = ["DRIFT", "SINK", "Batch", "Blocks", "PayloadSpool", "SpoolState"]
+__all__ = ["DRIFT", "SINK", "Batch", "Blocks", "PayloadSpool", "SpoolState", "Written"]
 
 _log = get_logger(__name__)
 _SUFFIX = ".events"
@@ -65,6 +67,21 @@ class Blocks:
     """
 
     payloads: list[tuple[bytes, int]]
+    after: Position
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Blocks in their frames, as they lie in a file, and the place after them.
+
+    Attributes:
+        rows: of all blocks.
+        more: there is more behind it.
+    """
+
+    frames: bytes
+    rows: int
     after: Position
     more: bool
 
@@ -118,6 +135,7 @@ class PayloadSpool:
         self._positions = {reader: PositionFile(root / _POSITIONS[reader]) for reader in readers}
         self._sent = {reader: file.read() for reader, file in self._positions.items()}
         self._sizes = self._mend()
+        self._runs = Runs()
         self._current = max([*self._sizes, *(sent.segment for sent in self._sent.values())]) + 1
         self._fd: int | None = None
 
@@ -138,19 +156,18 @@ class PayloadSpool:
 
     def append(self, blocks: Sequence[Block]) -> None:
         """Write the records of answers, or drop and count them."""
-        block = frame([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
+        block = framed([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
+        rows = _rows(blocks)
         with self._lock:
             gone = self._make_room(len(block)) if len(block) > self._room else []
             if gone is None:
-                self._drop(
-                    _rows(blocks), "full", f"the spool is full: events are dropped until {self._slowest} takes some"
-                )
+                self._drop(rows, "full", f"the spool is full: events are dropped until {self._slowest} takes some")
                 return
             try:
-                self._put(block)
+                self._put(block, rows)
             except OSError as exc:
                 reason = exc.strerror or type(exc).__name__
-                self._drop(_rows(blocks), "disk", f"the spool cannot be written: {reason}")
+                self._drop(rows, "disk", f"the spool cannot be written: {reason}")
                 return
             if self._problem is not None:
                 _log.info("spool.recovered", dropped=self._dropped)
@@ -176,6 +193,36 @@ class PayloadSpool:
             if ends:
                 return Batch(payloads, Position(position.segment, offset), ends)
         return None
+
+    def read_written(self, most_rows: int, most_bytes: int) -> Written | None:
+        """Return what comes next and drift did not get, without a look at it; None where that needs one.
+
+        Args:
+            most_rows: of all blocks.
+            most_bytes: of all blocks.
+        """
+        for position, size in self._unsent(DRIFT):
+            with self._lock:
+                run = self._runs.at(position, most_rows, most_bytes)
+            frames = b"" if run is None else self._bytes_of(run)
+            if run is None or len(frames) < run.end - run.start:
+                break
+            more = run.end < size or run.segment < self._current
+            return Written(frames, run.rows, Position(run.segment, run.end), more)
+        return None
+
+    def _bytes_of(self, run: Run) -> bytes:
+        """Return what lies there: less where the file is gone, or cut."""
+        try:
+            fd = os.open(self._path(run.segment), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return b""
+        try:
+            return os.pread(fd, run.end - run.start, run.start)
+        except OSError:
+            return b""
+        finally:
+            os.close(fd)
 
     def read_blocks(self, most_rows: int, most_bytes: int, reader: str = DRIFT) -> Blocks | None:
         """Return what comes next and a reader did not get, as it was written, or None when there is nothing.
@@ -238,6 +285,7 @@ class PayloadSpool:
         """Remember that a reader has everything before a position, and delete the files that all are done with."""
         with self._lock:
             position = self._sent[reader] = max(position, self._sent[reader])  # it may have had to make room since
+            self._runs.forget(self._sent[DRIFT])
             done = self._done()
         self._positions[reader].write(position)
         self._unlink(done)
@@ -267,7 +315,7 @@ class PayloadSpool:
         if owner >= 0:
             os.close(owner)
 
-    def _put(self, block: bytes) -> None:
+    def _put(self, block: bytes, rows: int) -> None:
         fd = self._open()
         size = self._sizes[self._current]
         try:
@@ -280,6 +328,7 @@ class PayloadSpool:
             raise
         self._dirty.add(fd)
         self._sizes[self._current] = size + len(block)
+        self._runs.wrote(self._current, size, len(block), rows)
         self._room -= len(block)
 
     def _open(self) -> int:

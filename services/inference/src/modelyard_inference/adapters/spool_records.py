@@ -1,37 +1,25 @@
-"""The frame of a record in the spool: length and CRC-32C before the payload, so that a torn end is seen.
+"""The records of a file of the spool: frames, as ``modelyard_contracts.frames`` has them.
 
-CRC-32C (RFC 3720, §B.4) since processors have an instruction for it. Older versions wrote zlib's CRC-32, which is still
-taken.
+Older versions wrote zlib's CRC-32 as their sum, which is still taken.
 
-Law: reading what ``frame`` wrote gives the payload back, and any prefix of a file gives a prefix of its records.
+Law: reading what ``framed`` wrote gives the payloads back, and any prefix of a file gives a prefix of its records.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
-from google_crc32c import value as crc32c
+from modelyard_contracts.frames import FRAME_HEAD, crc32c
 
-__all__ = ["HEADER_BYTES", "RECORD_MAX_BYTES", "frame", "framed_bytes", "read_records", "records", "sound_bytes"]
+__all__ = ["HEADER_BYTES", "RECORD_MAX_BYTES", "framed_bytes", "read_records", "records", "sound_bytes"]
 
-_HEADER = struct.Struct("<II")
-HEADER_BYTES = _HEADER.size
+HEADER_BYTES = FRAME_HEAD.size
 RECORD_MAX_BYTES = 16 * 1024**2
 """Nothing that we write is as long; a longer length is damage."""
 _CHUNK_BYTES = 256 * 1024
-
-
-def frame(payloads: Iterable[bytes]) -> bytes:
-    """Return payloads with their frames; none may be empty."""
-    parts: list[bytes] = []
-    for payload in payloads:
-        parts.append(_HEADER.pack(len(payload), crc32c(payload)))
-        parts.append(payload)
-    return b"".join(parts)
 
 
 def framed_bytes(payload: bytes) -> int:
@@ -53,7 +41,7 @@ def records(fd: int, offset: int, limit: int) -> Iterator[bytes]:
             position = 0
             if len(buffer) < HEADER_BYTES:
                 return
-        length, crc = _HEADER.unpack_from(buffer, position)
+        length, crc = FRAME_HEAD.unpack_from(buffer, position)
         if not 0 < length <= RECORD_MAX_BYTES or offset + HEADER_BYTES + length > limit:
             return
         if len(buffer) - position < HEADER_BYTES + length:

@@ -1,0 +1,196 @@
+"""Large bodies on a kept connection: parts in order, deadlines that hold, a peer that hangs up between two posts."""
+
+from __future__ import annotations
+
+import contextvars
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+
+import pytest
+from modelyard_common import context, errors
+from modelyard_common.http import HttpClient
+from modelyard_common.testing import free_port, running
+from peer_app import Answer, Peer, problem
+
+Serving = Callable[[bytes], str]
+PARTS = (b"head", b"x" * 3_000_000)
+
+
+@contextmanager
+def posting(url: str, timeout_s: float = 5.0) -> Iterator[HttpClient]:
+    with closing(HttpClient(url, service="peer", timeout_s=timeout_s)) as client:
+        yield client
+
+
+@pytest.fixture
+def saying() -> Iterator[Serving]:
+    """Serve a peer that says the same whatever it hears, once on each connection, and then hangs up."""
+    listeners = []
+
+    def make(words: bytes) -> str:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        heard = b""
+                        while not heard.endswith(b"\r\n\r\nab"):
+                            heard += connection.recv(65536)
+                        connection.sendall(words)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield make
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def test_parts_arrive_as_one_body_and_the_answer_comes_back() -> None:
+    peer = Peer(Answer(200, [b"an ", b"answer"]), Answer(202, b"another"))
+    ports = set()
+    with running(peer) as url, posting(url + "/base/") as client:
+        assert client.post_large("/v1/events", PARTS, {"content-type": "application/x"}) == b"an answer"
+        ports.add(client._line._connection.sock.getsockname())
+        assert client.post_large("/v1/events", (b"small",), {}) == b"another"
+        ports.add(client._line._connection.sock.getsockname())
+
+    first, second = peer.asked
+    assert (first.method, first.path, first.body) == ("POST", "/base/v1/events", b"".join(PARTS))
+    assert first.headers["content-type"] == "application/x"
+    assert first.headers["host"] == url.removeprefix("http://")
+    assert second.body == b"small"
+    assert len(ports) == 1
+
+
+def test_what_belongs_to_a_request_goes_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text("secret")
+    peer = Peer()
+    with running(peer) as url, closing(HttpClient(url, service="peer", token_file=token)) as client:
+        here = contextvars.copy_context()
+        here.run(context.request_id.set, "r-1")
+        here.run(client.post_large, "/", PARTS, {})
+
+    assert peer.asked[0].headers["authorization"] == "Bearer secret"
+    assert peer.asked[0].headers["x-request-id"] == "r-1"
+
+
+def test_credentials_of_the_address_are_sent_and_never_told() -> None:
+    peer = Peer()
+    with running(peer) as url, posting(url.replace("//", "//me:p%40ss@")) as client:
+        client.post_large("/", PARTS, {})
+    address = f"127.0.0.1:{free_port()}"
+    with posting(f"http://me:hidden@{address}") as client, pytest.raises(errors.Unavailable) as away:
+        client.post_large("/", PARTS, {})
+
+    assert peer.asked[0].headers["authorization"] == "Basic bWU6cEBzcw=="
+    assert away.value.message == f"peer at http://{address} cannot be reached (ConnectionRefusedError)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (problem(422, errors=[{"path": "blocks[3]", "message": "is wrong"}]), errors.Invalid),
+        (problem(413), errors.TooLarge),
+        (problem(503), errors.Unavailable),
+        (Answer(502, b"<html>"), errors.Unavailable),
+        (Answer(302, b"", {"location": "/elsewhere"}), errors.ModelyardError),
+    ],
+)
+def test_what_is_no_success_is_the_error_that_its_status_stands_for(answer: Answer, kind: type[Exception]) -> None:
+    peer = Peer(answer)
+    with running(peer) as url, posting(url) as client, pytest.raises(kind):
+        client.post_large("/", PARTS, {})
+
+    assert len(peer.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(before_s=8), Answer(body=[b"x"] * 160, pause_s=0.05)], ids=["silent", "dripping"]
+)
+def test_the_deadline_holds_however_the_peer_is_slow(answer: Answer) -> None:
+    with running(Peer(answer)) as url, posting(url, timeout_s=0.4) as client:
+        began = time.monotonic()
+        with pytest.raises(errors.Unavailable, match="TimeoutError"):
+            client.post_large("/", PARTS, {})
+
+        assert time.monotonic() - began < 5
+
+
+def test_the_deadline_holds_while_the_peer_does_not_read() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as deaf,
+        posting(f"http://127.0.0.1:{deaf.getsockname()[1]}", timeout_s=0.4) as client,
+    ):
+        began = time.monotonic()
+        with pytest.raises(errors.Unavailable, match="TimeoutError"):
+            client.post_large("/", (b"x" * 30_000_000,), {})
+
+        assert time.monotonic() - began < 5
+
+
+def test_the_deadline_holds_while_another_has_the_line() -> None:
+    with running(Peer(Answer(before_s=2))) as url, posting(url, timeout_s=10) as client:
+        client._timeout_s = 10
+        other = threading.Thread(target=client.post_large, args=("/", PARTS, {}))
+        other.start()
+        while not client.__dict__.get("_line") or not client._line._turn.locked():
+            time.sleep(0.01)
+        client._timeout_s = 0.2
+        with pytest.raises(errors.Unavailable, match="TimeoutError"):
+            client.post_large("/", PARTS, {})
+        other.join()
+
+
+def test_after_an_answer_that_came_too_late_the_next_one_is_its_own() -> None:
+    peer = Peer(Answer(before_s=0.6, body=b"late"), Answer(body=b"mine"))
+    with running(peer) as url, posting(url, timeout_s=0.3) as client:
+        with pytest.raises(errors.Unavailable):
+            client.post_large("/", PARTS, {})
+        time.sleep(0.5)
+
+        assert client.post_large("/", PARTS, {}) == b"mine"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ],
+    ids=["length", "close", "chunks"],
+)
+def test_a_peer_that_has_hung_up_since_is_called_again(saying: Serving, words: bytes) -> None:
+    with posting(saying(words)) as client:
+        for _ in range(3):
+            assert client.post_large("/", (b"a", b"b"), {}) == b"ok"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", b"HTTP/1.1 200 OK\r\nx" * 9999],
+    ids=["nothing", "another protocol", "cut off", "endless"],
+)
+def test_what_is_no_answer_is_unavailable(saying: Serving, words: bytes) -> None:
+    with posting(saying(words)) as client, pytest.raises(errors.Unavailable, match="peer at http"):
+        client.post_large("/", (b"a", b"b"), {})
+
+
+def test_a_peer_that_is_down_is_left_alone() -> None:
+    with posting(f"http://127.0.0.1:{free_port()}") as client:
+        for _ in range(8):
+            with pytest.raises(errors.Unavailable, match="ConnectionRefusedError"):
+                client.post_large("/", PARTS, {})
+
+        with pytest.raises(errors.Unavailable, match="has not answered for a while"):
+            client.post_large("/", PARTS, {})
