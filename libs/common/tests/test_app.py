@@ -18,13 +18,14 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
-from modelyard_common.app import bound, create_app
+from modelyard_common.app import create_app
 from modelyard_common.auth.guards import allow
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.db import Database, ReadSession, WriteSession, reading, writing
 from modelyard_common.errors import Conflict, Overloaded
 from modelyard_common.health import Health
 from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
+from modelyard_common.serving import bound
 from modelyard_common.settings import ServiceSettings
 from modelyard_common.testing import free_port, running
 from pydantic import BaseModel, ValidationError
@@ -282,7 +283,8 @@ SERVER = """
     import os
     import time
     from fastapi import APIRouter
-    from modelyard_common.app import create_app, serve
+    from modelyard_common.app import create_app
+    from modelyard_common.serving import serve
     from modelyard_common.health import Health
     from modelyard_common.settings import ServiceSettings
 

@@ -12,7 +12,8 @@ import pytest
 from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
-from modelyard_common.auth.guards import Authenticator, allow, principal_of
+from modelyard_common.auth.authenticator import Authenticator
+from modelyard_common.auth.guards import allow, principal_of
 from modelyard_common.auth.principals import ANONYMOUS, ROLES, Principal
 from modelyard_common.auth.tokens import TokenFile, hash_token, parse_tokens
 from modelyard_common.errors import Denied, Invalid, Unauthenticated

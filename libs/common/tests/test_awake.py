@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from modelyard_common.app import _DrainingServer, create_app
+from modelyard_common.app import create_app
 from modelyard_common.awake import Awake
 from modelyard_common.health import Health
+from modelyard_common.serving import _DrainingServer
 from modelyard_common.settings import ServiceSettings
 from modelyard_common.testing import FakeClock
 

@@ -18,10 +18,13 @@ import pytest
 from fastapi import APIRouter, Request
 from hypothesis import given
 from hypothesis import strategies as st
-from modelyard_common.app import create_app
+from modelyard_common.app import framework
 from modelyard_common.bodies import FREE_BYTES, BoundedBody, HeldBytes
+from modelyard_common.edge import edge_of
 from modelyard_common.errors import ModelyardError, Overloaded
 from modelyard_common.health import Health
+from modelyard_common.lazy_app import LazyApp
+from modelyard_common.lifespan import Life
 from modelyard_common.raw import RawAnswer, RawRequest, RawRoute, read_body
 from modelyard_common.settings import ServiceSettings
 from modelyard_common.testing import running
@@ -57,14 +60,10 @@ def served() -> Iterator[Served]:
         return RawAnswer(b"%d" % len(request.body))
 
     held = HeldBytes(MOST)
-    app = create_app(
-        service="test",
-        settings=ServiceSettings(max_body_bytes=240_000),
-        routers=[router],
-        health=Health(),
-        raw_routes=[RawRoute(lambda method, path: path == "/raw", raw, "/raw")],
-        held=held,
-    )
+    settings = ServiceSettings(max_body_bytes=240_000)
+    raw_routes = [RawRoute(lambda method, path: path == "/raw", raw, "/raw")]
+    edge = edge_of(settings, "test", raw_routes=raw_routes, held=held)
+    app = LazyApp(edge=edge, life=Life("test", Health()), rest=lambda: framework("test", settings, edge, [router], {}))
     with running(app) as url:
         yield Served(url, held)
 

@@ -15,7 +15,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamReset, TrailersReceived
 from h2.settings import SettingCodes
-from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.authenticator import Authenticator
 from modelyard_common.bodies import HeldBytes
 from modelyard_inference.api.grpc.calls import Call, Method
 from modelyard_inference.api.grpc.connections import Connection

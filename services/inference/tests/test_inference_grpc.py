@@ -20,7 +20,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from inference_fakes import Platform, a_platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
-from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.authenticator import Authenticator
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.bodies import HeldBytes
 from modelyard_common.errors import Unavailable

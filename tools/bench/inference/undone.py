@@ -8,20 +8,21 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import modelyard_common.app
+import modelyard_common.serving
 import msgspec
 from fastapi import FastAPI, Request, Response
 from modelyard_common.direct import Learned
 from modelyard_common.edge import Edge
-from modelyard_common.raw import RawRequest
+from modelyard_common.raw import RawRequest, RawRoute
 from modelyard_inference import main as entry
 from modelyard_inference import wiring
 from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.api.codecs import v2
+from modelyard_inference.api.rest import app as rest_app
 
 from bench.inference.names import UNDONE
 
@@ -47,19 +48,25 @@ def _json() -> None:
 
 
 def _server(**options: Any) -> None:
-    shipped = modelyard_common.app.uvicorn.Config
-    modelyard_common.app.uvicorn.Config = functools.partial(shipped, **options)  # type: ignore[misc,assignment]
+    shipped = modelyard_common.serving.uvicorn.Config
+    modelyard_common.serving.uvicorn.Config = functools.partial(shipped, **options)  # type: ignore[misc,assignment]
 
 
 def _route() -> None:
     """Have FastAPI find the way to the same code, with the least that a route can be: a request in, a response out."""
-    shipped = wiring.create_app
+    shipped, shipped_rest = wiring.edge_of, rest_app.rest
+    template = "/v2/models/{model}/infer"
+    taken: list[RawRoute] = []
 
-    def create(*args: Any, raw_routes: Any, **more: Any) -> FastAPI:
-        app = shipped(*args, raw_routes=(), **more)
-        [infer] = [route for route in raw_routes if route.template == "/v2/models/{model}/infer"]
+    def edge_of(*args: Any, raw_routes: Sequence[RawRoute], **more: Any) -> Edge:
+        taken.extend(route for route in raw_routes if route.template == template)
+        return shipped(*args, raw_routes=[route for route in raw_routes if route.template != template], **more)
 
-        @app.post("/v2/models/{model}/infer")
+    def rest(*args: Any) -> FastAPI:
+        app = shipped_rest(*args)
+        [infer] = taken
+
+        @app.post(template)
         async def answer(request: Request, model: str) -> Response:
             scope = request.scope
             heads, body = dict(scope["headers"]), await request.body()
@@ -73,7 +80,8 @@ def _route() -> None:
         app.router.routes.insert(0, app.router.routes.pop())
         return app
 
-    wiring.create_app = create
+    wiring.edge_of = edge_of
+    rest_app.rest = rest
 
 
 def _heads() -> None:

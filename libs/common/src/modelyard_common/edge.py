@@ -16,18 +16,19 @@ from typing import Any
 
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, Problem
 from prometheus_client import Counter
-from starlette.requests import ClientDisconnect
 
 from modelyard_common import context, metrics, tracing
-from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.authenticator import Authenticator
 from modelyard_common.auth.principals import ANONYMOUS, Principal
+from modelyard_common.auth.tokens import TokenFile
 from modelyard_common.bodies import BoundedBody, HeldBytes
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
 from modelyard_common.raw import Caller, Head, Headers, RawAnswer, RawRequest, RawRoute, nothing_more, read_body
+from modelyard_common.settings import ServiceSettings
 
-__all__ = ["ASGIApp", "Edge", "ErrorBody", "problem_bytes"]
+__all__ = ["ASGIApp", "Edge", "ErrorBody", "edge_of", "problem_bytes"]
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -59,6 +60,32 @@ def problem_bytes(problem: Problem) -> bytes:
     return problem.model_dump_json(exclude_none=True).encode()
 
 
+def edge_of(
+    settings: ServiceSettings,
+    service: str,
+    *,
+    raw_routes: Sequence[RawRoute],
+    error_body: ErrorBody = lambda path, error: None,
+    held: HeldBytes | None = None,
+) -> Edge:
+    """Return the edge of a service that is set up so.
+
+    Args:
+        raw_routes: what answers before the framework does.
+        error_body: how errors are written on paths whose protocol has its own.
+        held: counts what bodies take together, for a service that does not write them down as they come.
+    """
+    tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
+    return Edge(
+        service=service,
+        authenticator=Authenticator(tokens),
+        max_body_bytes=settings.max_body_bytes,
+        raw_routes=raw_routes,
+        error_body=error_body,
+        held=held,
+    )
+
+
 class Edge:
     """What surrounds the application of a service."""
 
@@ -84,10 +111,12 @@ class Edge:
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """Return the application within this edge; anything but HTTP goes straight on."""
+        # Who has nothing to surround does not load it.
+        from starlette.requests import ClientDisconnect  # noqa: PLC0415
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
-                await self._answer(app, scope, receive, send)
+                await self._answer(app, scope, receive, send, ClientDisconnect)
             elif scope["type"] == "websocket":  # no service has one, so that nobody may open one
                 await send({"type": "websocket.close", "code": 1008})
             else:
@@ -223,7 +252,7 @@ class Edge:
             headers += b"www-authenticate: Bearer\r\n"
         return RawAnswer(body, media_type.encode(), status_of(error), headers)
 
-    async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, gone: type[Exception]) -> None:
         headers: Headers = dict(scope["headers"])
         request_id = _take_request_id(headers)
         span = self._trace(scope, headers)
@@ -236,7 +265,7 @@ class Edge:
             await app(scope, bounded, answer)
         except ModelyardError as exc:
             await answer.problem(exc)
-        except ClientDisconnect:
+        except gone:
             answer.status = _GONE
         except Exception as exc:
             _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})

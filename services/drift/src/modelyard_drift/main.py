@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelyard_common.app import serve
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import prepare
 from modelyard_common.process import begin
+from modelyard_common.serving import serve
 
 from modelyard_drift.settings import DriftSettings
 from modelyard_drift.wiring import build

@@ -6,9 +6,9 @@ import contextlib
 import socket
 
 from modelyard_client import RegistryClient
-from modelyard_common.app import bound
 from modelyard_common.errors import Unavailable
 from modelyard_common.logs import get_logger
+from modelyard_common.serving import bound
 from modelyard_common.tasks import Task
 from modelyard_common.tracing import shutdown_tracing
 

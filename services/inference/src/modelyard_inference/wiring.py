@@ -7,13 +7,16 @@ import secrets
 import time
 from collections.abc import Callable
 
-from fastapi import FastAPI
 from modelyard_client import DriftClient, RegistryClient
-from modelyard_common.app import create_app
-from modelyard_common.auth.guards import Authenticator
+from modelyard_common import metrics as common_metrics
+from modelyard_common.auth.authenticator import Authenticator
 from modelyard_common.auth.tokens import TokenFile
 from modelyard_common.clock import Clock, SystemClock
+from modelyard_common.edge import edge_of
 from modelyard_common.health import Health
+from modelyard_common.lazy_app import LazyApp, Rest
+from modelyard_common.lifespan import Life
+from modelyard_common.probes import probes
 from modelyard_common.tasks import StopSignal, Task
 
 from modelyard_inference.adapters import metrics
@@ -31,12 +34,10 @@ from modelyard_inference.adapters.runtimes import ChosenRuntimes, InProcess, Rem
 from modelyard_inference.adapters.totals import COUNTED, totals_from, totals_of
 from modelyard_inference.adapters.workers.member import Member
 from modelyard_inference.adapters.workers.pod_metrics import WORKERS
-from modelyard_inference.api import admin, explain, repository, scoring, triton, v1, v2
 from modelyard_inference.api.errors import edge_error
 from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
-from modelyard_inference.api.openapi import typed_openapi
 from modelyard_inference.api.services import InferenceServices, SpoolView
 from modelyard_inference.domain.ports import Reports, Runtimes
 from modelyard_inference.domain.records import Totals
@@ -78,7 +79,7 @@ class _Bell:
             self.task.wake()
 
 
-def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Member | None = None) -> FastAPI:
+def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Member | None = None) -> LazyApp:
     """Return the application; whoever serves it starts and stops its tasks.
 
     Args:
@@ -204,12 +205,23 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
             limits=ExplainLimits(settings.explain_rows, settings.explain_evaluations),
         ),
     )
-    app = create_app(
-        service="inference",
-        settings=settings,
-        routers=[repository.router, triton.router, v2.router, scoring.router, admin.router, explain.router, v1.router],
-        health=health,
-        tasks=tasks,
+    grpc = GrpcServer(
+        front,
+        served,
+        member or lifecycle,
+        health,
+        totals,
+        Authenticator(_accepted(settings)),
+        host=settings.host,
+        port=settings.grpc_port,
+        grace_s=settings.grace_s,
+        shared_port=member is not None,
+        most_connections=settings.max_connections,
+    )
+    life = Life(
+        "inference",
+        health,
+        tasks,
         on_close=[
             tables.close,
             table_lane.close,
@@ -222,29 +234,28 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
             follower.close,
             drift.close,
         ],
-        state={"inference": services},
-        raw_routes=HotPath(front, tables).routes(),
-        error_body=edge_error,
-        companions=[
-            GrpcServer(
-                front,
-                served,
-                member or lifecycle,
-                health,
-                totals,
-                Authenticator(_accepted(settings)),
-                host=settings.host,
-                port=settings.grpc_port,
-                grace_s=settings.grace_s,
-                shared_port=member is not None,
-                most_connections=settings.max_connections,
-            )
-        ],
+        companions=[grpc],
         team=member,
-        held=front.held,
     )
-    app.openapi = typed_openapi(app, served)  # type: ignore[method-assign]  # FastAPI's way to extend it
-    return app
+    return _application(settings, services, HotPath(front, tables), life)
+
+
+def _application(settings: InferenceSettings, services: InferenceServices, hot: HotPath, life: Life) -> LazyApp:
+    render = common_metrics.render if life.team is None else life.team.render_metrics
+    edge = edge_of(
+        settings,
+        "inference",
+        raw_routes=[*hot.routes(), *probes(life.health, render)],
+        error_body=edge_error,
+        held=services.front.held,
+    )
+
+    def rest() -> Rest:
+        from modelyard_inference.api.rest import app  # noqa: PLC0415  # FastAPI, once somebody asks for what it answers
+
+        return app.rest(settings, edge, services)
+
+    return LazyApp(edge=edge, life=life, rest=rest, state={"inference": services})
 
 
 def _health(

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import gc
 import sys
-from typing import Any, cast
 
-# FastAPI loads the API of pydantic 1, 1.5 MiB, to ask of each model whether it is made of it. Where there is none, none
-# is: it knows that answer as well.
-cast("dict[str, Any]", sys.modules).setdefault("pydantic.v1", None)
+from modelyard_common.process import begin
+from modelyard_common.serving import serve
 
-from modelyard_common.app import serve  # noqa: E402
-from modelyard_common.process import begin  # noqa: E402
-
-from modelyard_inference.adapters.workers.member import Member  # noqa: E402
-from modelyard_inference.adapters.workers.post import Post  # noqa: E402
-from modelyard_inference.settings import InferenceSettings  # noqa: E402
-from modelyard_inference.wiring import build  # noqa: E402
+from modelyard_inference.adapters.workers.member import Member
+from modelyard_inference.adapters.workers.post import Post
+from modelyard_inference.settings import InferenceSettings
+from modelyard_inference.wiring import build
 
 __all__ = ["main", "serve_alone"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from modelyard_common.app import serve
 from modelyard_common.cluster import Cluster
 from modelyard_common.process import begin
+from modelyard_common.serving import serve
 
 from modelyard_operator.settings import OperatorSettings
 from modelyard_operator.wiring import build

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelyard_common.app import serve
 from modelyard_common.db import Database
 from modelyard_common.db.migrate import prepare
 from modelyard_common.process import begin
+from modelyard_common.serving import serve
 
 from modelyard_registry.settings import RegistrySettings
 from modelyard_registry.wiring import build

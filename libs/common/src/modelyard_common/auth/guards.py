@@ -9,32 +9,10 @@ from collections.abc import Callable
 
 from fastapi import Request
 
-from modelyard_common.auth.principals import ANONYMOUS, Principal, Role
-from modelyard_common.auth.tokens import TokenFile
-from modelyard_common.errors import Denied, Unauthenticated
+from modelyard_common.auth.principals import Principal, Role
+from modelyard_common.errors import Denied
 
-__all__ = ["Authenticator", "allow", "principal_of"]
-
-
-class Authenticator:
-    """Tells who asks, from the Authorization header.
-
-    Args:
-        tokens: None where ``auth`` is ``none``.
-    """
-
-    def __init__(self, tokens: TokenFile | None) -> None:
-        self._tokens = tokens
-
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Return the principal. Raise Unauthenticated without a known bearer token."""
-        if self._tokens is None:
-            return ANONYMOUS
-        scheme, _, token = (authorization or "").partition(" ")
-        principal = self._tokens.principal(token.strip()) if scheme.lower() == "bearer" and token else None
-        if principal is None:
-            raise Unauthenticated
-        return principal
+__all__ = ["allow", "principal_of"]
 
 
 def principal_of(request: Request) -> Principal:

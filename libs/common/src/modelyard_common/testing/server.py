@@ -11,8 +11,8 @@ from typing import Any
 
 import uvicorn
 
-from modelyard_common.app import protocol_of
 from modelyard_common.connections import ConnectionBounds
+from modelyard_common.serving import protocol_of
 
 __all__ = ["running"]
 

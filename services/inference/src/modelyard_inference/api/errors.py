@@ -5,12 +5,9 @@ A V2 error carries the fields of a problem document beside ``error``: V2 clients
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from modelyard_common import context
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.problems import problem_from, status_of
@@ -21,7 +18,6 @@ __all__ = [
     "ErrorBody",
     "UnsupportedMedia",
     "edge_error",
-    "error_route",
     "protocol_status",
     "retry_after",
     "scoring_error",
@@ -97,24 +93,3 @@ def edge_error(path: str, error: ModelyardError) -> ErrorBody | None:
     if path.endswith("/invocations"):
         return scoring_error(error)
     return v1_error(error) if path.endswith((":predict", ":explain")) else None
-
-
-def error_route(error_body: Callable[[ModelyardError], ErrorBody]) -> type[APIRoute]:
-    """Return the class of FastAPI routes whose errors are written so."""
-
-    class ProtocolRoute(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handler: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
-
-            async def answer(request: Request) -> Response:
-                try:
-                    return await handler(request)
-                except ModelyardError as exc:
-                    wait = retry_after(exc)
-                    headers = {"retry-after": wait} if wait else None
-                    content, media_type = error_body(exc)
-                    return Response(content, protocol_status(exc), headers, media_type)
-
-            return answer
-
-    return ProtocolRoute

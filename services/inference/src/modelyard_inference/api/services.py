@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import Depends, Request
 from modelyard_common.health import Health
 from modelyard_contracts.base import View
 
@@ -16,7 +14,7 @@ from modelyard_inference.domain.records import Totals
 from modelyard_inference.usecases.explain import Explain
 from modelyard_inference.usecases.serving import ServedModels
 
-__all__ = ["InferenceServices", "Services", "SpoolView"]
+__all__ = ["InferenceServices", "SpoolView"]
 
 
 class SpoolView(View):
@@ -45,11 +43,3 @@ class InferenceServices:
     totals: Callable[[str, int], Totals]
     front: Front
     explain: Explain
-
-
-def _services(request: Request) -> InferenceServices:
-    services: InferenceServices = request.app.state.inference
-    return services
-
-
-Services = Annotated[InferenceServices, Depends(_services)]

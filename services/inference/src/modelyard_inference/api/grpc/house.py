@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.authenticator import Authenticator
 from modelyard_common.bodies import HeldBytes
 
 from modelyard_inference.api.grpc.calls import Method

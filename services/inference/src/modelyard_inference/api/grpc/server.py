@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from modelyard_common.auth.guards import Authenticator
+from modelyard_common.auth.authenticator import Authenticator
 from modelyard_common.errors import Unavailable
 from modelyard_common.health import Health
 from modelyard_common.logs import get_logger
 
+from modelyard_inference.api.described import TotalsOf
 from modelyard_inference.api.front import Front
 from modelyard_inference.api.grpc.connections import Connection
 from modelyard_inference.api.grpc.health import HEALTH, HealthServicer
 from modelyard_inference.api.grpc.house import House
 from modelyard_inference.api.grpc.reflection import REFLECTION, ReflectionServicer
 from modelyard_inference.api.grpc.servicer import SERVICE, InferenceServicer
-from modelyard_inference.api.triton import TotalsOf
 from modelyard_inference.domain.ports import Loading
 from modelyard_inference.usecases.serving import ServedModels
 

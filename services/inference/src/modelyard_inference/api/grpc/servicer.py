@@ -16,14 +16,13 @@ from modelyard_common.health import Health
 
 from modelyard_inference.api.codecs import v2_grpc
 from modelyard_inference.api.codecs.v2 import V2Call
+from modelyard_inference.api.described import SERVER, TotalsOf, config_of, index_of, metadata_of, statistics_of
 from modelyard_inference.api.front import Front, Labels
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.calls import Call, Method, Pairs
 from modelyard_inference.api.grpc.edge import Counts, answering, enter, labels_of, our_fault, read, trailers_of
 from modelyard_inference.api.grpc.status import StatusCode, status_of
-from modelyard_inference.api.repository import check_load_parameters, index_of, may_load
-from modelyard_inference.api.triton import TotalsOf, config_of, statistics_of
-from modelyard_inference.api.v2 import SERVER, metadata_of
+from modelyard_inference.api.loading import check_load_parameters, may_load
 from modelyard_inference.domain.ports import Loading
 from modelyard_inference.domain.requests import Answer
 from modelyard_inference.usecases.serving import ServedModels

@@ -16,7 +16,7 @@ from modelyard_contracts.explanations_v1 import Background, ExplainResponse
 
 from modelyard_inference.api.codecs.labels import LONGEST_KEY
 from modelyard_inference.api.codecs.tensors import DATATYPES, metadata_datatype, output_tensors
-from modelyard_inference.api.error_documents import Responses, scoring_errors, v1_errors, v2_errors
+from modelyard_inference.api.rest.error_documents import Responses, scoring_errors, v1_errors, v2_errors
 from modelyard_inference.usecases.serving import ServedModels, Serving
 
 __all__ = ["typed_openapi"]

@@ -7,21 +7,14 @@ from modelyard_common.errors import NotFound
 from modelyard_contracts.open_inference import ModelMetadata, ServerMetadata
 from starlette.responses import JSONResponse
 
-from modelyard_inference.api.codecs.tensors import input_tensors, output_tensors
-from modelyard_inference.api.error_documents import v2_errors
-from modelyard_inference.api.errors import error_route, v2_error
-from modelyard_inference.api.services import Services
-from modelyard_inference.api.slashes import SlashRouter
-from modelyard_inference.usecases.serving import LoadedVersion, Serving
+from modelyard_inference.api.described import SERVER, metadata_of
+from modelyard_inference.api.errors import v2_error
+from modelyard_inference.api.rest.dependencies import Services
+from modelyard_inference.api.rest.error_documents import v2_errors
+from modelyard_inference.api.rest.error_routes import error_route
+from modelyard_inference.api.rest.slashes import SlashRouter
 
-__all__ = ["SERVER", "VERSION", "metadata_of", "router"]
-
-VERSION = "0.1.0"
-SERVER = ServerMetadata(
-    name="modelyard-inference",
-    version=VERSION,
-    extensions=("model_repository", "binary_tensor_data", "model_configuration", "statistics"),
-)
+__all__ = ["router"]
 
 router = SlashRouter(prefix="/v2", tags=["open inference"], route_class=error_route(v2_error), responses=v2_errors())
 
@@ -70,18 +63,6 @@ def version_ready(model: str, version: str, services: Services) -> dict[str, obj
     """Tell whether one version answers now."""
     services.served.find(model).version(version)
     return {"name": model, "version": version, "ready": True}
-
-
-def metadata_of(serving: Serving, loaded: LoadedVersion | None = None) -> ModelMetadata:
-    """Return the metadata of a version; of the champion when none is named."""
-    loaded = loaded or serving.champion
-    return ModelMetadata(
-        name=serving.routing.model,
-        versions=tuple(str(one.version.number) for one in serving.loaded),
-        platform=loaded.platform,
-        inputs=input_tensors(loaded.signature),
-        outputs=output_tensors(loaded.signature),
-    )
 
 
 def refuse(rest: str, request: Request) -> None:

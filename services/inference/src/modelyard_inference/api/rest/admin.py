@@ -8,8 +8,9 @@ from fastapi import APIRouter
 from modelyard_contracts.base import View
 from modelyard_contracts.refs import DigestText, ModelName
 
-from modelyard_inference.api.error_documents import problems
-from modelyard_inference.api.services import Services, SpoolView
+from modelyard_inference.api.rest.dependencies import Services
+from modelyard_inference.api.rest.error_documents import problems
+from modelyard_inference.api.services import SpoolView
 from modelyard_inference.usecases.serving import Serving
 
 __all__ = ["router"]

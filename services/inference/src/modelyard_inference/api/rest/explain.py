@@ -11,11 +11,13 @@ from modelyard_contracts.explanations_v1 import Background, ExplainResponse, Row
 
 from modelyard_inference.api.bodies import opened
 from modelyard_inference.api.codecs import scoring
-from modelyard_inference.api.error_documents import v1_errors
-from modelyard_inference.api.errors import error_route, v1_error
+from modelyard_inference.api.errors import v1_error
 from modelyard_inference.api.front import Labels
-from modelyard_inference.api.services import InferenceServices, Services
-from modelyard_inference.api.slashes import SlashRouter
+from modelyard_inference.api.rest.dependencies import Services
+from modelyard_inference.api.rest.error_documents import v1_errors
+from modelyard_inference.api.rest.error_routes import error_route
+from modelyard_inference.api.rest.slashes import SlashRouter
+from modelyard_inference.api.services import InferenceServices
 from modelyard_inference.usecases.explain import Explained, Explanation
 
 __all__ = ["router"]

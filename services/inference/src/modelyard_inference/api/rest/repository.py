@@ -6,26 +6,24 @@ routing says, now; unload: do not serve it in this process until it is loaded ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from modelyard_common.auth.guards import principal_of
-from modelyard_common.auth.principals import Principal
-from modelyard_common.errors import Denied, Invalid
 from modelyard_contracts.open_inference import IndexEntry
 
-from modelyard_inference.api.codecs.tensors import short
 from modelyard_inference.api.codecs.text import decoded
-from modelyard_inference.api.error_documents import v2_errors
-from modelyard_inference.api.errors import error_route, v2_error
-from modelyard_inference.api.services import Services
-from modelyard_inference.api.slashes import SlashRouter
-from modelyard_inference.usecases.serving import ServedModels
+from modelyard_inference.api.described import index_of
+from modelyard_inference.api.errors import v2_error
+from modelyard_inference.api.loading import check_load_parameters, may_load
+from modelyard_inference.api.rest.dependencies import Services
+from modelyard_inference.api.rest.error_documents import v2_errors
+from modelyard_inference.api.rest.error_routes import error_route
+from modelyard_inference.api.rest.slashes import SlashRouter
 
-__all__ = ["check_load_parameters", "index_of", "may_load", "router"]
+__all__ = ["router"]
 
 router = SlashRouter(
     prefix="/v2/repository", tags=["open inference"], route_class=error_route(v2_error), responses=v2_errors()
@@ -63,35 +61,6 @@ async def unload(model: str, request: Request, services: Services) -> dict[str, 
     check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or (), unload=True)
     await run_in_threadpool(services.loading.unload, model)
     return {"name": model, "unload": True}
-
-
-def index_of(served: ServedModels, *, only_ready: bool) -> list[IndexEntry]:
-    """Return the versions that are loaded, and the models that wait for one."""
-    found = [
-        IndexEntry(name=serving.routing.model, version=str(loaded.version.number), state="READY")
-        for serving in served.all()
-        for loaded in serving.loaded
-    ]
-    if only_ready:
-        return found
-    waiting = [
-        IndexEntry(name=name, version="", state="UNAVAILABLE", reason=reason)
-        for name, reason in sorted(served.waiting.items())
-    ]
-    return found + waiting
-
-
-def may_load(principal: Principal) -> None:
-    """Raise Denied unless this principal may load and unload models."""
-    if principal.role not in ("service", "admin"):
-        raise Denied(f"{principal.name} has the role {principal.role}; this takes service or admin")
-
-
-def check_load_parameters(names: Iterable[str], *, unload: bool = False) -> None:
-    """Raise Invalid for parameters that would change what a model is: the registry says that."""
-    known = {"unload_dependents"} if unload else set()
-    if unknown := set(names) - known:
-        raise Invalid.at("parameters", f"{short(min(unknown))} is not taken: what a model is comes from the registry")
 
 
 def _decoded(body: bytes, shape: type[Any]) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import Response
 from fastapi.responses import PlainTextResponse
 
-from modelyard_inference.api.error_documents import problems
-from modelyard_inference.api.services import Services
-from modelyard_inference.api.slashes import SlashRouter
-from modelyard_inference.api.v2 import VERSION
+from modelyard_inference.api.described import VERSION
+from modelyard_inference.api.rest.dependencies import Services
+from modelyard_inference.api.rest.error_documents import problems
+from modelyard_inference.api.rest.slashes import SlashRouter
 
 __all__ = ["router"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from modelyard_inference.api.error_documents import v1_errors
-from modelyard_inference.api.errors import error_route, v1_error
-from modelyard_inference.api.services import Services
-from modelyard_inference.api.slashes import SlashRouter
+from modelyard_inference.api.errors import v1_error
+from modelyard_inference.api.rest.dependencies import Services
+from modelyard_inference.api.rest.error_documents import v1_errors
+from modelyard_inference.api.rest.error_routes import error_route
+from modelyard_inference.api.rest.slashes import SlashRouter
 
 __all__ = ["router"]
 

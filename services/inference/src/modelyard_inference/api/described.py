@@ -1,4 +1,4 @@
-"""Triton's extensions of V2 that its clients and tools ask for: a model's configuration, and its statistics.
+"""What a server tells of itself and its models, over REST and gRPC alike.
 
 A configuration is what the signature says in Triton's words. Statistics are those of the metrics; queue, input and
 output are not told apart here and are zero.
@@ -9,56 +9,50 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelyard_contracts.open_inference import MetadataTensor
+from modelyard_contracts.open_inference import IndexEntry, MetadataTensor, ModelMetadata, ServerMetadata
 
 from modelyard_inference.api.codecs.tensors import input_tensors, output_tensors
-from modelyard_inference.api.error_documents import v2_errors
-from modelyard_inference.api.errors import error_route, v2_error
-from modelyard_inference.api.services import Services
-from modelyard_inference.api.slashes import SlashRouter
 from modelyard_inference.domain.records import Totals
-from modelyard_inference.usecases.serving import LoadedVersion, Serving
+from modelyard_inference.usecases.serving import LoadedVersion, ServedModels, Serving
 
-__all__ = ["TotalsOf", "config_of", "router", "statistics_of"]
+__all__ = ["SERVER", "VERSION", "TotalsOf", "config_of", "index_of", "metadata_of", "statistics_of"]
 
-router = SlashRouter(prefix="/v2/models", tags=["triton"], route_class=error_route(v2_error), responses=v2_errors())
+VERSION = "0.1.0"
+SERVER = ServerMetadata(
+    name="modelyard-inference",
+    version=VERSION,
+    extensions=("model_repository", "binary_tensor_data", "model_configuration", "statistics"),
+)
 
 TotalsOf = Callable[[str, int], Totals]
 
 
-@router.get("/stats")
-def all_statistics(services: Services) -> dict[str, Any]:
-    """Show the statistics of every version that is loaded."""
-    found = [statistics_of(serving, serving.loaded, services.totals) for serving in services.served.all()]
-    return {"model_stats": [one for several in found for one in several]}
+def metadata_of(serving: Serving, loaded: LoadedVersion | None = None) -> ModelMetadata:
+    """Return the metadata of a version; of the champion when none is named."""
+    loaded = loaded or serving.champion
+    return ModelMetadata(
+        name=serving.routing.model,
+        versions=tuple(str(one.version.number) for one in serving.loaded),
+        platform=loaded.platform,
+        inputs=input_tensors(loaded.signature),
+        outputs=output_tensors(loaded.signature),
+    )
 
 
-@router.get("/{model}/stats")
-def model_statistics(model: str, services: Services) -> dict[str, Any]:
-    """Show the statistics of a model's versions."""
-    serving = services.served.find(model)
-    return {"model_stats": statistics_of(serving, serving.loaded, services.totals)}
-
-
-@router.get("/{model}/versions/{version}/stats")
-def version_statistics(model: str, version: str, services: Services) -> dict[str, Any]:
-    """Show the statistics of one version."""
-    serving = services.served.find(model)
-    return {"model_stats": statistics_of(serving, [serving.version(version)], services.totals)}
-
-
-@router.get("/{model}/config")
-def model_config(model: str, services: Services) -> dict[str, Any]:
-    """Show a model's configuration."""
-    serving = services.served.find(model)
-    return config_of(serving, serving.champion)
-
-
-@router.get("/{model}/versions/{version}/config")
-def version_config(model: str, version: str, services: Services) -> dict[str, Any]:
-    """Show the configuration of one version."""
-    serving = services.served.find(model)
-    return config_of(serving, serving.version(version))
+def index_of(served: ServedModels, *, only_ready: bool) -> list[IndexEntry]:
+    """Return the versions that are loaded, and the models that wait for one."""
+    found = [
+        IndexEntry(name=serving.routing.model, version=str(loaded.version.number), state="READY")
+        for serving in served.all()
+        for loaded in serving.loaded
+    ]
+    if only_ready:
+        return found
+    waiting = [
+        IndexEntry(name=name, version="", state="UNAVAILABLE", reason=reason)
+        for name, reason in sorted(served.waiting.items())
+    ]
+    return found + waiting
 
 
 def config_of(serving: Serving, loaded: LoadedVersion) -> dict[str, Any]:
