@@ -7,22 +7,31 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 
+import httpx
 import pytest
 from modelyard_common import context, errors
 from modelyard_common.http import HttpClient
+from modelyard_common.kept_line import KeptLine
 from modelyard_common.testing import free_port, running
 from peer_app import Answer, Peer, problem
 
 Serving = Callable[[bytes], str]
 PARTS = (b"head", b"x" * 3_000_000)
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 @contextmanager
 def posting(url: str, timeout_s: float = 5.0) -> Iterator[HttpClient]:
     with closing(HttpClient(url, service="peer", timeout_s=timeout_s)) as client:
         yield client
+
+
+def _line_of(client: HttpClient) -> KeptLine:
+    assert client._line is not None
+    return client._line
 
 
 @pytest.fixture
@@ -58,9 +67,9 @@ def test_parts_arrive_as_one_body_and_the_answer_comes_back() -> None:
     ports = set()
     with running(peer) as url, posting(url + "/base/") as client:
         assert client.post_large("/v1/events", PARTS, {"content-type": "application/x"}) == b"an answer"
-        ports.add(client._line._connection.sock.getsockname())
+        ports.add(_line_of(client)._connection.sock.getsockname())
         assert client.post_large("/v1/events", (b"small",), {}) == b"another"
-        ports.add(client._line._connection.sock.getsockname())
+        ports.add(_line_of(client)._connection.sock.getsockname())
 
     first, second = peer.asked
     assert (first.method, first.path, first.body) == ("POST", "/base/v1/events", b"".join(PARTS))
@@ -138,16 +147,82 @@ def test_the_deadline_holds_while_the_peer_does_not_read() -> None:
 
 
 def test_the_deadline_holds_while_another_has_the_line() -> None:
-    with running(Peer(Answer(before_s=2))) as url, posting(url, timeout_s=10) as client:
-        client._timeout_s = 10
-        other = threading.Thread(target=client.post_large, args=("/", PARTS, {}))
-        other.start()
-        while not client.__dict__.get("_line") or not client._line._turn.locked():
+    peer = Peer(Answer(before_s=2, body=b"slow"))
+    with running(peer) as url, posting(url, timeout_s=10) as client, ThreadPoolExecutor(1) as pool:
+        other = pool.submit(client.post_large, "/", PARTS, {})
+        while not _line_of(client)._turn.locked():
             time.sleep(0.01)
         client._timeout_s = 0.2
-        with pytest.raises(errors.Unavailable, match="TimeoutError"):
-            client.post_large("/", PARTS, {})
-        other.join()
+        began = time.monotonic()
+        for _ in range(9):  # more than the breaker bears of what is the peer's fault
+            with pytest.raises(errors.Unavailable, match="other posts to peer"):
+                client.post_large("/", PARTS, {})
+
+        assert time.monotonic() - began < 0.2 * 9 + 1
+        assert other.result() == b"slow"
+        client._timeout_s = 10
+        assert client.post_large("/", PARTS, {}) == b"slow"
+
+
+def test_the_deadline_holds_for_all_addresses_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as full, closing(socket.socket()) as first, closing(socket.socket()) as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):  # in its queue, so that whoever comes next is not let in
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **named: [found] * 20)
+        with posting("http://silent", timeout_s=0.3) as client:
+            began = time.monotonic()
+            with pytest.raises(errors.Unavailable, match="TimeoutError"):
+                client.post_large("/", PARTS, {})
+
+            assert time.monotonic() - began < 3
+
+
+def test_the_next_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer()
+    with running(peer) as url, posting(url.replace("127.0.0.1", "two")) as client:
+        port = int(url.rpartition(":")[2])
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", at)) for at in (free_port(), port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **named: found)
+        client.post_large("/", PARTS, {})
+
+    assert peer.asked[0].headers["host"] == f"two:{port}"
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("http://[::1]", "::1", 80),
+        ("http://[fd00::abcd]:80/x", "fd00::abcd", 80),
+        ("http://[::1]:8083", "::1", 8083),
+        ("https://[2001:db8::1]", "2001:db8::1", 443),
+        ("https://drift", "drift", 443),
+        ("http://b\u00fccher.example:81", "xn--bcher-kva.example", 81),
+    ],
+)
+def test_addresses_are_read_as_they_are_written(address: str, host: str, port: int) -> None:
+    line = KeptLine(address)
+
+    assert (line._host, line._port) == (host, port)
+
+
+def test_a_peer_on_ipv6_is_reached() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no loopback of IPv6 here")
+    with listener, posting(f"http://[::1]:{listener.getsockname()[1]}") as client, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.post_large, "/", (b"ab",), {})
+        connection, _ = listener.accept()
+        with connection:
+            assert b"host: [::1]:" in connection.recv(4096).lower()
+            connection.sendall(OK)
+            assert asked.result() == b"ok"
 
 
 def test_after_an_answer_that_came_too_late_the_next_one_is_its_own() -> None:
@@ -163,7 +238,7 @@ def test_after_an_answer_that_came_too_late_the_next_one_is_its_own() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        OK,
         b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     ],
@@ -178,12 +253,81 @@ def test_a_peer_that_has_hung_up_since_is_called_again(saying: Serving, words: b
 
 @pytest.mark.parametrize(
     "words",
-    [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", b"HTTP/1.1 200 OK\r\nx" * 9999],
-    ids=["nothing", "another protocol", "cut off", "endless"],
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nx" * 9999,
+        b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 30 + b"\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000000\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n-5\r\nok\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"f" * 30 + b"\r\nok\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (1024**2 + 1),
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+    ],
+    ids=[
+        "nothing",
+        "another protocol",
+        "cut off",
+        "endless",
+        "no such length",
+        "length of all memory",
+        "negative chunk",
+        "huge chunk",
+        "too long",
+        "no answer yet",
+    ],
 )
 def test_what_is_no_answer_is_unavailable(saying: Serving, words: bytes) -> None:
     with posting(saying(words)) as client, pytest.raises(errors.Unavailable, match="peer at http"):
         client.post_large("/", (b"a", b"b"), {})
+
+
+def test_a_refusal_that_comes_before_the_body_was_read_is_what_it_says() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def refuse() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = proxy.accept()
+                    connection.recv(200)
+                    connection.sendall(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n")
+                    connection.shutdown(socket.SHUT_WR)
+                    held.append(connection)  # what came is not read: the rest of it meets a full window, or a reset
+                    threading.Timer(0.2, connection.close).start()
+
+        held: list[socket.socket] = []
+        threading.Thread(target=refuse, daemon=True).start()
+        with posting(f"http://127.0.0.1:{proxy.getsockname()[1]}") as client:
+            for _ in range(5):
+                with pytest.raises(errors.TooLarge):
+                    client.post_large("/", (b"x" * 30_000_000,), {})
+        proxy.shutdown(socket.SHUT_RDWR)
+
+
+def test_closing_hangs_up_on_who_waits_and_is_for_good() -> None:
+    with running(Peer(Answer(before_s=8))) as url, posting(url, timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.post_large, "/", PARTS, {})
+        while not _line_of(client)._turn.locked():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        began = time.monotonic()
+        client.close()
+
+        assert time.monotonic() - began < 5
+        with pytest.raises(errors.Unavailable):
+            waiting.result()
+        with pytest.raises(errors.Unavailable):
+            client.post_large("/", PARTS, {})
+        assert _line_of(client)._connection.sock is None
+
+
+def test_a_client_with_a_transport_of_its_own_posts_by_it() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=request.content[:6])
+
+    with closing(HttpClient("http://x", service="peer", transport=httpx.MockTransport(answer))) as client:
+        assert client.post_large("/", PARTS, {}) == b"headxx"
 
 
 def test_a_peer_that_is_down_is_left_alone() -> None:

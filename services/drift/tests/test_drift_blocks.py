@@ -218,6 +218,9 @@ def test_what_json_refuses_is_refused_and_named(shared_world: World, changes: di
         ({"predictions": (1,)}, "predictions"),
         ({"scores": ()}, "scores"),
         ({"sampled": SECRET}, "sampled"),
+        ({"role": f"{SECRET} - at `$[99]`"}, "role"),
+        ({"role": f"{SECRET} - at `$[3]`"}, "role"),
+        ({"role": f"{SECRET} - at `$[{'9' * 5000}]`"}, "role"),
     ],
     ids=lambda given: given if isinstance(given, str) else None,
 )
@@ -232,6 +235,7 @@ def test_a_block_that_does_not_fit_together_is_refused_and_named(
 
 
 GOOD = body_of(a_block())
+A_BLOCK = msgspec.msgpack.encode(a_block())
 NO_FRAMES = "the body is no frames"
 
 
@@ -251,6 +255,7 @@ NO_FRAMES = "the body is no frames"
         (body_of(a_block(), {}), "blocks[1]: Expected `array`, got `object`"),
         (body_of(["id", 1]), "blocks[0]: Expected `array` of at least length 16, got 2"),
         (name_frame("t") + framed([b"\xc1"]), "blocks[0]: is not MessagePack"),
+        (name_frame("t") + framed([b"\xdc\x00\x15" + A_BLOCK[3:] + b"\x91" * 100_000 + b"\xc0"]), "blocks[0]: is not MessagePack"),
         (name_frame("t") + framed([b"\x91" * 100_000]), "blocks[0]: Expected `array` of at least length 16, got 1"),
         (name_frame("t") + framed([b"\xdc\x00\x10\xa2\xff\xff" + b"\x00" * 15]), "blocks[0]: is not MessagePack"),
     ],
@@ -268,6 +273,7 @@ NO_FRAMES = "the body is no frames"
         "no-array",
         "short",
         "no-opcode",
+        "deep-field",
         "deep-block",
         "block-utf-8",
     ],
@@ -303,6 +309,18 @@ def test_more_rows_than_json_may_have_are_refused(world: World) -> None:
         {"path": "blocks", "message": "have 5001 rows; at most 5000 are taken at once"}
     ]
     assert post(world, [many._replace(rows=2**63)]).status_code == 422
+
+
+def test_more_blocks_than_rows_that_are_taken_are_not_read(shared_world: World) -> None:
+    one = framed([msgspec.msgpack.encode(a_block())])
+    response = post_bytes(shared_world, name_frame("t") + one * 5000 + framed([b"\xc1"]) * 50_000)
+
+    assert response.status_code == 422
+    assert [error["path"] for error in response.json()["errors"]] == ["blocks[5000]"]
+    response = post_bytes(shared_world, name_frame("t") + one * 5001)
+    assert response.json()["errors"] == [
+        {"path": "blocks", "message": "are more than 5000; at most as many rows are taken at once"}
+    ]
 
 
 def test_a_text_that_is_said_once_for_many_rows_is_bounded(make_world: Callable[..., World]) -> None:

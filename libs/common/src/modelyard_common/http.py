@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from modelyard_contracts.problem import Problem
 from modelyard_common import context, tracing
 from modelyard_common.auth.bearer import token_in
 from modelyard_common.errors import ModelyardError, Unavailable
-from modelyard_common.kept_line import KeptLine
+from modelyard_common.kept_line import KeptLine, LineTaken
 from modelyard_common.problems import error_from
 from modelyard_common.trust import trust_for
 
@@ -146,6 +145,7 @@ class HttpClient:
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
             event_hooks={"response": [_bound]},
         )
+        self._line = KeptLine(base_url) if transport is None else None
 
     @property
     def base_url(self) -> str:
@@ -155,7 +155,7 @@ class HttpClient:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
-        if "_line" in self.__dict__:
+        if self._line is not None:
             self._line.close()
 
     def request(
@@ -206,6 +206,8 @@ class HttpClient:
             Unavailable: no answer within the deadline, or the breaker is open.
             ModelyardError: the class that stands for the answer's status.
         """
+        if self._line is None:
+            return self.request("POST", path, content=b"".join(parts), headers=headers).content
         deadline = time.monotonic() + self._timeout_s
         sent = self._headers(headers, None)
         self._ask_breaker()
@@ -213,6 +215,8 @@ class HttpClient:
             with tracing.call("POST", self._service, self.shown_url + path) as span:
                 status, reason, told, content = self._line.post(path, parts, {**sent, **tracing.outgoing()}, deadline)
                 _note(span, status)
+        except LineTaken as exc:  # which says nothing about the peer
+            raise Unavailable(f"other posts to {self._service} took until the deadline", retry_after_s=1.0) from exc
         except (OSError, HTTPException) as exc:
             self._breaker.failed()
             raise self._unavailable(exc) from exc
@@ -220,10 +224,6 @@ class HttpClient:
         if not 200 <= status < 300:
             raise _error(status, reason, content, told.get("retry-after", ""))
         return content
-
-    @cached_property
-    def _line(self) -> KeptLine:
-        return KeptLine(self.base_url)
 
     @contextmanager
     def stream(
@@ -339,7 +339,7 @@ def _error(status: int, reason: str, content: bytes, retry_after: str) -> Modely
         problem = Problem.model_validate_json(content).model_copy(update={"status": status})
     except ValueError:
         problem = Problem(title=reason or "error", status=status, detail=_told(content))
-    return error_from(problem, retry_after_s=float(retry_after) if retry_after.isdigit() else None)
+    return error_from(problem, retry_after_s=float(retry_after) if retry_after.isdecimal() else None)
 
 
 def _told(content: bytes) -> str:

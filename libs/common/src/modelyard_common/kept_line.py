@@ -7,6 +7,7 @@ knows of no deadline, so that each wait is given what is left.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import select
@@ -22,7 +23,9 @@ import httpx
 
 from modelyard_common.trust import trust_for
 
-__all__ = ["KeptLine", "LineAnswer"]
+__all__ = ["KeptLine", "LineAnswer", "LineTaken"]
+
+_MOST_ANSWER_BYTES = 1024**2
 
 
 class LineAnswer(NamedTuple):
@@ -32,6 +35,10 @@ class LineAnswer(NamedTuple):
     reason: str
     headers: Mapping[str, str]
     content: bytes
+
+
+class LineTaken(Exception):
+    """Others had the line until the deadline."""
 
 
 class _Pieces(io.RawIOBase):
@@ -82,36 +89,46 @@ class KeptLine:
         self._own = {"host": url.netloc.decode()}
         if url.userinfo:
             self._own["authorization"] = f"Basic {b64encode(f'{url.username}:{url.password}'.encode()).decode()}"
+        is_secure = url.scheme == "https"
+        self._trust = trust_for(base_url) if is_secure else None
+        self._host = url.raw_host.decode().strip("[]")
+        self._port = url.port or (443 if is_secure else 80)
+        self._connection = http.client.HTTPConnection(self._host, self._port)
         self._turn = threading.Lock()
-        if url.scheme == "https":
-            self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                url.host, url.port, context=trust_for(base_url)
-            )
-        else:
-            self._connection = http.client.HTTPConnection(url.host, url.port)
+        self._closed = False
 
     def post(self, path: str, parts: Sequence[bytes], headers: Mapping[str, str], deadline: float) -> LineAnswer:
         """Post a body, which may be in parts.
 
         Args:
-            deadline: monotonic time at which the answer has to be there.
+            deadline: monotonic time at which the answer has to be there. How long the system takes to find a name is
+                not bounded by it.
 
         Raises:
+            LineTaken: others had it until then.
             OSError: there was no answer until then; a TimeoutError where the peer was only slow.
             http.client.HTTPException: what came was no answer.
         """
         if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise TimeoutError("others had the line until the deadline")
+            raise LineTaken
         try:
+            if self._closed:
+                raise OSError(errno.EBADF, "the line is closed")
             return self._post(path, parts, headers, deadline)
-        except BaseException:
+        except BaseException as exc:
             self._connection.close()  # nobody knows what of it is still to come
+            if isinstance(exc, ValueError | OverflowError | MemoryError) and not isinstance(exc, OSError):
+                raise http.client.HTTPException("the answer is none") from exc
             raise
         finally:
             self._turn.release()
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, also on who waits for an answer; a second call does nothing."""
+        self._closed = True
+        if (sock := self._connection.sock) is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         with self._turn:
             self._connection.close()
 
@@ -120,24 +137,49 @@ class KeptLine:
         if line.sock is not None and _has_hung_up(line.sock):
             line.close()
         if line.sock is None:
-            line.timeout = _left_s(deadline)
-            line.connect()
+            line.sock = self._connected(deadline)
         line.putrequest("POST", self._prefix + path, skip_host=True, skip_accept_encoding=True)
-        for name, value in ({**self._own, **headers, "content-length": str(sum(map(len, parts)))}).items():
+        for name, value in ({**headers, **self._own, "content-length": str(sum(map(len, parts)))}).items():
             line.putheader(name, value)
-        _wait_until(line.sock, deadline)
-        line.endheaders()
-        for part in parts:
+        refused_early = False
+        try:
             _wait_until(line.sock, deadline)
-            line.send(part)
+            line.endheaders()
+            for part in parts:
+                _wait_until(line.sock, deadline)
+                line.send(part)
+        except (BrokenPipeError, ConnectionResetError):
+            refused_early = True  # by who has seen the head, and does not read the body: it may have said why
         cast(Any, line).response_class = lambda sock, **named: http.client.HTTPResponse(
             cast(socket.socket, _Within(sock, deadline)), **named
         )
         response = line.getresponse()
-        content = response.read()
+        content = response.read(_MOST_ANSWER_BYTES + 1)
+        if response.status < 200 or response.length or len(content) > _MOST_ANSWER_BYTES:
+            raise http.client.HTTPException("the answer is none")
+        if refused_early:
+            line.close()
         return LineAnswer(
             response.status, response.reason, {name.lower(): value for name, value in response.getheaders()}, content
         )
+
+    def _connected(self, deadline: float) -> socket.socket:
+        """Return a connection to the first of the peer's addresses that takes one."""
+        failed: OSError | None = None
+        for family, kind, protocol, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                _wait_until(sock, deadline)
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._trust is None:
+                    return sock
+                _wait_until(sock, deadline)
+                return self._trust.wrap_socket(sock, server_hostname=self._host)
+            except OSError as exc:
+                sock.close()
+                failed = exc
+        raise failed or OSError(errno.EADDRNOTAVAIL, "the peer has no address")
 
 
 def _has_hung_up(sock: socket.socket) -> bool:
@@ -149,12 +191,8 @@ def _has_hung_up(sock: socket.socket) -> bool:
     return True
 
 
-def _left_s(deadline: float) -> float:
+def _wait_until(sock: socket.socket, deadline: float) -> None:
     left_s = deadline - time.monotonic()
     if left_s <= 0:
         raise TimeoutError("the deadline is over")
-    return left_s
-
-
-def _wait_until(sock: socket.socket, deadline: float) -> None:
-    sock.settimeout(_left_s(deadline))
+    sock.settimeout(left_s)

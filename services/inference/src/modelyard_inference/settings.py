@@ -119,7 +119,7 @@ class InferenceSettings(ServiceSettings):
     """How long the sink may take for one event."""
     sink_connections: int = Field(4, ge=1, le=64)
     """Events that are on their way to the sink at once."""
-    instance: str = Field(default_factory=socket.gethostname)
+    instance: str = Field(default_factory=socket.gethostname, min_length=1)
     """The name of this server in reports and event batches."""
 
     @model_validator(mode="after")

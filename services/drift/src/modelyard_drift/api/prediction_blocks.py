@@ -34,6 +34,8 @@ _Block = msgspec.defstruct(
 _DECODE = msgspec.msgpack.Decoder(_Block).decode
 _WRONG = re.compile(r"(Expected .*?)(?: - at `\$(?:\[(\d+)\])?(.*)`)?")
 """What msgspec says of a wrong type, and where; it says more of other things, with the value in it."""
+_PLACE = re.compile(r"- at `\$\[(\d{1,4})\][^`]*`$")
+"""Where it was, at the end of what msgspec says: before it may be what somebody sent."""
 _COLUMNS = {"event_time": "event_times", "prediction": "predictions", "score": "scores"}
 """Fields of an event, and where a block has them of all its rows."""
 
@@ -106,9 +108,11 @@ def _read(body: bytes) -> tuple[str, list[PredictionBlock]]:
     try:
         for payload in frames:
             blocks.append(PredictionBlock(*astuple(_DECODE(payload))))
+            if len(blocks) > MAX_EVENTS:  # each has a row at least
+                raise Invalid.at("blocks", f"are more than {MAX_EVENTS}; at most as many rows are taken at once")
     except msgspec.ValidationError as exc:
         raise _wrong_type(len(blocks), str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise Invalid.at(f"blocks[{len(blocks)}]", "is not MessagePack") from exc
     except ValueError as exc:
         raise Invalid.at(f"blocks[{len(blocks)}]", str(exc)) from exc
@@ -118,7 +122,7 @@ def _read(body: bytes) -> tuple[str, list[PredictionBlock]]:
 def _wrong_type(number: int, message: str) -> Invalid:
     found = _WRONG.fullmatch(message)
     if found is None:
-        place = re.search(r"at `\$\[(\d+)\]", message)
+        place = _PLACE.search(message)
         says, field, rest = "is none of what is allowed", None if place is None else place[1], ""
     else:
         says, field, rest = found.groups()

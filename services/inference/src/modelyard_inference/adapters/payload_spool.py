@@ -76,12 +76,10 @@ class Written:
     """Blocks in their frames, as they lie in a file, and the place after them.
 
     Attributes:
-        rows: of all blocks.
         more: there is more behind it.
     """
 
     frames: bytes
-    rows: int
     after: Position
     more: bool
 
@@ -208,7 +206,7 @@ class PayloadSpool:
             if run is None or len(frames) < run.end - run.start:
                 break
             more = run.end < size or run.segment < self._current
-            return Written(frames, run.rows, Position(run.segment, run.end), more)
+            return Written(frames, Position(run.segment, run.end), more)
         return None
 
     def _bytes_of(self, run: Run) -> bytes:
@@ -234,7 +232,7 @@ class PayloadSpool:
         for position, size in self._unsent(reader):
             payloads: list[tuple[bytes, int]] = []
             rows, offset = 0, position.offset
-            for payload in self._from(position, size):
+            for payload in self._from(position, self._end_of_run(reader, position, size, most_rows, most_bytes)):
                 count = rows_of(payload)
                 rows += count or 1
                 if payloads and rows > most_rows:
@@ -247,6 +245,14 @@ class PayloadSpool:
                 more = offset < size or position.segment < self._current
                 return Blocks(payloads, Position(position.segment, offset), more)
         return None
+
+    def _end_of_run(self, reader: str, position: Position, size: int, most_rows: int, most_bytes: int) -> int:
+        """Return where to stop, so that what follows can be sent as it lies there; the end of the file otherwise."""
+        if reader != DRIFT:
+            return size
+        with self._lock:
+            run = self._runs.at(position, most_rows, most_bytes)
+        return size if run is None else min(run.end, size)
 
     def _unsent(self, reader: str) -> Iterator[tuple[Position, int]]:
         """Yield where a reader's next records lie, and where that file ends; if asked again, after what is damaged."""

@@ -10,21 +10,20 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterator
-from itertools import islice
 
 from modelyard_contracts.frames import FRAME_HEAD, crc32c
 
-__all__ = ["HEADER_BYTES", "RECORD_MAX_BYTES", "framed_bytes", "read_records", "records", "sound_bytes"]
+__all__ = ["framed_bytes", "records", "sound_bytes"]
 
-HEADER_BYTES = FRAME_HEAD.size
-RECORD_MAX_BYTES = 16 * 1024**2
+_HEAD_BYTES = FRAME_HEAD.size
+_MOST_BYTES = 16 * 1024**2
 """Nothing that we write is as long; a longer length is damage."""
 _CHUNK_BYTES = 256 * 1024
 
 
 def framed_bytes(payload: bytes) -> int:
     """Return how much of a file a payload takes."""
-    return HEADER_BYTES + len(payload)
+    return _HEAD_BYTES + len(payload)
 
 
 def records(fd: int, offset: int, limit: int) -> Iterator[bytes]:
@@ -36,31 +35,25 @@ def records(fd: int, offset: int, limit: int) -> Iterator[bytes]:
     buffer, start = b"", offset
     while True:
         position = offset - start
-        if len(buffer) - position < HEADER_BYTES:
+        if len(buffer) - position < _HEAD_BYTES:
             buffer, start = _read(fd, offset, min(_CHUNK_BYTES, limit - offset)), offset
             position = 0
-            if len(buffer) < HEADER_BYTES:
+            if len(buffer) < _HEAD_BYTES:
                 return
         length, crc = FRAME_HEAD.unpack_from(buffer, position)
-        if not 0 < length <= RECORD_MAX_BYTES or offset + HEADER_BYTES + length > limit:
+        if not 0 < length <= _MOST_BYTES or offset + _HEAD_BYTES + length > limit:
             return
-        if len(buffer) - position < HEADER_BYTES + length:
-            wanted = max(_CHUNK_BYTES, HEADER_BYTES + length)
+        if len(buffer) - position < _HEAD_BYTES + length:
+            wanted = max(_CHUNK_BYTES, _HEAD_BYTES + length)
             buffer, start = _read(fd, offset, min(wanted, limit - offset)), offset
             position = 0
-            if len(buffer) < HEADER_BYTES + length:
+            if len(buffer) < _HEAD_BYTES + length:
                 return
-        payload = buffer[position + HEADER_BYTES : position + HEADER_BYTES + length]
+        payload = buffer[position + _HEAD_BYTES : position + _HEAD_BYTES + length]
         if crc32c(payload) != crc and zlib.crc32(payload) != crc:
             return
         yield payload
-        offset += HEADER_BYTES + length
-
-
-def read_records(fd: int, offset: int, limit: int, *, most: int) -> tuple[list[bytes], int]:
-    """Return up to most payloads from offset on, and the offset after the last."""
-    found = list(islice(records(fd, offset, limit), most))
-    return found, offset + sum(map(framed_bytes, found))
+        offset += _HEAD_BYTES + length
 
 
 def sound_bytes(fd: int, size: int) -> int:
