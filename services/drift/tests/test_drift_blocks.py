@@ -235,7 +235,7 @@ def test_a_block_that_does_not_fit_together_is_refused_and_named(
 
 
 GOOD = body_of(a_block())
-A_BLOCK = msgspec.msgpack.encode(a_block())
+NESTED = b"\xdc\x00\x15" + msgspec.msgpack.encode(a_block())[3:] + b"\x91" * 100_000 + b"\xc0"
 NO_FRAMES = "the body is no frames"
 
 
@@ -255,7 +255,7 @@ NO_FRAMES = "the body is no frames"
         (body_of(a_block(), {}), "blocks[1]: Expected `array`, got `object`"),
         (body_of(["id", 1]), "blocks[0]: Expected `array` of at least length 16, got 2"),
         (name_frame("t") + framed([b"\xc1"]), "blocks[0]: is not MessagePack"),
-        (name_frame("t") + framed([b"\xdc\x00\x15" + A_BLOCK[3:] + b"\x91" * 100_000 + b"\xc0"]), "blocks[0]: is not MessagePack"),
+        (name_frame("t") + framed([NESTED]), "blocks[0]: is not MessagePack"),
         (name_frame("t") + framed([b"\x91" * 100_000]), "blocks[0]: Expected `array` of at least length 16, got 1"),
         (name_frame("t") + framed([b"\xdc\x00\x10\xa2\xff\xff" + b"\x00" * 15]), "blocks[0]: is not MessagePack"),
     ],
