@@ -142,8 +142,9 @@ def test_redacted_features_reach_neither_disk_nor_drift_nor_sink(
 
     assert id_.encode() in written and b"a-secret-day" not in written
     assert [one["features"] for one in platform.drift.role("champion")] == [{"load": 0.7, "price": None}]
-    (question,) = [event for event in sink.events if event["type"] == REQUEST]
-    assert [tensor["name"] for tensor in question.data["inputs"]] == ["load", "price"]
+    questions = [event for event in sink.events if event["type"] == REQUEST]  # at least one: what was away is sent again
+    names = [[tensor["name"] for tensor in question.data["inputs"]] for question in questions]
+    assert names == [["load", "price"]] * len(questions) != []
 
 
 def test_a_request_that_was_written_in_several_blocks_is_two_events(

@@ -198,8 +198,10 @@ class Edge:
 
         def done(answer: RawAnswer) -> None:
             self._in_flight -= 1
-            self._count(method, path, template, answer.status, time.perf_counter() - started)
+            took_s = time.perf_counter() - started
             send(answer, request_id)
+            # Behind the answer: the caller has it while this is done, and whoever scrapes comes in a later turn.
+            self._count(method, path, template, answer.status, took_s)
 
         self._in_flight += 1
         try:

@@ -131,7 +131,15 @@ class HotPath:
 
         def told(answer: Answer | Exception) -> None:
             places.give_back()
-            done(self._told(answer, call, parsed - began))
+            try:
+                if isinstance(answer, Exception):
+                    raise answer
+                reply, encode_s = _encoded(answer, call)
+            except Exception as exc:
+                done(_error(exc, v2_error))
+                return
+            done(reply)
+            front.took(answer.model, parsed - began, encode_s)  # behind the answer, as all that counts it
 
         def waits(leave: Leave) -> None:
             def left() -> None:
@@ -152,17 +160,6 @@ class HotPath:
             return True
         places.give_back()
         return False
-
-    def _told(self, answer: Answer | Exception, call: v2.V2Call, parse_s: float) -> RawAnswer:
-        try:
-            if isinstance(answer, Exception):
-                raise answer
-            began = time.perf_counter()
-            content, json_length = v2.encode(answer, call)
-            self._front.took(answer.model, parse_s, time.perf_counter() - began)
-        except Exception as exc:
-            return _error(exc, v2_error)
-        return RawAnswer(content, _JSON if json_length is None else _BINARY, 200, _headers(answer, json_length))
 
     async def invocations(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST [/models/{model}[/versions/{version}]]/invocations``."""
@@ -260,6 +257,14 @@ async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) 
         raise
     finally:
         going.cancel()
+
+
+def _encoded(answer: Answer, call: v2.V2Call) -> tuple[RawAnswer, float]:
+    """Return what to send, and how many seconds it took to write."""
+    began = time.perf_counter()
+    content, json_length = v2.encode(answer, call)
+    encode_s = time.perf_counter() - began
+    return RawAnswer(content, _JSON if json_length is None else _BINARY, 200, _headers(answer, json_length)), encode_s
 
 
 def _headers(answer: Answer, json_length: int | None = None) -> bytes:

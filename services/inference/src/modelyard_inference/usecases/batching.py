@@ -121,8 +121,9 @@ class Batching:
         if turn.loaded.runtime.blocking:
             return self._line_up(queue, waiting)
         if self._is_alone(queue, waiting):
-            ((_, answer),) = self._deliver([waiting], self._run([waiting]), now)
+            ((_, answer),), run = self._deliver([waiting], self._run([waiting]), now)
             done(answer)
+            self._observer.ran(run)  # behind the answer: its caller has it while this is counted
         else:
             waiting.context = copy_context()
             queue.gathered.append(waiting)
@@ -183,7 +184,8 @@ class Batching:
     async def _soon(self, queue: Queue, waiting: Waiting) -> Answer:
         """Return an answer from this turn of the event loop: at once to whoever seems to be alone."""
         if self._is_alone(queue, waiting):
-            ((_, outcome),) = self._deliver([waiting], self._run([waiting]), waiting.arrived)
+            ((_, outcome),), run = self._deliver([waiting], self._run([waiting]), waiting.arrived)
+            self._observer.ran(run)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
@@ -202,7 +204,7 @@ class Batching:
         while batch := take(queue.gathered, self._most_rows(queue.gathered)):
             if there := [waiting for waiting in batch if not waiting.given_up]:
                 began = self._clock.monotonic()
-                _hand_all(self._deliver(there, self._run(there), began))
+                self._give(there, self._run(there), began)
 
     def _let_queue(self, queue: Queue, waiting: Waiting) -> None:
         """Let one wait for a lane that did not mean to."""
@@ -290,7 +292,13 @@ class Batching:
         finally:
             impatient.cancel()
             over()
-        _hand_all(self._deliver(batch, outcomes, began))
+        self._give(batch, outcomes, began)
+
+    def _give(self, batch: list[Waiting], outcomes: Sequence[Outcome], began: float) -> None:
+        """Write down all answers at once, hand each to whoever still waits for it, and count them."""
+        given, run = self._deliver(batch, outcomes, began)
+        _hand_all(given)
+        self._observer.ran(run)
 
     def _run(self, batch: list[Waiting]) -> Sequence[Outcome]:
         """Return what became of each; may run in a thread."""
@@ -306,8 +314,8 @@ class Batching:
             waiting.bound = bound
         return answer_all(loaded.runtime.predict, loaded.reader, bounds, _wanted(batch))
 
-    def _deliver(self, batch: list[Waiting], outcomes: Sequence[Outcome], began: float) -> list[_Given]:
-        """Write down all answers at once, and only then return what to hand to each that still waits."""
+    def _deliver(self, batch: list[Waiting], outcomes: Sequence[Outcome], began: float) -> tuple[list[_Given], Run]:
+        """Write down all answers at once, and only then return what to hand to each that still waits, and to count."""
         ended = self._clock.monotonic()
         blocks: list[Block] = []
         given: list[_Given] = []
@@ -340,8 +348,7 @@ class Batching:
             given.append((waiting, answer))
         if blocks:
             self._sink.append(blocks)
-        self._observer.ran(run)
-        return given
+        return given, run
 
 
 _Given = tuple[Waiting, Answer | Exception]
