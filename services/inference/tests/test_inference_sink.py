@@ -142,7 +142,7 @@ def test_redacted_features_reach_neither_disk_nor_drift_nor_sink(
 
     assert id_.encode() in written and b"a-secret-day" not in written
     assert [one["features"] for one in platform.drift.role("champion")] == [{"load": 0.7, "price": None}]
-    questions = [event for event in sink.events if event["type"] == REQUEST]  # at least one: what was away is sent again
+    questions = [event for event in sink.events if event["type"] == REQUEST]  # sent again, where one was away
     names = [[tensor["name"] for tensor in question.data["inputs"]] for question in questions]
     assert names == [["load", "price"]] * len(questions) != []
 
