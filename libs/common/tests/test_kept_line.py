@@ -322,6 +322,27 @@ def test_closing_hangs_up_on_who_waits_and_is_for_good() -> None:
         assert _line_of(client)._connection.sock is None
 
 
+def test_closing_hangs_up_on_who_still_connects() -> None:
+    with socket.socket() as full, closing(socket.socket()) as first, closing(socket.socket()) as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        with posting(url, timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.post_large, "/", PARTS, {})
+            while _line_of(client)._calling is None:
+                time.sleep(0.01)
+            time.sleep(0.2)
+            began = time.monotonic()
+            client.close()
+
+            assert time.monotonic() - began < 5
+            with pytest.raises(errors.Unavailable):
+                asked.result()
+
+
 def test_a_client_with_a_transport_of_its_own_posts_by_it() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=request.content[:6])

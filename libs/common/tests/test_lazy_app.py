@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,9 +56,9 @@ async def _raw(request: RawRequest) -> RawAnswer:
 
 
 @contextmanager
-def served(making: Making, life: Life | None = None) -> Iterator[httpx.Client]:
+def served(making: Making, life: Life | None = None, answer: Any = _raw) -> Iterator[httpx.Client]:
     life = life or Life("lazy", Health())
-    raw = RawRoute(lambda method, path: path == "/raw", _raw, "/raw")
+    raw = RawRoute(lambda method, path: path == "/raw", answer, "/raw")
     edge = edge_of(ServiceSettings(), "lazy", raw_routes=[raw, *probes(life.health, metrics.render)])
     app = LazyApp(edge=edge, life=life, rest=lambda: making.of(edge), state={"mine": 1})
     assert (app.state.edge, app.state.health, app.state.mine) == (edge, life.health, 1)
@@ -95,6 +96,49 @@ def test_the_rest_is_made_once_however_many_ask_and_raw_routes_answer_meanwhile(
 
     assert making.times == 1
     assert not any(name.endswith("(run)") for name in making.threads), "on the server's own thread"
+
+
+def test_who_hangs_up_while_it_loads_has_it_made_no_second_time() -> None:
+    making = Making()
+    making.may.clear()
+    with served(making) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/web", timeout=0.2)
+        making.may.set()
+        assert client.get("/web").json() == "web"
+
+    assert making.times == 1
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/startup", "/health/ready", "/metrics"])
+def test_probes_take_a_slash_and_nothing_but_get(path: str) -> None:
+    making = Making()
+    with served(making) as client:
+        assert client.get(f"{path}/").status_code == 200
+        for method in ("HEAD", "POST", "OPTIONS"):
+            refused = client.request(method, path)
+            assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+
+    assert making.times == 0
+
+
+def test_probes_wait_for_no_thread_of_others() -> None:
+    end = threading.Event()
+
+    async def busy(request: RawRequest) -> RawAnswer:
+        waiting = [asyncio.ensure_future(asyncio.to_thread(end.wait, 20)) for _ in range(100)]
+        await asyncio.wait(waiting, timeout=0.1)
+        return RawAnswer(b"busy")
+
+    seen: list[str] = []
+    life = Life("lazy", Health(), on_close=[lambda: seen.append("closed")])
+    with served(Making(), life, busy) as client:
+        assert client.get("/raw").text == "busy"
+        for path in ("/health/live", "/health/startup", "/health/ready", "/metrics", "/web"):
+            assert client.get(path, timeout=5).status_code == 200
+        end.set()
+
+    assert seen == ["closed"]
 
 
 def test_a_rest_that_cannot_be_made_fails_its_request_and_is_tried_again() -> None:
@@ -158,3 +202,26 @@ def _stopping_soon(server: uvicorn.Server) -> None:
         server.should_exit = True
 
     server.startup = startup  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_request_is_counted_before_its_answer_where_counts_outlive_the_process(*, first: bool) -> None:
+    def soon(request: RawRequest, done: Callable[[RawAnswer], None]) -> bool:
+        done(RawAnswer(b"raw"))
+        return True
+
+    def counted() -> float:
+        labels = {"service": service, "method": "GET", "route": "/raw", "status": "200"}
+        return metrics.REQUESTS.labels(**labels)._child_samples()[0].value
+
+    service = f"counting-{first}"
+    route = RawRoute(lambda method, path: True, _raw, "/raw", soon)
+    edge = edge_of(ServiceSettings(), service, raw_routes=[route], counts_first=first)
+    head = edge.head_of({"type": "http", "method": "GET", "path": "/raw", "headers": []})
+    assert head is not None
+    seen: list[float] = []
+
+    assert edge.answer_soon(head, b"", lambda answer, request_id: seen.append(counted()))
+
+    assert seen == [1 if first else 0]
+    assert counted() == 1

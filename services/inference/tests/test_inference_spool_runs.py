@@ -100,3 +100,15 @@ def test_what_one_write_has_too_many_rows_of_is_not_handed_out() -> None:
     runs.wrote(1, 0, 100, MOST_ROWS + 1)
 
     assert runs.at(Position(1, 0), MOST_ROWS, MOST_BYTES) is None
+
+
+def test_after_what_is_too_large_the_next_run_is_known() -> None:
+    runs = Runs()
+    runs.wrote(1, 0, 100, MOST_ROWS + 1)
+    runs.wrote(1, 100, 100, 1)
+    runs.wrote(2, 0, 100, 1)
+
+    assert runs.next_start(Position(1, 0)) == 0
+    assert runs.next_start(Position(1, 50)) == 100
+    assert runs.at(Position(1, 100), MOST_ROWS, MOST_BYTES) is not None
+    assert runs.next_start(Position(1, 200)) is None

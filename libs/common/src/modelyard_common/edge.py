@@ -28,7 +28,7 @@ from modelyard_common.problems import problem_from, status_of
 from modelyard_common.raw import Caller, Head, Headers, RawAnswer, RawRequest, RawRoute, nothing_more, read_body
 from modelyard_common.settings import ServiceSettings
 
-__all__ = ["ASGIApp", "Edge", "ErrorBody", "edge_of", "problem_bytes"]
+__all__ = ["Edge", "ErrorBody", "edge_of", "problem_bytes"]
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -67,6 +67,7 @@ def edge_of(
     raw_routes: Sequence[RawRoute],
     error_body: ErrorBody = lambda path, error: None,
     held: HeldBytes | None = None,
+    counts_first: bool = False,
 ) -> Edge:
     """Return the edge of a service that is set up so.
 
@@ -74,6 +75,7 @@ def edge_of(
         raw_routes: what answers before the framework does.
         error_body: how errors are written on paths whose protocol has its own.
         held: counts what bodies take together, for a service that does not write them down as they come.
+        counts_first: before the answer leaves, where counts outlive the process; else behind it.
     """
     tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
     return Edge(
@@ -83,6 +85,7 @@ def edge_of(
         raw_routes=raw_routes,
         error_body=error_body,
         held=held,
+        counts_first=counts_first,
     )
 
 
@@ -98,6 +101,7 @@ class Edge:
         raw_routes: Sequence[RawRoute] = (),
         error_body: ErrorBody = lambda path, error: None,
         held: HeldBytes | None = None,
+        counts_first: bool = False,
     ) -> None:
         self._service = service
         self._authenticator = authenticator
@@ -105,6 +109,7 @@ class Edge:
         self._raw_routes = tuple(raw_routes)
         self._error_body = error_body
         self._held = held
+        self._counts_first = counts_first
         self._in_flight = 0
         metrics.IN_FLIGHT.labels(service=service).set_function(lambda: self._in_flight)
         self._counters: dict[tuple[str, str, int], tuple[Counter, metrics.QuickHistogram]] = {}
@@ -199,6 +204,10 @@ class Edge:
         def done(answer: RawAnswer) -> None:
             self._in_flight -= 1
             took_s = time.perf_counter() - started
+            if self._counts_first:
+                self._count(method, path, template, answer.status, took_s)
+                send(answer, request_id)
+                return
             send(answer, request_id)
             # Behind the answer: the caller has it while this is done, and whoever scrapes comes in a later turn.
             self._count(method, path, template, answer.status, took_s)

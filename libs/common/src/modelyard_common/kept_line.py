@@ -23,7 +23,7 @@ import httpx
 
 from modelyard_common.trust import trust_for
 
-__all__ = ["KeptLine", "LineAnswer", "LineTaken"]
+__all__ = ["KeptLine", "LineTaken"]
 
 _MOST_ANSWER_BYTES = 1024**2
 
@@ -94,6 +94,7 @@ class KeptLine:
         self._host = url.raw_host.decode().strip("[]")
         self._port = url.port or (443 if is_secure else 80)
         self._connection = http.client.HTTPConnection(self._host, self._port)
+        self._calling: socket.socket | None = None
         self._turn = threading.Lock()
         self._closed = False
 
@@ -126,9 +127,10 @@ class KeptLine:
     def close(self) -> None:
         """Hang up, also on who waits for an answer; a second call does nothing."""
         self._closed = True
-        if (sock := self._connection.sock) is not None:
+        if (sock := self._connection.sock or self._calling) is not None:
             with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                # Not TLS's own, which lets go of the encryption first: what is being sent would go on without.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
         with self._turn:
             self._connection.close()
 
@@ -138,6 +140,8 @@ class KeptLine:
             line.close()
         if line.sock is None:
             line.sock = self._connected(deadline)
+            if self._closed:
+                raise OSError(errno.EBADF, "the line is closed")
         line.putrequest("POST", self._prefix + path, skip_host=True, skip_accept_encoding=True)
         for name, value in ({**headers, **self._own, "content-length": str(sum(map(len, parts)))}).items():
             line.putheader(name, value)
@@ -167,7 +171,7 @@ class KeptLine:
         """Return a connection to the first of the peer's addresses that takes one."""
         failed: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
-            sock = socket.socket(family, kind, protocol)
+            sock = self._calling = socket.socket(family, kind, protocol)
             try:
                 _wait_until(sock, deadline)
                 sock.connect(address)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,7 +54,7 @@ class LazyApp:
         self._life = life
         self._make = rest
         self._rest: Rest | None = None
-        self._loading = asyncio.Lock()
+        self._loading: asyncio.Future[Rest | None] | None = None
         self.state: Any = SimpleNamespace(
             edge=edge, health=life.health, companions=life.companions, **dict(state or {})
         )
@@ -62,6 +63,9 @@ class LazyApp:
         """Answer a request, or live and end with the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
+            return
+        if scope["type"] == "websocket":  # no service has one
+            await send({"type": "websocket.close", "code": 1008})
             return
         route = self._edge.raw_route(scope)
         if route is not None:
@@ -74,16 +78,21 @@ class LazyApp:
             await rest(scope, receive, send)
 
     async def _load(self) -> Rest | None:
-        """Return what answers the rest; None where it cannot be made, now."""
-        async with self._loading:
-            if self._rest is None:
-                try:
-                    self._rest = await asyncio.to_thread(self._make)
-                except Exception as exc:
-                    _log.error("app.not_loaded", error=exc)
-                else:
-                    _log.info("app.loaded")
-            return self._rest
+        """Return what answers the rest; None where it cannot be made, now. Whoever hangs up meanwhile ends nothing."""
+        if self._loading is None:
+            self._loading = asyncio.ensure_future(self._made())
+        return await asyncio.shield(self._loading)
+
+    async def _made(self) -> Rest | None:
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="loading") as thread:
+                self._rest = await asyncio.get_running_loop().run_in_executor(thread, self._make)
+        except Exception as exc:
+            _log.error("app.not_loaded", error=exc)
+        else:
+            _log.info("app.loaded")
+        self._loading = None
+        return self._rest
 
     async def _live(self, receive: Any, send: Any) -> None:
         """Speak ASGI's lifespan protocol (asgi.readthedocs.io, "Lifespan")."""

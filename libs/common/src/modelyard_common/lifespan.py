@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +13,7 @@ from modelyard_common.health import Health
 from modelyard_common.logs import get_logger
 from modelyard_common.tasks import Task
 
-__all__ = ["Companion", "Life", "Team"]
+__all__ = ["Companion", "Life"]
 
 _log = get_logger(__name__)
 _TASK_JOIN_S = 10.0
@@ -71,7 +72,8 @@ class Life:
         self.health.drain()
         for companion in self.companions:
             await companion.stop()
-        await asyncio.to_thread(_close, self.tasks, self.on_close)
+        with ThreadPoolExecutor(1, thread_name_prefix="closing") as thread:  # it waits for no thread of others
+            await asyncio.get_running_loop().run_in_executor(thread, _close, self.tasks, self.on_close)
         _log.info("service.stopped", service=self.service)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import secrets
 import time
@@ -146,7 +147,14 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         observer=observer,
         clock=clock,
         new_id=_ids(),
-        champions=Batching(lane=lane, sink=log.spool, observer=observer, clock=clock, limits=_limits(settings)),
+        champions=Batching(
+            lane=lane,
+            sink=log.spool,
+            observer=observer,
+            clock=clock,
+            limits=_limits(settings),
+            counts_first=member is not None,
+        ),
         candidates=Batching(
             lane=candidate_lane, sink=log.spool, observer=observer, clock=clock, limits=_limits(settings), inline=False
         ),
@@ -248,12 +256,15 @@ def _application(settings: InferenceSettings, services: InferenceServices, hot: 
         raw_routes=[*hot.routes(), *probes(life.health, render)],
         error_body=edge_error,
         held=services.front.held,
+        counts_first=life.team is not None,
     )
 
     def rest() -> Rest:
         from modelyard_inference.api.rest import app  # noqa: PLC0415  # FastAPI, once somebody asks for what it answers
 
-        return app.rest(settings, edge, services)
+        made = app.rest(settings, edge, services)
+        gc.freeze()  # as what was there at the start: it stays
+        return made
 
     return LazyApp(edge=edge, life=life, rest=rest, state={"inference": services})
 

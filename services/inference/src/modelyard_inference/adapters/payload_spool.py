@@ -252,7 +252,10 @@ class PayloadSpool:
             return size
         with self._lock:
             run = self._runs.at(position, most_rows, most_bytes)
-        return size if run is None else min(run.end, size)
+            start = None if run is not None else self._runs.next_start(position)
+        if run is not None:
+            return min(run.end, size)
+        return size if start is None or start == position.offset else min(start, size)
 
     def _unsent(self, reader: str) -> Iterator[tuple[Position, int]]:
         """Yield where a reader's next records lie, and where that file ends; if asked again, after what is damaged."""

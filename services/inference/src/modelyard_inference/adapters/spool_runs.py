@@ -70,6 +70,11 @@ class Runs:
         self._grows = False  # what was handed out has to end where a run ends
         return whole if whole.rows else None
 
+    def next_start(self, position: Position) -> int | None:
+        """Return where the next run of a file begins that does not begin before a place; None when there is none."""
+        self.forget(position)
+        return self._runs[0].start if self._runs and self._runs[0].segment == position.segment else None
+
     def forget(self, position: Position) -> None:
         """Forget what begins before a place."""
         while self._runs and (self._runs[0].segment, self._runs[0].start) < (position.segment, position.offset):

@@ -66,10 +66,19 @@ class Batching:
     Args:
         lane: threads for what may take long.
         inline: quick runtimes run on the event loop.
+        counts_first: before an answer leaves, where counts outlive the process; else behind it, where that is sooner.
     """
 
     def __init__(
-        self, *, lane: Lane, sink: PayloadSink, observer: Observer, clock: Clock, limits: Limits, inline: bool = True
+        self,
+        *,
+        lane: Lane,
+        sink: PayloadSink,
+        observer: Observer,
+        clock: Clock,
+        limits: Limits,
+        inline: bool = True,
+        counts_first: bool = False,
     ) -> None:
         self._lane = lane
         self._sink = sink
@@ -77,6 +86,7 @@ class Batching:
         self._clock = clock
         self._limits = limits
         self._inline = inline
+        self._counts_first = counts_first
         self.inline_rows = limits.inline_rows if inline else 0
         """How many rows of a request a quick runtime answers on the event loop."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,8 +132,12 @@ class Batching:
             return self._line_up(queue, waiting)
         if self._is_alone(queue, waiting):
             ((_, answer),), run = self._deliver([waiting], self._run([waiting]), now)
-            done(answer)
-            self._observer.ran(run)  # behind the answer: its caller has it while this is counted
+            if self._counts_first:
+                self._observer.ran(run)
+                done(answer)
+            else:  # behind the answer: its caller has it while this is counted
+                done(answer)
+                self._observer.ran(run)
         else:
             waiting.context = copy_context()
             queue.gathered.append(waiting)
@@ -295,10 +309,10 @@ class Batching:
         self._give(batch, outcomes, began)
 
     def _give(self, batch: list[Waiting], outcomes: Sequence[Outcome], began: float) -> None:
-        """Write down all answers at once, hand each to whoever still waits for it, and count them."""
+        """Write down all answers at once, count them, and hand each to whoever still waits for it."""
         given, run = self._deliver(batch, outcomes, began)
-        _hand_all(given)
         self._observer.ran(run)
+        _hand_all(given)
 
     def _run(self, batch: list[Waiting]) -> Sequence[Outcome]:
         """Return what became of each; may run in a thread."""
