@@ -42,6 +42,10 @@ UNITS = {
 """The last word of a name to the unit of its value."""
 
 
+_COMMON = "modelyard_common.app", "modelyard_common.serving"
+"""What every service makes of an application, and what serves it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One metric as it is scraped."""
@@ -60,7 +64,8 @@ class Metric:
 
 def metrics_of(service: str) -> list[Metric]:
     """Return the metrics that only this service has, or with ``common`` those that all have."""
-    importlib.import_module("modelyard_common.app" if service == "common" else f"modelyard_{service}.wiring")
+    for name in _COMMON if service == "common" else (f"modelyard_{service}.wiring",):
+        importlib.import_module(name)
     shared = _found("modelyard_common.")
     found = shared if service == "common" else _found(f"modelyard_{service}.")
     ours = [_metric(one) for key, one in found.items() if service == "common" or key not in shared]
