@@ -29,6 +29,18 @@ def posting(url: str, timeout_s: float = 5.0) -> Iterator[HttpClient]:
         yield client
 
 
+@contextmanager
+def full_house() -> Iterator[tuple[str, int]]:
+    """Give an address at which nobody who comes is let in: others wait there already."""
+    with socket.socket() as full, closing(socket.socket()) as first, closing(socket.socket()) as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield full.getsockname()
+
+
 def _line_of(client: HttpClient) -> KeptLine:
     assert client._line is not None
     return client._line
@@ -165,13 +177,8 @@ def test_the_deadline_holds_while_another_has_the_line() -> None:
 
 
 def test_the_deadline_holds_for_all_addresses_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as full, closing(socket.socket()) as first, closing(socket.socket()) as second:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for waiting in (first, second):  # in its queue, so that whoever comes next is not let in
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())
+    with full_house() as address:
+        found = (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
         monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **named: [found] * 20)
         with posting("http://silent", timeout_s=0.3) as client:
             began = time.monotonic()
@@ -323,13 +330,8 @@ def test_closing_hangs_up_on_who_waits_and_is_for_good() -> None:
 
 
 def test_closing_hangs_up_on_who_still_connects() -> None:
-    with socket.socket() as full, closing(socket.socket()) as first, closing(socket.socket()) as second:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for waiting in (first, second):
-            waiting.setblocking(False)
-            waiting.connect_ex(full.getsockname())
-        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+    with full_house() as (host, port):
+        url = f"http://{host}:{port}"
         with posting(url, timeout_s=20) as client, ThreadPoolExecutor(1) as pool:
             asked = pool.submit(client.post_large, "/", PARTS, {})
             while _line_of(client)._calling is None:

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -26,6 +25,8 @@ from modelyard_common.settings import ServiceSettings
 from modelyard_common.tasks import Task
 
 __all__ = ["create_app", "framework"]
+
+_VERSION = "v1"
 
 
 def create_app(
@@ -53,15 +54,8 @@ def create_app(
     """
     edge = edge_of(settings, service, raw_routes=[*raw_routes, *probes(health, metrics.render)])
     life = Life(service, health, tasks, on_close)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        del app
-        async with life.lived():
-            yield
-
-    app = framework(service, settings, edge, routers, state={"health": health, "companions": (), **(state or {})})
-    app.router.lifespan_context = lifespan
+    app = _Service(edge, title=_title(service), version=_VERSION, redoc_url=None, lifespan=lambda app: life.lived())
+    _furnish(app, settings, edge, routers, {"health": health, "companions": (), **(state or {})})
     return app
 
 
@@ -72,13 +66,24 @@ def framework(
     routers: Sequence[APIRouter],
     state: Mapping[str, object],
 ) -> FastAPI:
-    """Return what answers the routes of routers, within an edge; whoever serves it sees to its tasks.
+    """Return what answers the routes of routers, within an edge; whoever serves it sees to its tasks and raw routes.
 
     Args:
         state: becomes ``app.state.<key>``.
     """
-    app = _Service(title=f"Modelyard {service}", version="v1", redoc_url=None)
-    app.edge = app.state.edge = edge
+    app = FastAPI(title=_title(service), version=_VERSION, redoc_url=None)
+    _furnish(app, settings, edge, routers, state)
+    return app
+
+
+def _title(service: str) -> str:
+    return f"Modelyard {service}"
+
+
+def _furnish(
+    app: FastAPI, settings: ServiceSettings, edge: Edge, routers: Sequence[APIRouter], state: Mapping[str, object]
+) -> None:
+    app.state.edge = edge
     app.state.settings = settings
     for key, value in state.items():
         setattr(app.state, key, value)
@@ -86,19 +91,20 @@ def framework(
         app.include_router(router)
     _answer_errors(app)
     app.add_middleware(edge.around)
-    return app
 
 
 class _Service(FastAPI):
     """FastAPI, save for raw routes: not even its outer layers see those."""
 
-    edge: Edge
+    def __init__(self, edge: Edge, **options: Any) -> None:
+        super().__init__(**options)
+        self._edge = edge
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request."""
-        route = self.edge.raw_route(scope)
+        route = self._edge.raw_route(scope)
         if route is not None:
-            await self.edge.answer_raw(route, scope, receive, send)
+            await self._edge.answer_raw(route, scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 

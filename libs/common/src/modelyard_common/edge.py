@@ -18,9 +18,8 @@ from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, Problem
 from prometheus_client import Counter
 
 from modelyard_common import context, metrics, tracing
-from modelyard_common.auth.authenticator import Authenticator
+from modelyard_common.auth.authenticator import Authenticator, authenticator_for
 from modelyard_common.auth.principals import ANONYMOUS, Principal
-from modelyard_common.auth.tokens import TokenFile
 from modelyard_common.bodies import BoundedBody, HeldBytes
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
@@ -77,10 +76,9 @@ def edge_of(
         held: counts what bodies take together, for a service that does not write them down as they come.
         counts_first: before the answer leaves, where counts outlive the process; else behind it.
     """
-    tokens = TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
     return Edge(
         service=service,
-        authenticator=Authenticator(tokens),
+        authenticator=authenticator_for(settings),
         max_body_bytes=settings.max_body_bytes,
         raw_routes=raw_routes,
         error_body=error_body,

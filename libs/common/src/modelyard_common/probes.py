@@ -16,6 +16,7 @@ from typing import Any
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE, Problem
 
 from modelyard_common import context
+from modelyard_common.edge import problem_bytes
 from modelyard_common.health import Health
 from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
 
@@ -53,8 +54,7 @@ def probes(health: Health, render_metrics: Callable[[], tuple[bytes, str]]) -> S
         del request
         title = "Method Not Allowed"
         problem = Problem(title=title, status=405, detail="only GET is taken here", request_id=context.request_id.get())
-        content = problem.model_dump_json(exclude_none=True).encode()
-        return RawAnswer(content, PROBLEM_MEDIA_TYPE.encode(), 405, b"allow: GET\r\n")
+        return RawAnswer(problem_bytes(problem), PROBLEM_MEDIA_TYPE.encode(), 405, b"allow: GET\r\n")
 
     def of(answer: Callable[[], Any]) -> Callable[[RawRequest], Any]:
         return lambda request: answer()

@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 from modelyard_client import DriftClient, RegistryClient
 from modelyard_common import metrics as common_metrics
-from modelyard_common.auth.authenticator import Authenticator
-from modelyard_common.auth.tokens import TokenFile
+from modelyard_common.auth.authenticator import authenticator_for
 from modelyard_common.clock import Clock, SystemClock
 from modelyard_common.edge import edge_of
 from modelyard_common.health import Health
@@ -219,7 +218,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         member or lifecycle,
         health,
         totals,
-        Authenticator(_accepted(settings)),
+        authenticator_for(settings),
         host=settings.host,
         port=settings.grpc_port,
         grace_s=settings.grace_s,
@@ -337,10 +336,6 @@ def _bounds(settings: InferenceSettings) -> Bounds:
         settings.max_body_bytes,
         settings.max_held_bytes,
     )
-
-
-def _accepted(settings: InferenceSettings) -> TokenFile | None:
-    return TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None
 
 
 def _limits(settings: InferenceSettings) -> Limits:

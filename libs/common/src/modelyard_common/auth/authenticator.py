@@ -5,8 +5,9 @@ from __future__ import annotations
 from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.auth.tokens import TokenFile
 from modelyard_common.errors import Unauthenticated
+from modelyard_common.settings import ServiceSettings
 
-__all__ = ["Authenticator"]
+__all__ = ["Authenticator", "authenticator_for"]
 
 
 class Authenticator:
@@ -28,3 +29,8 @@ class Authenticator:
         if principal is None:
             raise Unauthenticated
         return principal
+
+
+def authenticator_for(settings: ServiceSettings) -> Authenticator:
+    """Return what tells who asks a service that is set up so."""
+    return Authenticator(TokenFile(settings.tokens_file) if settings.auth == "token" and settings.tokens_file else None)

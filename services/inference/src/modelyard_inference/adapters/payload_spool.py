@@ -199,15 +199,16 @@ class PayloadSpool:
             most_rows: of all blocks.
             most_bytes: of all blocks.
         """
-        for position, size in self._unsent(DRIFT):
-            with self._lock:
-                run = self._runs.at(position, most_rows, most_bytes)
-            frames = b"" if run is None else self._bytes_of(run)
-            if run is None or len(frames) < run.end - run.start:
-                break
-            more = run.end < size or run.segment < self._current
-            return Written(frames, Position(run.segment, run.end), more)
-        return None
+        found = next(self._unsent(DRIFT), None)
+        if found is None:
+            return None
+        position, size = found
+        with self._lock:
+            run = self._runs.at(position, most_rows, most_bytes)
+        frames = b"" if run is None else self._bytes_of(run)
+        if run is None or len(frames) < run.end - run.start:
+            return None
+        return Written(frames, Position(run.segment, run.end), run.end < size or run.segment < self._current)
 
     def _bytes_of(self, run: Run) -> bytes:
         """Return what lies there: less where the file is gone, or cut."""
