@@ -88,6 +88,7 @@ class Yard:
     runtime: Any
     limits: Limits = field(default_factory=Limits)
     inline: bool = True
+    counts_first: bool = False
     batch_rows: int | None = None
 
     def __post_init__(self) -> None:
@@ -100,6 +101,7 @@ class Yard:
             clock=self.clock,
             limits=self.limits,
             inline=self.inline,
+            counts_first=self.counts_first,
         )
         self.version = stub_version(1, "a", self.runtime)
         self.ids = itertools.count()
@@ -339,6 +341,22 @@ def test_a_runtime_elsewhere_that_does_not_answer_makes_its_callers_late(yard: C
         return await settled(engine.ask(0.5, timeout_s=0.05))
 
     assert [type(one) for one in asyncio.run(play())] == [Late]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_lone_answer_is_counted_before_it_leaves_where_counts_outlive_the_process(
+    yard: Callable[..., Yard], *, first: bool
+) -> None:
+    engine = yard(Echo(), counts_first=first)
+    counted: list[int] = []
+
+    async def play() -> None:
+        engine.batching.answer_soon(engine.turn(0.5), lambda _: counted.append(len(engine.observer.answers)))
+
+    asyncio.run(play())
+
+    assert counted == [1 if first else 0]
+    assert len(engine.observer.answers) == 1
 
 
 def test_a_request_that_waits_for_a_lane_has_one_trace_before_and_after(yard: Callable[..., Yard]) -> None:
