@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +16,7 @@ from modelyard_common.errors import Unavailable
 from modelyard_common.lifespan import Life
 from modelyard_common.logs import get_logger
 from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
+from modelyard_common.tasks import in_own_thread
 
 __all__ = ["LazyApp", "Rest"]
 
@@ -85,8 +85,7 @@ class LazyApp:
 
     async def _made(self) -> Rest | None:
         try:
-            with ThreadPoolExecutor(1, thread_name_prefix="loading") as thread:
-                self._rest = await asyncio.get_running_loop().run_in_executor(thread, self._make)
+            self._rest = await in_own_thread("loading", self._make)
         except Exception as exc:
             _log.error("app.not_loaded", error=exc)
         else:

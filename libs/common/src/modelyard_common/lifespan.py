@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from modelyard_common.health import Health
 from modelyard_common.logs import get_logger
-from modelyard_common.tasks import Task
+from modelyard_common.tasks import Task, in_own_thread
 
 __all__ = ["Companion", "Life"]
 
@@ -72,8 +70,7 @@ class Life:
         self.health.drain()
         for companion in self.companions:
             await companion.stop()
-        with ThreadPoolExecutor(1, thread_name_prefix="closing") as thread:  # it waits for no thread of others
-            await asyncio.get_running_loop().run_in_executor(thread, _close, self.tasks, self.on_close)
+        await in_own_thread("closing", lambda: _close(self.tasks, self.on_close))
         _log.info("service.stopped", service=self.service)
 
 

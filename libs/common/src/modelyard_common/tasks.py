@@ -5,15 +5,19 @@ A task that raises is logged, counted, backed off and run again: a loop never di
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 from prometheus_client import Counter
 
 from modelyard_common.logs import get_logger
 
-__all__ = ["StopSignal", "Task"]
+__all__ = ["StopSignal", "Task", "in_own_thread"]
+
+T = TypeVar("T")
 
 _log = get_logger(__name__)
 _FAILURES = Counter("modelyard_task_failures_total", "Background tasks that raised and were run again", ["task"])
@@ -94,3 +98,9 @@ class Task:
                 continue
             # A loop that ended by itself is run again, and must not spin.
             self._wake.wait(_MIN_BACKOFF_S if self._interval_s is None else self._interval_s)
+
+
+async def in_own_thread(name: str, work: Callable[[], T]) -> T:
+    """Return what work returns, done in a thread that waits for no thread of others."""
+    with ThreadPoolExecutor(1, thread_name_prefix=name) as thread:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
