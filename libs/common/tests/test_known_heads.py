@@ -107,7 +107,7 @@ class Line:
 
     @property
     def knows(self) -> int:
-        return len(self.learned._known)
+        return len(self.learned.heads)
 
 
 @contextmanager

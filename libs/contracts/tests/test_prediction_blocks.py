@@ -62,8 +62,9 @@ def test_the_events_of_a_block_are_those_of_the_contract() -> None:
     assert all(event.model_fields_set == set(PredictionEvent.model_fields) for event in events)
 
 
-def test_float64_bytes_are_values_and_nan_is_a_missing_one() -> None:
-    block = a_block(values=struct.pack("<4d", 0.5, float("nan"), -1.0, 2.0))
+@pytest.mark.parametrize("code", ["f", "d"])
+def test_floats_in_bytes_are_values_and_nan_is_a_missing_one(code: str) -> None:
+    block = a_block(values=struct.pack(f"<4{code}", 0.5, float("nan"), -1.0, 2.0))
 
     assert [event["features"] for event in block.events()] == [{"a": 0.5, "b": None}, {"a": -1.0, "b": 2.0}]
     assert list(block.misfits()) == []
@@ -78,6 +79,8 @@ def test_float64_bytes_are_values_and_nan_is_a_missing_one() -> None:
         ({"names": ("a", "a")}, "names"),
         ({"values": (0.5,)}, "values"),
         ({"values": bytes(31)}, "values"),
+        ({"values": bytes(24)}, "values"),
+        ({"values": b""}, "values"),
         ({"predictions": (1,)}, "predictions"),
         ({"scores": (0.5,)}, "scores"),
     ],
@@ -87,13 +90,19 @@ def test_what_does_not_fit_the_other_fields_is_named(changes: dict[str, Any], fi
     assert [name for name, _ in a_block(**changes).misfits()] == [field]
 
 
-@given(st.integers(1, 9), st.booleans())
-def test_parts_have_the_same_events(most: int, in_bytes: bool) -> None:
+@pytest.mark.parametrize("size", [1, 15, 20, 24, 31, 33, 64])
+def test_bytes_that_are_no_floats_of_all_rows_are_no_values(size: int) -> None:
+    with pytest.raises(ValueError, match="no floats"):
+        a_block(values=bytes(size)).plain_values()
+
+
+@given(st.integers(1, 9), st.sampled_from([None, "f", "d"]))
+def test_parts_have_the_same_events(most: int, code: str | None) -> None:
     count = 7
     numbers = [float(number) for number in range(count * 2)]
     block = a_block(
         rows=count,
-        values=struct.pack(f"<{count * 2}d", *numbers) if in_bytes else numbers,
+        values=struct.pack(f"<{count * 2}{code}", *numbers) if code else numbers,
         predictions=list(range(count)),
         scores=[0.5] * count,
     )

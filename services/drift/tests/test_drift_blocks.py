@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -81,8 +82,16 @@ VALUES = st.one_of(
     st.none(),
     st.text("aé€", max_size=4),
 )
-NUMBERS = st.one_of(st.just(float("nan")), st.floats(allow_nan=False, allow_infinity=False))
+NAN = st.just(float("nan"))
+NUMBERS = {
+    "f": st.one_of(NAN, st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    "d": st.one_of(NAN, st.floats(allow_nan=False, allow_infinity=False)),
+}
 TIMES = st.datetimes(datetime(2025, 1, 1), datetime(2025, 12, 31), timezones=st.just(UTC))
+
+
+def _packed(form: str, numbers: list[float]) -> bytes:
+    return struct.pack(form, *numbers)
 
 
 @st.composite
@@ -90,12 +99,11 @@ def blocks(draw: st.DrawFn) -> PredictionBlock:
     rows, width = draw(st.integers(1, 5)), draw(st.integers(0, 3))
     flat = rows * width
     of_all = {"min_size": rows, "max_size": rows}
-    values = draw(
-        st.one_of(
-            st.lists(VALUES, min_size=flat, max_size=flat),
-            st.lists(NUMBERS, min_size=flat, max_size=flat).map(lambda numbers: struct.pack(f"<{flat}d", *numbers)),
-        )
-    )
+    in_bytes = [
+        st.lists(numbers, min_size=flat, max_size=flat).map(partial(_packed, f"<{flat}{code}"))
+        for code, numbers in NUMBERS.items()
+    ]
+    values = draw(st.one_of(st.lists(VALUES, min_size=flat, max_size=flat), *in_bytes))
     return PredictionBlock(
         id="",
         rows=rows,
@@ -335,7 +343,7 @@ def test_a_text_that_is_said_once_for_many_rows_is_bounded(make_world: Callable[
 
 
 @pytest.mark.parametrize(
-    "media_type", ["application/msgpack", "text/plain", "application/vnd.modelyard.prediction-blocks.v3"]
+    "media_type", ["application/msgpack", "text/plain", "application/vnd.modelyard.prediction-blocks.v4"]
 )
 def test_another_media_type_is_no_body(shared_world: World, media_type: str) -> None:
     response = post_bytes(shared_world, GOOD, media_type)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from inference_fakes import NOW, SIGNATURE, CountingObserver, ListSink, StubRuntime, eventually, stub_version
 from modelyard_bundle.runtimes.base import Predicted
-from modelyard_bundle.signature import Columns
+from modelyard_bundle.signature import LARGEST, Columns
 from modelyard_common import context
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
@@ -581,9 +581,9 @@ NUMBERS = st.one_of(
 )
 
 
-def as_listed(names: Sequence[str], values: Sequence[Any] | bytes) -> tuple[Sequence[str], list[Any]]:
+def as_listed(rows: int, names: Sequence[str], values: Sequence[Any] | bytes) -> tuple[Sequence[str], list[Any]]:
     """Return what is logged as whoever reads its block has it."""
-    return names, list(a_record(0)._replace(names=names, values=values).plain_values())
+    return names, list(a_record(0)._replace(rows=rows, names=names, values=values).plain_values())
 
 
 @given(
@@ -596,9 +596,12 @@ def test_an_array_is_logged_with_the_values_of_its_list(values: list[float], dat
     array = np.array(values).astype(datatype)
 
     names, logged = binder.logged(binder.bind(Rows(3, {}, matrix=Matrix(array, 2), source="inputs[0]")))
-    listed = as_listed(names, logged)
+    listed = as_listed(3, names, logged)
 
-    assert isinstance(logged, bytes) == (array.dtype.kind == "f")
+    if array.dtype.kind == "f":
+        assert len(logged) == max(4, array.dtype.itemsize) * 6  # in no more bytes than they came in
+    else:
+        assert not isinstance(logged, bytes)
     assert str(listed) == str((("load", "price"), array.tolist()))
 
 
@@ -611,6 +614,26 @@ def test_an_infinite_number_in_an_array_is_refused_whatever_its_width(datatype: 
 
     with pytest.raises(Invalid, match=r"^\[1\]\.load: must lie between"):
         binder.bind(Rows(2, {}, matrix=Matrix(array, 2), source="inputs[0]"))
+
+
+@given(st.floats(allow_nan=False), st.integers(0, 79), st.sampled_from(["<f4", "<f8"]))
+@example(np.nextafter(LARGEST, np.inf), 5, "<f8")
+@example(-np.nextafter(LARGEST, np.inf), 5, "<f8")
+@example(-LARGEST, 79, "<f4")
+def test_an_array_is_taken_exactly_if_all_its_numbers_are_of_32_bits(number: float, place: int, datatype: str) -> None:
+    signature = SIGNATURE.model_copy(update={"features": SIGNATURE.features[:2]})
+    binder = stub_version(1, "a", StubRuntime(), signature).binder
+    rows = 40
+    array = np.zeros(rows * 2)
+    array[place] = number
+    with np.errstate(over="ignore"):
+        matrix = Matrix(array.astype(datatype), 2)
+
+    if abs(matrix.values[place]) <= LARGEST:
+        assert binder.bind(Rows(rows, {}, matrix=matrix, source="inputs[0]")).numbers.shape == (rows, 2)
+    else:
+        with pytest.raises(Invalid, match="must lie between"):
+            binder.bind(Rows(rows, {}, matrix=matrix, source="inputs[0]"))
 
 
 @given(rows=st.integers(1, 80), values=st.lists(NUMBERS, min_size=2, max_size=2), array=st.booleans())
@@ -630,7 +653,7 @@ def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], arra
     for given_rows in (Rows(rows, columns), Rows(rows, {}, matrix=matrix, source="inputs[0]")):
         try:
             bound = binder.bind(given_rows)
-            outcomes.append((bound.numbers.tolist(), str(as_listed(*binder.logged(bound)))))
+            outcomes.append((bound.numbers.tolist(), str(as_listed(rows, *binder.logged(bound)))))
         except Invalid as exc:
             outcomes.append(exc.message)
 

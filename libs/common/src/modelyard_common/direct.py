@@ -43,24 +43,24 @@ class _Known(NamedTuple):
 
 
 class Learned:
-    """What the connections of a server need not work out again."""
+    """What the connections of a server need not work out again.
+
+    Attributes:
+        heads: those that were read before, and what they mean.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[bytes, _Known] = {}
+        self.heads: dict[bytes, _Known] = {}
         self._headers: list[tuple[bytes, bytes]] | None = None
         self._preamble = (b"", False)
-
-    def head(self, raw: bytes) -> _Known | None:
-        """Return what these bytes mean, if they were read before."""
-        return self._known.get(raw)
 
     def learn(self, raw: bytes, head: Head, length: int) -> None:
         """Remember what the parser made of these bytes. Of too many the oldest go."""
         if len(raw) > _MOST_HEAD_BYTES or not _UNIQUE.isdisjoint(head.headers):
             return
-        if len(self._known) >= _HEADS:
-            del self._known[next(iter(self._known))]
-        self._known[raw] = _Known(head, length)
+        if len(self.heads) >= _HEADS:
+            del self.heads[next(iter(self.heads))]
+        self.heads[raw] = _Known(head, length)
 
     def preamble(self, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
         """Return the headers of every answer as bytes, and whether they say that the connection closes.
@@ -116,7 +116,7 @@ class DirectProtocol(BoundedProtocol):
             super().data_received(data)
             return
         end = data.find(_END, 0, _MOST_HEAD_BYTES) + len(_END)
-        known = self._learned.head(data[:end])
+        known = self._learned.heads.get(data[:end])
         if known is not None and len(data) - end == known.length and self._ask(known.head, data[end:]):
             return
         self._chunk, self._idle_since = data, None
@@ -133,7 +133,8 @@ class DirectProtocol(BoundedProtocol):
         """Ask the edge; False, having done nothing, if it leaves this request to the application."""
         self._is_asking, self._idle_since = True, None
         self._awake.asked()
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         # What belongs to this request is not to be found by the next one of this connection.
         if not self._ask_edge(head, body, self._reply):
             self._is_asking = False

@@ -22,9 +22,10 @@ from modelyard_contracts.frames import framed
 
 __all__ = ["BLOCKS_MEDIA_TYPE", "PredictionBlock", "name_frame"]
 
-BLOCKS_MEDIA_TYPE = "application/vnd.modelyard.prediction-blocks.v2"
+BLOCKS_MEDIA_TYPE = "application/vnd.modelyard.prediction-blocks.v3"
 
-_FLOAT64_BYTES = 8
+_FLOATS = {4: "f", 8: "d"}
+"""Codes of ``array`` by the bytes of a number."""
 
 
 class PredictionBlock(NamedTuple):
@@ -40,7 +41,7 @@ class PredictionBlock(NamedTuple):
         latency_ms: from arrival to answer.
         names: of the features, each once; empty where they are not sampled.
         values: of each row its features in the order of the names, rows x names of them end to end; or the same as
-            little-endian float64, where NaN is a missing value.
+            little-endian float32 or float64, whichever of both has as many bytes, where NaN is a missing value.
         predictions: one a row; empty where there are none.
         scores: one a row; None where there are none.
         error: of all rows, where the version failed.
@@ -104,7 +105,7 @@ class PredictionBlock(NamedTuple):
     def _split(self, most: int) -> Iterator[PredictionBlock]:
         width, once = len(self.names), len(self.event_times) == 1
         if isinstance(self.values, bytes):
-            width *= _FLOAT64_BYTES
+            width = len(self.values) // self.rows
         for start in range(0, self.rows, most):
             end = min(start + most, self.rows)
             yield self._replace(
@@ -117,10 +118,16 @@ class PredictionBlock(NamedTuple):
             )
 
     def plain_values(self) -> Sequence[FeatureValue]:
-        """Return the values as such, a missing one as None. Raise ValueError for half a number."""
+        """Return the values as such, a missing one as None. Raise ValueError where they do not fit, see ``misfits``."""
         if not isinstance(self.values, bytes):
             return self.values
-        numbers = array("d")
+        if not self.values:
+            return ()
+        count = self.rows * len(self.names)
+        code = {count * size: code for size, code in _FLOATS.items()}.get(len(self.values))
+        if code is None:
+            raise ValueError("the bytes of the values are no floats of rows x names")
+        numbers = array(code)
         numbers.frombytes(self.values)
         if sys.byteorder == "big":
             numbers.byteswap()
@@ -137,11 +144,14 @@ class PredictionBlock(NamedTuple):
             yield "event_times", f"has {len(self.event_times)} times for {rows} rows: one for all, or one a row"
         if len(set(self.names)) != width:
             yield "names", "has a name twice"
-        wanted, unit = rows * width, "values"
+        count = rows * width
         if isinstance(self.values, bytes):
-            wanted, unit = wanted * _FLOAT64_BYTES, "bytes"
-        if len(self.values) != wanted:
-            yield "values", f"has {len(self.values)} {unit}; {rows} rows of {width} names have {wanted}"
+            sizes = [count * size for size in _FLOATS]
+            if len(self.values) not in sizes:
+                wanted = " or ".join(map(str, sizes))
+                yield "values", f"has {len(self.values)} bytes; {rows} rows of {width} names have {wanted}"
+        elif len(self.values) != count:
+            yield "values", f"has {len(self.values)} values; {rows} rows of {width} names have {count}"
         if len(self.predictions) not in (0, rows):
             yield "predictions", f"has {len(self.predictions)} for {rows} rows: none, or one a row"
         if self.scores is not None and len(self.scores) != rows:

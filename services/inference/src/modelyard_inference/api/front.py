@@ -95,6 +95,8 @@ class Front:
     Attributes:
         places: for the requests of all protocols.
         held: what their bodies take.
+        plain: the engine's.
+        took: counts how long it took to read a request and to write its answer.
     """
 
     def __init__(
@@ -103,10 +105,10 @@ class Front:
         self._predict = predict
         self._served = served
         self._clock = clock
-        self._observer = observer
         self.bounds = bounds
         self.places = Places(bounds.max_concurrent)
         self.held = HeldBytes(bounds.max_held_bytes)
+        self.plain, self.took = predict.plain, observer.took
 
     def find(self, model: str) -> Serving:
         """Return how a model is served. Raise NotFound or Unavailable."""
@@ -116,18 +118,6 @@ class Front:
         """Return whether a request may wait for others here, so that it is worth knowing when its caller goes."""
         serving = self._served.get(model) if model else None
         return serving is None or serving.candidate is not None or serving.champion.runtime.blocking
-
-    def plain(self, model: str, *, may_wait: bool = False) -> Serving | None:
-        """Return how a model is served whose champion alone answers without a coroutine; None for any other.
-
-        Args:
-            may_wait: in a later turn of the event loop as well.
-        """
-        return self._predict.plain(model, may_wait=may_wait)
-
-    def took(self, model: str, parse_s: float, encode_s: float) -> None:
-        """Count how long it took to read a request and to write its answer."""
-        self._observer.took(model, parse_s, encode_s)
 
     def only_model(self) -> str:
         """Return the model that is meant where none is named. Raise NotFound or Invalid unless there is one."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from modelyard_bundle.runtimes.base import Predicted, watched_column
 from modelyard_contracts.bundle_v1 import Signature
 
@@ -17,7 +18,7 @@ class BadAnswer(Exception):
     """The runtime answered with something that is no answer."""
 
 
-class Answers(NamedTuple):
+class Answers(msgspec.Struct, frozen=True):
     """The answers for n rows, as plain values.
 
     Attributes:

@@ -108,7 +108,8 @@ class Binder:
         if bound.sent is None and matrix is not None and not redact:
             values = matrix.values
             if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-                return self._names, values.astype("<f8", copy=False).tobytes()
+                kind = "<f8" if values.dtype.itemsize == 8 else "<f4"
+                return self._names, values.astype(kind, copy=False).tobytes()
             return self._names, plain(values)
         names = tuple(name for name in self._names if name not in redact)
         sent = bound.sent if bound.sent is not None else self._values(rows)
@@ -208,7 +209,8 @@ def _numbers_of(values: Sequence[Any] | npt.NDArray[Any], *, known: bool = False
             wide = np.frombuffer(struct.pack(f"{len(values)}d", *values), np.float64)
         except (struct.error, OverflowError):  # None is among them, or an integer past all bounds
             return None
-    if not (np.abs(wide) <= LARGEST).all():  # false for NaN
+    # Their places are found in a third of the time that a comparison of all takes. A NaN is both, and is no number.
+    if not (wide.item(wide.argmin()) >= -LARGEST and wide.item(wide.argmax()) <= LARGEST):
         return None
     return wide.astype(np.float32, copy=False)
 

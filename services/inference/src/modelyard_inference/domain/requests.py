@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -40,7 +40,7 @@ class Away(Unavailable):
         self.is_back = is_back
 
 
-class Matrix(NamedTuple):
+class Matrix(msgspec.Struct, frozen=True):
     """All numeric features in the signature's order, row by row.
 
     Attributes:
@@ -116,7 +116,7 @@ class Query(msgspec.Struct, frozen=True):
             raise Invalid.at("event_time", f"has {len(self.event_times)} times for {self.rows.count} rows")
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True):
     """What one version said, and who it was."""
 
     prediction_id: str

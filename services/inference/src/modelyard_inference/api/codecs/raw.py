@@ -25,13 +25,16 @@ _DTYPES: dict[str, str] = (
     | {"BOOL": "u1", "BF16": "<u2"}
     | {name: f"<{'u' if name[0] == 'U' else 'i'}{bits // 8}" for name, bits in INTEGER_BITS.items()}
 )
+_NUMPY = {name: np.dtype(code) for name, code in _DTYPES.items()}
+_PACKED = {"BOOL": "?", "INT64": "q", "FP32": "f", "FP64": "d"}
+"""Codes of ``struct`` for what outputs are; numpy would look at each value of a list twice."""
 _LENGTH = struct.Struct("<I")
 
 
 def width_of(datatype: str) -> int | None:
     """Return how many bytes one value takes; None for texts, which differ."""
-    dtype = _DTYPES.get(datatype)
-    return None if dtype is None else np.dtype(dtype).itemsize
+    dtype = _NUMPY.get(datatype)
+    return None if dtype is None else dtype.itemsize
 
 
 def unpack(datatype: str, size: int, content: bytes | memoryview, path: str) -> list[Any]:
@@ -43,7 +46,7 @@ def unpack_numbers(datatype: str, size: int, content: bytes | memoryview, path: 
     """Return the same, numbers as an array in which NaN is a missing value."""
     if datatype == "BYTES":
         return _texts(size, content, path)
-    dtype = np.dtype(_DTYPES[datatype])
+    dtype = _NUMPY[datatype]
     if len(content) != size * dtype.itemsize:
         raise Invalid.at(path, f"has {len(content)} bytes; {size} values of {datatype} take {size * dtype.itemsize}")
     numbers = np.frombuffer(content, dtype)
@@ -62,7 +65,9 @@ def pack(datatype: str, values: Sequence[Any]) -> bytes:
     if datatype == "BYTES":
         texts = [str(value).encode() for value in values]
         return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
-    return np.array(values, dtype=_DTYPES[datatype]).tobytes()
+    if (code := _PACKED.get(datatype)) is not None:
+        return struct.pack(f"<{len(values)}{code}", *values)
+    return np.array(values, dtype=_NUMPY[datatype]).tobytes()
 
 
 def _texts(size: int, content: bytes | memoryview, path: str) -> list[str]:

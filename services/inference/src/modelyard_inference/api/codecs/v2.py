@@ -6,6 +6,8 @@ Refuses what it would have to guess: datatypes that do not fit their values, unk
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -37,9 +39,12 @@ PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout", "content_
 _HTTP_PARAMETERS = PARAMETERS | {"binary_data_output"}
 
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _Float = Literal["FP16", "BF16", "FP32", "FP64"]
 _MANY_BYTES = 2048
 """From here on it is quicker to read the floats of a matrix into an array."""
+_KEPT_BYTES = 2048
+"""What is said before binary tensors is remembered, unless it is longer."""
 
 
 class _Tensor(msgspec.Struct):
@@ -103,12 +108,34 @@ class _Response(msgspec.Struct):
     outputs: Sequence[Output | _RawOutput]
 
 
+class _Laid(NamedTuple):
+    """An input whose values lie behind the JSON."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    size: int
+    place: slice
+    path: str
+
+
+class _Layout(NamedTuple):
+    """What a request says before its tensors, and where they lie behind it."""
+
+    id: str | None
+    parameters: Mapping[str, Any]
+    wanted: Sequence[Wanted]
+    binary: bool
+    tensors: tuple[_Laid, ...]
+    size: int
+
+
 _DECODER = msgspec.json.Decoder(_Request)
 _NUMBERS = msgspec.json.Decoder(_NumbersRequest)
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class V2Call(NamedTuple):
+class V2Call(msgspec.Struct, frozen=True):
     """A decoded request.
 
     Attributes:
@@ -135,11 +162,13 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
             raise Invalid.at("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
+        if json_length <= _KEPT_BYTES and (layout := _layout(body)) is not None and layout.size == len(binary):
+            return _laid(layout, binary)
     elif len(body) >= _MANY_BYTES and (call := _one_matrix(body)) is not None:
         return call
     request = _request(body)
     known = type(request) is _NumbersRequest
-    parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
+    parameters, binary_output = _parameters(request)
     tensors, place = [], 0
     for position, tensor in enumerate(request.inputs):
         if tensor.data is not None and is_usual(tensor.datatype, tensor.shape, tensor.data, known=known):
@@ -159,7 +188,38 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
         tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, values))
     if binary is not None and place != len(binary):
         raise Invalid.at("body", f"has {len(binary) - place} bytes after the last tensor")
-    return V2Call(rows_of(tensors), request.id, parameters, *_asked(request, parameters))
+    return V2Call(rows_of(tensors), request.id, parameters, _wanted(request), binary_output)
+
+
+@lru_cache(maxsize=256)
+def _layout(content: bytes) -> _Layout | None:
+    """Return what is said before tensors that are all binary; None where there is another, or anything is wrong.
+
+    Callers say the same before other numbers again and again.
+    """
+    try:
+        request = _request(content)
+        parameters, binary_output = _parameters(request)
+        laid, place = [], 0
+        for position, tensor in enumerate(request.inputs):
+            path = f"inputs[{position}]"
+            size, length = size_of(tensor.datatype, tensor.shape, path), (tensor.parameters or {})["binary_data_size"]
+            if tensor.data is not None or type(length) is not int or length < 0:
+                return None
+            there = slice(place, place + length)
+            laid.append(_Laid(tensor.name, tensor.datatype, tuple(tensor.shape), size, there, path))
+            place += length
+        return _Layout(request.id, parameters, _wanted(request), binary_output, tuple(laid), place)
+    except (Invalid, KeyError):  # it is told by whoever reads this together with its tensors
+        return None
+
+
+def _laid(layout: _Layout, binary: memoryview) -> V2Call:
+    tensors = [
+        Tensor(name, datatype, shape, unpack_numbers(datatype, size, binary[place], path))
+        for name, datatype, shape, size, place, path in layout.tensors
+    ]
+    return V2Call(rows_of(tensors), layout.id, layout.parameters, layout.wanted, layout.binary)
 
 
 def decode_raw(body: bytes, signature: Signature) -> V2Call:
@@ -190,9 +250,9 @@ def _one_matrix(body: bytes) -> V2Call | None:
     shape, values = tensor.shape, found.values
     if len(shape) != 2 or shape[1] == 1 or not is_usual(tensor.datatype, shape, values, known=True):
         return None
-    parameters = known_parameters(request.parameters or {}, _HTTP_PARAMETERS)
+    parameters, binary_output = _parameters(request)
     rows = rows_of([Tensor(tensor.name, tensor.datatype, shape, values)])
-    return V2Call(rows, request.id, parameters, *_asked(request, parameters))
+    return V2Call(rows, request.id, parameters, _wanted(request), binary_output)
 
 
 def _request(body: bytes) -> _Request | _NumbersRequest:
@@ -223,6 +283,15 @@ def encode(answer: Answer, call: V2Call) -> tuple[bytes, int | None]:
     return (b"".join((content, *tails)), len(content)) if tails else (content, None)
 
 
+def _parameters(request: _Envelope) -> tuple[Mapping[str, Any], bool]:
+    """Return a request's parameters without the one that means something here only, and that one."""
+    if not request.parameters:
+        return _NONE, False
+    known = dict(known_parameters(request.parameters, _HTTP_PARAMETERS))
+    binary_output = _truth(known.pop("binary_data_output", False), "parameters.binary_data_output")
+    return MappingProxyType(known), binary_output  # as several requests may have it
+
+
 def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARAMETERS) -> Mapping[str, Any]:
     """Return a request's parameters. Raise Invalid for one that means nothing here."""
     if parameters and (unknown := parameters.keys() - known):
@@ -230,10 +299,9 @@ def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARA
     return parameters
 
 
-def _asked(request: _Envelope, parameters: Mapping[str, Any]) -> tuple[Sequence[Wanted], bool]:
-    binary = _truth(parameters.get("binary_data_output", False), "parameters.binary_data_output")
+def _wanted(request: _Envelope) -> Sequence[Wanted]:
     if not request.outputs:
-        return (), binary
+        return ()
     wanted = []
     for place, output in enumerate(request.outputs):
         given = output.parameters or {}
@@ -242,7 +310,7 @@ def _asked(request: _Envelope, parameters: Mapping[str, Any]) -> tuple[Sequence[
             raise Invalid.at(path, f"{short(min(unknown))} is not known; there is binary_data")
         raw = given.get("binary_data")
         wanted.append(Wanted(output.name, None if raw is None else _truth(raw, f"{path}.binary_data")))
-    return wanted, binary
+    return wanted
 
 
 def _truth(value: Any, path: str) -> bool:
