@@ -19,24 +19,32 @@ from grpc_tools import protoc
 __all__ = ["main", "written"]
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "services/inference/proto/open_inference.proto"
-TARGET = ROOT / "services/inference/src/modelyard_inference/api/grpc"
+INFERENCE = ROOT / "services/inference"
+TARGETS = {
+    INFERENCE / "proto/open_inference.proto": INFERENCE / "src/modelyard_inference/api/grpc",
+    INFERENCE / "proto/onnx_graph.proto": INFERENCE / "src/modelyard_inference/adapters",
+}
+"""Definition to the folder of its stub."""
 
 
 def written() -> dict[Path, str]:
     """Return what each stub should hold."""
+    return {path: text for source, target in TARGETS.items() for path, text in _written(source, target).items()}
+
+
+def _written(source: Path, target: Path) -> dict[Path, str]:
     with tempfile.TemporaryDirectory() as folder:
         arguments = [
             "protoc",
-            f"--proto_path={SOURCE.parent}",
+            f"--proto_path={source.parent}",
             f"--proto_path={files('grpc_tools') / '_proto'}",
             f"--python_out={folder}",
             f"--pyi_out={folder}",
-            SOURCE.name,
+            source.name,
         ]
         if protoc.main(arguments) != 0:
-            raise SystemExit(f"protoc does not take {SOURCE}")
-        return {TARGET / path.name: path.read_text() for path in sorted(Path(folder).iterdir())}
+            raise SystemExit(f"protoc does not take {source}")
+        return {target / path.name: path.read_text() for path in sorted(Path(folder).iterdir())}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

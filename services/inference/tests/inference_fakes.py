@@ -188,7 +188,7 @@ def make_bundle(folder: Path, *, seed: int, model: str = "power", estimator: Any
         ]
     )
     forest = HistGradientBoostingClassifier(max_iter=10, early_stopping=False)
-    fitted = Pipeline([("encode", encode), ("model", estimator or forest)]).fit(frame, target)
+    fitted = Pipeline([("encode", encode), ("model", forest if estimator is None else estimator)]).fit(frame, target)
     return pack(
         folder,
         model=model,
@@ -198,7 +198,7 @@ def make_bundle(folder: Path, *, seed: int, model: str = "power", estimator: Any
         lineage=Lineage(
             run=f"run-{seed}",
             dataset=digest_of("d"),
-            estimator=type(estimator).__name__ if estimator else "hist_gradient_boosting",
+            estimator="hist_gradient_boosting" if estimator is None else type(estimator).__name__,
         ),
         baseline_json="{}",
         metrics=(),

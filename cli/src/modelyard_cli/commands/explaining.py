@@ -19,6 +19,7 @@ __all__ = ["add_to"]
 _MEANINGS = {
     "linear": "the model adds its features up",
     "exact": "over all subsets of features",
+    "trees": "over all leaves of its trees",
     "permutation": "estimates, with their standard errors",
 }
 

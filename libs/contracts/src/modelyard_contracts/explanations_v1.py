@@ -40,9 +40,10 @@ class ExplainResponse(View):
 
     explanations: tuple[RowExplanation, ...]
     """In the order of the rows."""
-    method: Literal["linear", "exact", "permutation"]
+    method: Literal["linear", "exact", "trees", "permutation"]
     """``linear``: the model adds its features up, which was measured; ``exact``: the formula over all subsets of
-    features; ``permutation``: an estimate from walks in random orders."""
+    features; ``trees``: the same, by all leaves of a sum of trees; ``permutation``: an estimate from walks in random
+    orders."""
     space: Literal["log-odds", "probability", "value", "score"]
     model_name: ModelName
     model_version: str

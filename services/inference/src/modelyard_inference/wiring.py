@@ -26,6 +26,7 @@ from modelyard_inference.adapters.explain_metrics import PrometheusExplainObserv
 from modelyard_inference.adapters.isolated import IsolatedRuntimes
 from modelyard_inference.adapters.isolated_process import SideContainer, SpawnedProcess
 from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.adapters.onnx_trees import trees_of
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.registry_watch import RegistryWatch
 from modelyard_inference.adapters.reports import RuntimeReports
@@ -210,6 +211,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
             observer=PrometheusExplainObserver(),
             clock=clock,
             limits=ExplainLimits(settings.explain_rows, settings.explain_evaluations),
+            trees=trees_of,
         ),
     )
     grpc = GrpcServer(

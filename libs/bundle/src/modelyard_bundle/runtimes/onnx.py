@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
@@ -22,41 +23,27 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-__all__ = ["ONNX_FILE", "OnnxRuntime"]
+__all__ = ["NUMBERS_INPUT", "ONNX_FILE", "OnnxPart", "OnnxRuntime"]
 
 NUMBERS_INPUT = "numbers"
 """All numeric features in one matrix [n, k]; each category is an input of its own, ``text_<position>``, [n, 1]."""
 
 
-class OnnxRuntime:
-    """Runs the ONNX twin."""
+class _Feed:
+    """Lays columns out as a twin takes them.
 
-    name = "onnx"
-    blocking = False
+    Attributes:
+        shapes: of the inputs, ``name[width]``.
+    """
 
-    def __init__(self, folder: Path, signature: Signature) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                (folder / ONNX_FILE).read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as exc:  # onnxruntime has no common base of its errors
-            raise Invalid(f"{ONNX_FILE}: ONNX Runtime does not load it ({type(exc).__name__})") from exc
-        self._outputs = [entry.name for entry in self._session.get_outputs()]
-        self._signature = signature
+    def __init__(self, signature: Signature) -> None:
         self._numbers = numeric_features(signature)
         self._texts = text_features(signature)
-        wanted = [f"{NUMBERS_INPUT}[{len(self._numbers)}]"] if self._numbers else []
-        wanted += [f"{_text_input(position)}[1]" for position, _ in enumerate(self._texts)]
-        taken = [f"{entry.name}[{entry.shape[-1] if entry.shape else ''}]" for entry in self._session.get_inputs()]
-        if sorted(taken) != sorted(wanted):
-            raise Invalid(f"{ONNX_FILE}: takes {', '.join(taken)}, and the signature has {', '.join(wanted)}")
+        self.shapes = [f"{NUMBERS_INPUT}[{len(self._numbers)}]"] if self._numbers else []
+        self.shapes += [f"{_text_input(position)}[1]" for position, _ in enumerate(self._texts)]
 
-    def predict(self, columns: Columns) -> Predicted:
-        """Return answers for columns that the signature has checked."""
+    def __call__(self, columns: Columns) -> dict[str, Any]:
+        """Return the inputs by name."""
         feed: dict[str, Any] = {}
         if self._numbers:
             feed[NUMBERS_INPUT] = (
@@ -66,11 +53,62 @@ class OnnxRuntime:
             )
         for position, name in enumerate(self._texts):
             feed[_text_input(position)] = columns[name].reshape(-1, 1)
-        outputs = self._session.run(self._outputs, feed)
+        return feed
+
+
+def _session(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # onnxruntime has no common base of its errors
+        raise Invalid(f"{ONNX_FILE}: ONNX Runtime does not load it ({type(exc).__name__})") from exc
+
+
+class OnnxRuntime:
+    """Runs the ONNX twin."""
+
+    name = "onnx"
+    blocking = False
+
+    def __init__(self, folder: Path, signature: Signature) -> None:
+        self._session = _session((folder / ONNX_FILE).read_bytes())
+        self._outputs = [entry.name for entry in self._session.get_outputs()]
+        self._signature = signature
+        self._feed = _Feed(signature)
+        wanted = self._feed.shapes
+        taken = [f"{entry.name}[{entry.shape[-1] if entry.shape else ''}]" for entry in self._session.get_inputs()]
+        if sorted(taken) != sorted(wanted):
+            raise Invalid(f"{ONNX_FILE}: takes {', '.join(taken)}, and the signature has {', '.join(wanted)}")
+
+    def predict(self, columns: Columns) -> Predicted:
+        """Return answers for columns that the signature has checked."""
+        outputs = self._session.run(self._outputs, self._feed(columns))
         task = self._signature.task
         if task == "classification":
             return Predicted(np.asarray(outputs[0]), np.asarray(outputs[1], dtype=np.float32))
         return Predicted(np.asarray(outputs[0], dtype=np.float64).reshape(-1), None)
+
+
+class OnnxPart:
+    """Runs what leads to one tensor inside of a twin.
+
+    Args:
+        model: a graph with the twin's inputs, whose one output is that tensor.
+    """
+
+    def __init__(self, model: bytes, signature: Signature) -> None:
+        self._session = _session(model)
+        self._feed = _Feed(signature)
+
+    def values(self, columns: Columns) -> npt.NDArray[np.float32]:
+        """Return the tensor, one row a row."""
+        taken = {entry.name for entry in self._session.get_inputs()}
+        feed = {name: values for name, values in self._feed(columns).items() if name in taken}
+        (found,) = self._session.run(None, feed)
+        return np.asarray(found, dtype=np.float32)
 
 
 def _text_input(position: int) -> str:

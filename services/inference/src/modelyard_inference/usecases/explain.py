@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from modelyard_bundle.probe import probe_rows
-from modelyard_bundle.runtimes.base import Predicted, positive_scores
 from modelyard_bundle.signature import Columns, columns_from_rows
 from modelyard_common.clock import Clock
 from modelyard_common.errors import ModelyardError, TooLarge
@@ -26,6 +25,8 @@ from modelyard_inference.domain import shapley
 from modelyard_inference.domain.ports import Bundles, Lane
 from modelyard_inference.domain.requests import Late, Rows
 from modelyard_inference.domain.shapley import Contributions
+from modelyard_inference.domain.tree_shapley import TreeModel
+from modelyard_inference.usecases.play import RESIDUE, Asked, Ground, Play, Target, matching_trees
 from modelyard_inference.usecases.predict import Failed
 from modelyard_inference.usecases.serving import LoadedVersion, ServedModels
 
@@ -33,19 +34,15 @@ __all__ = ["Explain", "ExplainLimits", "ExplainObserver", "Explained", "Explanat
 
 _log = get_logger(__name__)
 
-Method = Literal["linear", "exact", "permutation"]
+Method = Literal["linear", "exact", "trees", "permutation"]
 Space = Literal["log-odds", "probability", "value", "score"]
 
 _LINEAR = frozenset({"logisticregression", "linearregression", "ridge", "lasso", "elasticnet"})
 """Estimators that add their features up, in log-odds where they classify. It is measured before it is said."""
-_RESIDUE = 1e-4
-"""Of the sum, against the spread of the answers: probabilities in 32 bits lose more than this only near 0 and 1."""
-_AT_ONCE = 2048
-"""Rows that the model is asked at a time: a prediction that needs the same runtime waits for these at most."""
 _SHARE = 0.8
 """Part of the time that sampling may take; the rest is for the answer."""
 _KEPT = 16
-_TINY = 1e-12
+_KEPT_TREES = 4
 
 
 class ExplainObserver(Protocol):
@@ -103,13 +100,11 @@ class Explained:
     rows: tuple[Explanation, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ground:
-    """What a version is explained against."""
+class TreeReader(Protocol):
+    """Finds the trees of a version."""
 
-    background: Columns
-    rows: int
-    estimator: str
+    def __call__(self, folder: Path, signature: Signature) -> TreeModel | None:
+        """Return the trees of the ONNX twin in a bundle; None where there are none that are understood."""
 
 
 @dataclass(slots=True)
@@ -122,7 +117,8 @@ class Explain:
     observer: ExplainObserver
     clock: Clock
     limits: ExplainLimits
-    _grounds: OrderedDict[str, _Ground] = field(default_factory=OrderedDict, init=False, repr=False)
+    trees: TreeReader
+    _grounds: OrderedDict[str, Ground] = field(default_factory=OrderedDict, init=False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     async def __call__(self, model: str, version: str | None, rows: Rows, timeout_s: float) -> Explained:
@@ -172,10 +168,10 @@ class Explain:
 
     def _explained(self, model: str, loaded: LoadedVersion, columns: Columns, count: int, deadline: float) -> Explained:
         ground = self._ground(model, loaded)
-        asked = _Asked(self.clock, deadline)
+        asked = Asked(self.clock, deadline)
         predicted = loaded.runtime.predict(columns)
-        targets = [_Target.of(loaded.signature, predicted, row) for row in range(count)]
-        plays = [_Play(loaded, columns, row, ground, targets[row], asked) for row in range(count)]
+        targets = [Target.of(loaded.signature, predicted, row) for row in range(count)]
+        plays = [Play(loaded, columns, row, ground, targets[row], asked) for row in range(count)]
         method, space, found = self._played(plays, loaded.signature, ground, deadline)
         names = [column.name for column in loaded.signature.features]
         labels = predicted.labels.tolist()
@@ -191,7 +187,7 @@ class Explain:
         )
 
     def _played(
-        self, plays: list[_Play], signature: Signature, ground: _Ground, deadline: float
+        self, plays: list[Play], signature: Signature, ground: Ground, deadline: float
     ) -> tuple[Method, Space, list[Contributions]]:
         """Return the contributions by the best method that is true of the model and that the limits allow."""
         features, budget = len(signature.features), self.limits.evaluations // len(plays)
@@ -203,6 +199,9 @@ class Explain:
                 return "linear", "log-odds" if in_logs else plain, linear
         if shapley.exact_cost(features, ground.rows) <= budget:
             return "exact", plain, [shapley.exact(play, features, ground.rows) for play in plays]
+        in_trees = self._in_trees(plays, ground, budget)
+        if in_trees is not None:
+            return "trees", "log-odds" if ground.trees is not None and ground.trees.logs else plain, in_trees
         started = self.clock.monotonic()
         each_s = (deadline - started) * _SHARE / len(plays)
         pairs = max(1, (budget - ground.rows - 1) // shapley.walk_cost(features))
@@ -221,7 +220,36 @@ class Explain:
             ],
         )
 
-    def _ground(self, model: str, loaded: LoadedVersion) -> _Ground:
+    def _in_trees(self, plays: list[Play], ground: Ground, budget: int) -> list[Contributions] | None:
+        """Return the contributions by the trees of the model; None where it has none, or they are not all that it is,
+        or it would take more than as many answers as the budget has.
+
+        An answer visits one leaf of each tree, and this all of them; and it makes a row for each feature.
+        """
+        if not ground.looked:
+            self._look_for_trees(plays[0])
+        trees, features = ground.trees, len(plays[0].loaded.signature.features)
+        if trees is None or (trees.model.trees.leaves_a_tree + features) * ground.rows > budget:
+            return None
+        found = []
+        for play in plays:
+            one = play.in_trees(trees)
+            if one is None:
+                return None
+            found.append(one)
+        return found
+
+    def _look_for_trees(self, play: Play) -> None:
+        """Read the trees of a version, and let those go of versions that nobody has asked about lately."""
+        ground, loaded = play.ground, play.loaded
+        model = self.trees(ground.folder, loaded.signature) if loaded.runtime.name == "onnx" else None
+        ground.trees, ground.looked = matching_trees(model, play), True
+        with self._lock:
+            with_trees = [ground for ground in self._grounds.values() if ground.trees is not None]
+            for ground in with_trees[:-_KEPT_TREES]:
+                ground.trees, ground.looked = None, False
+
+    def _ground(self, model: str, loaded: LoadedVersion) -> Ground:
         """Return the background of a version: its probe set, which is rows that it was tried on when it was made."""
         digest = loaded.version.digest
         with self._lock:
@@ -230,7 +258,7 @@ class Explain:
                 return self._grounds[digest]
         folder, manifest = self.bundles.open(model, digest)
         rows = probe_rows(folder)
-        ground = _Ground(columns_from_rows(loaded.signature, rows), len(rows), _estimator(manifest))
+        ground = Ground(columns_from_rows(loaded.signature, rows), len(rows), _estimator(manifest), folder)
         with self._lock:
             self._grounds[digest] = ground
             while len(self._grounds) > _KEPT:
@@ -248,91 +276,7 @@ def _estimator(manifest: BundleManifest) -> str:
 
 def _adds_up(found: Contributions) -> bool:
     spread = max(abs(found.answer), abs(found.base), float(np.abs(found.values).max(initial=0.0)), 1e-9)
-    return bool(np.isfinite(found.residue)) and abs(found.residue) <= _RESIDUE * spread
-
-
-@dataclass(slots=True)
-class _Asked:
-    """How much was asked, and until when it may be."""
-
-    clock: Clock
-    deadline: float
-    rows: int = 0
-
-    def more(self, rows: int) -> None:
-        """Count rows. Raise Late after the deadline: nobody waits for the answer any more."""
-        if self.clock.monotonic() > self.deadline:
-            raise Late("it was not explained within the deadline")
-        self.rows += rows
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What is explained of an answer.
-
-    Attributes:
-        label: a class; None where it is a value or a score.
-        place: its column among the probabilities; None for the value.
-    """
-
-    label: Any
-    place: int | None
-
-    @classmethod
-    def of(cls, signature: Signature, predicted: Predicted, row: int) -> _Target:
-        """Return the positive class where the signature names one, else the class that was predicted."""
-        if signature.task != "classification" or predicted.probabilities is None or not signature.classes:
-            return cls(None, None)
-        if signature.positive_class in signature.classes:
-            return cls(signature.positive_class, signature.classes.index(signature.positive_class))
-        place = int(np.argmax(predicted.probabilities[row]))
-        return cls(signature.classes[place], place)
-
-    def read(self, signature: Signature, predicted: Predicted) -> npt.NDArray[np.float64]:
-        """Return what is explained of answers."""
-        if self.place is not None and predicted.probabilities is not None:
-            return predicted.probabilities[:, self.place].astype(np.float64)
-        scores = positive_scores(signature, predicted)
-        return np.asarray(predicted.labels if scores is None else scores, dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class _Play:
-    """Asks the model about rows between one row and the background."""
-
-    loaded: LoadedVersion
-    columns: Columns
-    row: int
-    ground: _Ground
-    target: _Target
-    asked: _Asked
-    logs: bool = False
-
-    def in_log_odds(self, logs: bool) -> _Play:
-        """Return the same in log-odds instead of probabilities."""
-        return _Play(self.loaded, self.columns, self.row, self.ground, self.target, self.asked, logs)
-
-    def __call__(self, taken: npt.NDArray[np.bool_], background: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        """Return the answers. Raise Late after the deadline."""
-        parts = [
-            self._asked_for(taken[start : start + _AT_ONCE], background[start : start + _AT_ONCE])
-            for start in range(0, len(background), _AT_ONCE)
-        ]
-        return np.concatenate(parts)
-
-    def _asked_for(self, taken: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-        self.asked.more(len(rows))
-        signature = self.loaded.signature
-        between: dict[str, npt.NDArray[Any]] = {}
-        for place, column in enumerate(signature.features):
-            values = self.ground.background[column.name][rows]
-            values[taken[:, place]] = self.columns[column.name][self.row]
-            between[column.name] = values
-        answers = self.target.read(signature, self.loaded.runtime.predict(between))
-        if not self.logs:
-            return answers
-        chances = np.clip(answers, _TINY, 1 - _TINY)
-        return np.asarray(np.log(chances) - np.log1p(-chances))
+    return bool(np.isfinite(found.residue)) and abs(found.residue) <= RESIDUE * spread
 
 
 def _explanation(names: list[str], prediction: Any, label: Any, found: Contributions) -> Explanation:
