@@ -111,10 +111,12 @@ def test_requests_with_ids_of_their_own_get_them_back() -> None:
     assert v2._layout.cache_info().currsize <= 256
 
 
-def test_what_is_long_is_not_remembered() -> None:
+def test_what_is_long_or_wrong_or_has_values_in_it_is_not_remembered() -> None:
     v2._layout.cache_clear()
 
     read(*of_floats(1.0, 2.0, id="i" * 4096))
+    read(*of_floats(1.0, 2.0, parameters={"else": 1}))
+    read(*request({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}]}, b""))
 
     assert v2._layout.cache_info().currsize == 0
 

@@ -108,7 +108,7 @@ class _Response(msgspec.Struct):
     outputs: Sequence[Output | _RawOutput]
 
 
-class _Laid(NamedTuple):
+class _Placed(NamedTuple):
     """An input whose values lie behind the JSON."""
 
     name: str
@@ -126,7 +126,7 @@ class _Layout(NamedTuple):
     parameters: Mapping[str, Any]
     wanted: Sequence[Wanted]
     binary: bool
-    tensors: tuple[_Laid, ...]
+    tensors: tuple[_Placed, ...]
     size: int
 
 
@@ -162,8 +162,8 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
             raise Invalid.at("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
-        if json_length <= _KEPT_BYTES and (layout := _layout(body)) is not None and layout.size == len(binary):
-            return _laid(layout, binary)
+        if (layout := _layout_of(body)) is not None and layout.size == len(binary):
+            return _filled(layout, binary)
     elif len(body) >= _MANY_BYTES and (call := _one_matrix(body)) is not None:
         return call
     request = _request(body)
@@ -191,30 +191,37 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
     return V2Call(rows_of(tensors), request.id, parameters, _wanted(request), binary_output)
 
 
-@lru_cache(maxsize=256)
-def _layout(content: bytes) -> _Layout | None:
-    """Return what is said before tensors that are all binary; None where there is another, or anything is wrong.
-
-    Callers say the same before other numbers again and again.
-    """
+def _layout_of(content: bytes) -> _Layout | None:
+    """Return what is said before tensors that are all binary; None where one is not, or anything is wrong: that is told
+    by whoever reads it together with its tensors."""
     try:
-        request = _request(content)
-        parameters, binary_output = _parameters(request)
-        laid, place = [], 0
-        for position, tensor in enumerate(request.inputs):
-            path = f"inputs[{position}]"
-            size, length = size_of(tensor.datatype, tensor.shape, path), (tensor.parameters or {})["binary_data_size"]
-            if tensor.data is not None or type(length) is not int or length < 0:
-                return None
-            there = slice(place, place + length)
-            laid.append(_Laid(tensor.name, tensor.datatype, tuple(tensor.shape), size, there, path))
-            place += length
-        return _Layout(request.id, parameters, _wanted(request), binary_output, tuple(laid), place)
-    except (Invalid, KeyError):  # it is told by whoever reads this together with its tensors
+        return _layout(content) if len(content) <= _KEPT_BYTES else None
+    except (Invalid, KeyError):
         return None
 
 
-def _laid(layout: _Layout, binary: memoryview) -> V2Call:
+@lru_cache(maxsize=256)
+def _layout(content: bytes) -> _Layout:
+    """Return the same, kept, since callers say it before other numbers again and again. What has values in it is not.
+
+    Raises:
+        Invalid, KeyError: there is none.
+    """
+    request = _request(content)
+    parameters, binary_output = _parameters(request)
+    placed, place = [], 0
+    for position, tensor in enumerate(request.inputs):
+        path = f"inputs[{position}]"
+        size, length = size_of(tensor.datatype, tensor.shape, path), (tensor.parameters or {})["binary_data_size"]
+        if tensor.data is not None or type(length) is not int or length < 0:
+            raise KeyError(path)
+        there = slice(place, place + length)
+        placed.append(_Placed(tensor.name, tensor.datatype, tuple(tensor.shape), size, there, path))
+        place += length
+    return _Layout(request.id, parameters, _wanted(request), binary_output, tuple(placed), place)
+
+
+def _filled(layout: _Layout, binary: memoryview) -> V2Call:
     tensors = [
         Tensor(name, datatype, shape, unpack_numbers(datatype, size, binary[place], path))
         for name, datatype, shape, size, place, path in layout.tensors
