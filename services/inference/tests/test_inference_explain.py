@@ -151,37 +151,6 @@ def test_what_cannot_be_had_exactly_is_estimated_and_says_how_well(tmp_path: Pat
             assert one["contributions"][name] == pytest.approx(exact["contributions"][name], abs=4 * error + 1e-6)
 
 
-def _trees() -> dict[str, Any]:
-    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
-
-    return {
-        "forest": RandomForestClassifier(20, max_depth=2, random_state=0),
-        "boosted": GradientBoostingClassifier(n_estimators=20, max_depth=2, random_state=0),
-    }
-
-
-@pytest.mark.parametrize(("kind", "space"), [("forest", "probability"), ("boosted", "log-odds")])
-def test_trees_are_explained_exactly_where_all_subsets_are_too_many(tmp_path: Path, kind: str, space: str) -> None:
-    """A category that became several columns is one feature, as in the formula."""
-    bundle = make_bundle(tmp_path / "bundle", seed=1, estimator=_trees()[kind])
-    rows = [ROWS[0], ROWS[2]]
-    with a_platform(tmp_path / "small") as platform, a_server(platform, (bundle,), explain_evaluations=1000) as http:
-        found, again = explained(http, rows), explained(http, rows)
-    with a_platform(tmp_path / "large") as platform, a_server(platform, (bundle,)) as http:
-        formula = explained(http, rows)
-
-    assert (found["method"], found["space"], formula["method"]) == ("trees", space, "exact")
-    assert found["explanations"] == again["explanations"]
-    for one, other in zip(found["explanations"], formula["explanations"], strict=True):
-        assert one["standard_errors"] is None
-        assert one["additivity_error"] == pytest.approx(0, abs=1e-5)
-        assert one["base_value"] + sum(one["contributions"].values()) == pytest.approx(one["value"], abs=1e-5)
-        if space == "probability":
-            assert one["contributions"] == pytest.approx(other["contributions"], abs=1e-5)
-        else:
-            assert 1 / (1 + np.exp(-one["value"])) == pytest.approx(other["value"], abs=1e-5)
-
-
 @pytest.mark.parametrize("version", ["2", "@candidate", "digest"])
 def test_a_version_is_explained_by_number_digest_and_alias(
     platform: Platform, bundles: tuple[Packed, Packed], version: str

@@ -30,13 +30,20 @@ _LABELS = ("classlabels_int64s", "classlabels_strings")
 _MISSING = "nodes_missing_value_tracks_true"
 _FLOAT = 1
 """ONNX's number of the type of 32 bits."""
+_MOST_BYTES = 8 * 1024**2
+"""Of a file: while it is parsed, which takes some ten milliseconds then, predictions wait."""
 _MOST_CONDITIONS = 1_000_000
-"""Of all leaves together: 14 MB."""
+"""Of all leaves together, 14 bytes each."""
 _DEEPEST = 500
+"""Nodes of a path; one that goes in a circle has no end."""
 
 
 def trees_of(folder: Path, signature: Signature) -> TreeModel | None:
-    """Return the trees of a bundle's twin; None where it has none, or more or others than are understood here."""
+    """Return the trees of a bundle's twin; None where it has none, or larger ones or others than are taken here.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     # Loaded where somebody asks for an explanation.
     from google.protobuf.message import DecodeError  # noqa: PLC0415
     from modelyard_bundle.runtimes.onnx import OnnxPart  # noqa: PLC0415
@@ -44,6 +51,8 @@ def trees_of(folder: Path, signature: Signature) -> TreeModel | None:
     from modelyard_inference.adapters.onnx_graph_pb2 import Model  # noqa: PLC0415
 
     try:
+        if (folder / ONNX_FILE).stat().st_size > _MOST_BYTES:
+            return None
         model = Model.FromString((folder / ONNX_FILE).read_bytes())
         nodes = [node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")]
         if len(nodes) != 1 or nodes[0].op_type not in _KINDS or nodes[0].domain != "ai.onnx.ml":
@@ -52,7 +61,7 @@ def trees_of(folder: Path, signature: Signature) -> TreeModel | None:
         if trees is None:
             return None
         return TreeModel(trees, OnnxPart(_up_to(model, nodes[0].input[0]), signature).values)
-    except (DecodeError, OSError, Invalid, ValueError, KeyError, IndexError) as exc:
+    except (DecodeError, Invalid, ValueError, KeyError, IndexError, OverflowError, TypeError) as exc:
         _log.warning("trees.not_read", kind=type(exc).__name__)
         return None
 

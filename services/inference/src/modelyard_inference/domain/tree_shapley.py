@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ from modelyard_bundle.signature import Columns
 
 from modelyard_inference.domain.shapley import Contributions
 
-__all__ = ["TreeModel", "Trees", "features_of_columns", "in_trees"]
+__all__ = ["Seen", "TreeModel", "Trees", "features_of_columns", "in_trees", "same"]
 
 Floats = npt.NDArray[np.float64]
 Seen = npt.NDArray[np.float32]
@@ -67,10 +66,15 @@ class Trees:
         """How many there are on average: an answer visits one of them, an explanation all."""
         return len(self.starts) / self.count
 
-    def answers(self, seen: Seen) -> Floats:
-        """Return the sums, shape (rows, outputs)."""
+    def answers(self, seen: Seen, *, between: Callable[[], None] = lambda: None) -> Floats:
+        """Return the sums, shape (rows, outputs).
+
+        Args:
+            between: called between pieces of the work; it may raise.
+        """
         found = np.repeat(self.base[None, :], len(seen), axis=0)
         for leaves, conditions in self.pieces(len(seen)):
+            between()
             kept = np.logical_and.reduceat(self.kept(seen, conditions), self.starts[leaves] - conditions.start, axis=1)
             found += kept @ self.values[leaves]
         return found
@@ -102,28 +106,27 @@ class TreeModel:
     see: Callable[[Columns], Seen]
 
 
-def features_of_columns(row: Seen, background: Seen, swapped: npt.NDArray[np.float32]) -> npt.NDArray[np.intp] | None:
+def features_of_columns(changed: npt.NDArray[np.bool_], row: Seen, background: Seen) -> npt.NDArray[np.intp] | None:
     """Return which feature each column was made of; None where a column was made of several.
 
-    That is seen in what changes when one feature of a background row is the row's: a column of one feature then is the
-    row's column. -1 for columns that are the same in all.
+    -1 for columns that are the same in all. A column of three features and more may pass for one of none or of one:
+    whoever uses this compares answers.
 
     Args:
+        changed: which columns change in some background row when one feature is the row's, shape (features, columns).
         row: shape (columns,).
         background: shape (background rows, columns).
-        swapped: of each background row with one feature of the row, shape (features, background rows, columns).
     """
-    changed = ~_same(swapped, background).all(axis=1)
-    if (changed.sum(axis=0) > 1).any():
+    by = changed.sum(axis=0)
+    if (by > 1).any() or not same(background[:, by == 0], row[by == 0]).all():
         return None
-    features = np.where(changed.any(axis=0), changed.argmax(axis=0), _NOBODY)
-    becomes = np.where((features == _NOBODY)[None, :], background, swapped[features, :, np.arange(len(row))].T)
-    return features if _same(becomes, row).all() else None
+    return np.where(by == 1, changed.argmax(axis=0), _NOBODY)
 
 
-def _same(one: Seen, other: Seen) -> npt.NDArray[np.bool_]:
-    same: npt.NDArray[np.bool_] = (one == other) | (np.isnan(one) & np.isnan(other))
-    return same
+def same(one: Seen, other: Seen) -> npt.NDArray[np.bool_]:
+    """Return where values are the same, or both missing."""
+    equal: npt.NDArray[np.bool_] = (one == other) | (np.isnan(one) & np.isnan(other))
+    return equal
 
 
 def in_trees(
@@ -176,9 +179,8 @@ def in_trees(
 
 def _weights(most_taken: int, most_left: int) -> tuple[Floats, Floats]:
     """Return (a - 1)! b! / (a + b)! and a! (b - 1)! / (a + b)! for all a and b; 0 where there is no such feature."""
-    to_taken, to_left = np.zeros((2, most_taken + 1, most_left + 1))
-    for a in range(most_taken + 1):
-        for b in range(most_left + 1):
-            to_taken[a, b] = 1 / (a * comb(a + b, a)) if a else 0.0
-            to_left[a, b] = 1 / (b * comb(a + b, a)) if b else 0.0
-    return to_taken, to_left
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, most_taken + most_left + 1)))])
+    a, b = np.arange(most_taken + 1)[:, None], np.arange(most_left + 1)[None, :]
+    to_taken = np.exp(logs[np.maximum(a - 1, 0)] + logs[b] - logs[a + b])
+    to_left = np.exp(logs[a] + logs[np.maximum(b - 1, 0)] - logs[a + b])
+    return np.where(a > 0, to_taken, 0.0), np.where(b > 0, to_left, 0.0)

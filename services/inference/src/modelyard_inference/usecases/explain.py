@@ -26,7 +26,18 @@ from modelyard_inference.domain.ports import Bundles, Lane
 from modelyard_inference.domain.requests import Late, Rows
 from modelyard_inference.domain.shapley import Contributions
 from modelyard_inference.domain.tree_shapley import TreeModel
-from modelyard_inference.usecases.play import RESIDUE, Asked, Ground, Play, Target, matching_trees
+from modelyard_inference.usecases.play import (
+    COMPARED,
+    RESIDUE,
+    Asked,
+    Ground,
+    Mixed,
+    Play,
+    Target,
+    TooSlow,
+    VersionTrees,
+    matching_trees,
+)
 from modelyard_inference.usecases.predict import Failed
 from modelyard_inference.usecases.serving import LoadedVersion, ServedModels
 
@@ -41,6 +52,10 @@ _LINEAR = frozenset({"logisticregression", "linearregression", "ridge", "lasso",
 """Estimators that add their features up, in log-odds where they classify. It is measured before it is said."""
 _SHARE = 0.8
 """Part of the time that sampling may take; the rest is for the answer."""
+_TREES_SHARE = 0.4
+"""Part of the time that trees may take; if that was not enough, they are sampled in the rest."""
+_MORE = 2.0
+"""How much more time there has to be than was not enough before, for them to be tried again."""
 _KEPT = 16
 _KEPT_TREES = 4
 
@@ -104,7 +119,11 @@ class TreeReader(Protocol):
     """Finds the trees of a version."""
 
     def __call__(self, folder: Path, signature: Signature) -> TreeModel | None:
-        """Return the trees of the ONNX twin in a bundle; None where there are none that are understood."""
+        """Return the trees of the ONNX twin in a bundle; None where there are none that are understood.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
 
 
 @dataclass(slots=True)
@@ -171,7 +190,7 @@ class Explain:
         asked = Asked(self.clock, deadline)
         predicted = loaded.runtime.predict(columns)
         targets = [Target.of(loaded.signature, predicted, row) for row in range(count)]
-        plays = [Play(loaded, columns, row, ground, targets[row], asked) for row in range(count)]
+        plays = [Play(model, loaded, columns, row, ground, targets[row], asked) for row in range(count)]
         method, space, found = self._played(plays, loaded.signature, ground, deadline)
         names = [column.name for column in loaded.signature.features]
         labels = predicted.labels.tolist()
@@ -199,9 +218,10 @@ class Explain:
                 return "linear", "log-odds" if in_logs else plain, linear
         if shapley.exact_cost(features, ground.rows) <= budget:
             return "exact", plain, [shapley.exact(play, features, ground.rows) for play in plays]
-        in_trees = self._in_trees(plays, ground, budget)
+        in_trees = self._in_trees(plays, budget, deadline)
         if in_trees is not None:
-            return "trees", "log-odds" if ground.trees is not None and ground.trees.logs else plain, in_trees
+            return "trees", "log-odds" if in_trees[0] else plain, in_trees[1]
+        budget = (self.limits.evaluations - plays[0].asked.rows) // len(plays)
         started = self.clock.monotonic()
         each_s = (deadline - started) * _SHARE / len(plays)
         pairs = max(1, (budget - ground.rows - 1) // shapley.walk_cost(features))
@@ -220,34 +240,51 @@ class Explain:
             ],
         )
 
-    def _in_trees(self, plays: list[Play], ground: Ground, budget: int) -> list[Contributions] | None:
-        """Return the contributions by the trees of the model; None where it has none, or they are not all that it is,
-        or it would take more than as many answers as the budget has.
+    def _in_trees(self, plays: list[Play], budget: int, deadline: float) -> tuple[bool, list[Contributions]] | None:
+        """Return the contributions by the trees of the model, and whether they are in log-odds.
 
-        An answer visits one leaf of each tree, and this all of them; and it makes a row for each feature.
+        An answer visits one leaf of each tree, and this all of them; and it makes some rows for each feature.
+
+        Returns:
+            None where the model has no trees, or is not their sum, or it would take more than as many answers as the
+            budget has, or too much of the time that is left.
         """
-        if not ground.looked:
-            self._look_for_trees(plays[0])
-        trees, features = ground.trees, len(plays[0].loaded.signature.features)
-        if trees is None or (trees.model.trees.leaves_a_tree + features) * ground.rows > budget:
+        ground, features = plays[0].ground, len(plays[0].loaded.signature.features)
+        started = self.clock.monotonic()
+        each_s = (deadline - started) * _TREES_SHARE / len(plays)
+        if each_s <= ground.slow_s * _MORE:
             return None
-        found = []
-        for play in plays:
-            one = play.in_trees(trees)
-            if one is None:
+        try:
+            trees = self._trees_of(plays[0], started + each_s)
+            if trees is None or (trees.model.trees.leaves_a_tree + features) * ground.rows + COMPARED > budget:
                 return None
-            found.append(one)
-        return found
+            found = [play.in_trees(trees, started + each_s * place) for place, play in enumerate(plays, 1)]
+        except TooSlow:
+            ground.slow_s = each_s
+            return None
+        except Mixed:
+            ground.trees = None
+            return None
+        return trees.logs, found
 
-    def _look_for_trees(self, play: Play) -> None:
-        """Read the trees of a version, and let those go of versions that nobody has asked about lately."""
+    def _trees_of(self, play: Play, until: float) -> VersionTrees | None:
+        """Return the trees of a version, and let those go of versions that nobody has asked about lately."""
         ground, loaded = play.ground, play.loaded
-        model = self.trees(ground.folder, loaded.signature) if loaded.runtime.name == "onnx" else None
-        ground.trees, ground.looked = matching_trees(model, play), True
+        if ground.looked:
+            return ground.trees
+        if loaded.runtime.name == "onnx":
+            try:
+                folder, _ = self.bundles.open(play.model, loaded.version.digest)
+                model = self.trees(folder, loaded.signature)
+            except (ModelyardError, OSError):  # the next one looks again
+                return None
+            ground.trees = matching_trees(model, play, until)
+        ground.looked, trees = True, ground.trees
         with self._lock:
-            with_trees = [ground for ground in self._grounds.values() if ground.trees is not None]
-            for ground in with_trees[:-_KEPT_TREES]:
-                ground.trees, ground.looked = None, False
+            with_trees = [other for other in self._grounds.values() if other.trees is not None]
+            for other in with_trees[: max(0, len(with_trees) - _KEPT_TREES)]:
+                other.trees, other.looked = None, False
+        return trees
 
     def _ground(self, model: str, loaded: LoadedVersion) -> Ground:
         """Return the background of a version: its probe set, which is rows that it was tried on when it was made."""
@@ -258,7 +295,7 @@ class Explain:
                 return self._grounds[digest]
         folder, manifest = self.bundles.open(model, digest)
         rows = probe_rows(folder)
-        ground = Ground(columns_from_rows(loaded.signature, rows), len(rows), _estimator(manifest), folder)
+        ground = Ground(columns_from_rows(loaded.signature, rows), len(rows), _estimator(manifest))
         with self._lock:
             self._grounds[digest] = ground
             while len(self._grounds) > _KEPT:

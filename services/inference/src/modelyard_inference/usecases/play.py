@@ -5,28 +5,42 @@ It is asked in pieces, so that a prediction never waits for more than one of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from modelyard_bundle.runtimes.base import Predicted, positive_scores
+from modelyard_bundle.runtimes.base import Predicted, positive_scores, scale
 from modelyard_bundle.signature import Columns
 from modelyard_common.clock import Clock
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_inference.domain.requests import Late
 from modelyard_inference.domain.shapley import Contributions
-from modelyard_inference.domain.tree_shapley import Seen, TreeModel, features_of_columns, in_trees
+from modelyard_inference.domain.tree_shapley import Seen, TreeModel, features_of_columns, in_trees, same
 from modelyard_inference.usecases.serving import LoadedVersion
 
-__all__ = ["RESIDUE", "Asked", "Ground", "Play", "Target", "VersionTrees", "matching_trees"]
+__all__ = [
+    "COMPARED",
+    "RESIDUE",
+    "Asked",
+    "Ground",
+    "Mixed",
+    "Play",
+    "Target",
+    "TooSlow",
+    "VersionTrees",
+    "matching_trees",
+]
 
 RESIDUE = 1e-4
 """Of the sum, against the spread of the answers: probabilities in 32 bits lose more than this only near 0 and 1."""
 _AT_ONCE = 2048
 """Rows that the model is asked at a time: a prediction that needs the same runtime waits for these at most."""
+COMPARED = 256
+"""Rows in between of which trees have to say what is answered."""
+_ROUNDINGS = 8
+"""Of an answer in 32 bits: it is a sum of many."""
 _TINY = 1e-12
 _FAR = 700.0
 """Log-odds of which the probability is 0 or 1 in 64 bits, and no more than they hold."""
@@ -39,19 +53,20 @@ class VersionTrees:
     Attributes:
         seen: the background as they see it.
         logs: they say it in log-odds.
-        largest: of the answers to the background.
+        spread: of the answers to the background.
     """
 
     model: TreeModel
     seen: Seen
     logs: bool
-    largest: float
+    spread: float
 
     def says(self, sums: npt.NDArray[np.float64], answered: npt.NDArray[np.float64]) -> bool:
         """Return whether sums of the trees mean these answers. Probabilities are compared, since of one near 1 its 32
         bits do not tell the log-odds."""
         said = 1 / (1 + np.exp(-np.clip(sums, -_FAR, _FAR))) if self.logs else sums
-        return bool(np.abs(said - answered).max() <= RESIDUE * max(self.largest, float(np.abs(answered).max())))
+        rounded = _ROUNDINGS * float(np.finfo(np.float32).eps) * np.abs(answered)
+        return bool((np.abs(said - answered) <= RESIDUE * self.spread + rounded + _TINY).all())
 
 
 @dataclass(slots=True)
@@ -60,14 +75,23 @@ class Ground:
 
     Attributes:
         trees: None also where nobody has looked for trees yet.
+        slow_s: in which time they did not get through with a row.
     """
 
     background: Columns
     rows: int
     estimator: str
-    folder: Path
     trees: VersionTrees | None = None
     looked: bool = False
+    slow_s: float = 0.0
+
+
+class Mixed(Exception):
+    """Trees see columns that were made of several features."""
+
+
+class TooSlow(Exception):
+    """It would take longer than was said."""
 
 
 @dataclass(slots=True)
@@ -119,6 +143,7 @@ class Target:
 class Play:
     """Asks the model about rows between one row and the background."""
 
+    model: str
     loaded: LoadedVersion
     columns: Columns
     row: int
@@ -129,7 +154,7 @@ class Play:
 
     def in_log_odds(self, logs: bool) -> Play:
         """Return the same in log-odds instead of probabilities."""
-        return Play(self.loaded, self.columns, self.row, self.ground, self.target, self.asked, logs)
+        return replace(self, logs=logs)
 
     def __call__(self, taken: npt.NDArray[np.bool_], background: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the answers. Raise Late after the deadline."""
@@ -139,31 +164,77 @@ class Play:
         ]
         return np.concatenate(parts)
 
-    def in_trees(self, trees: VersionTrees) -> Contributions | None:
-        """Return the contributions by trees; None where a column that they see was made of several features, or they
-        are not what this row is answered by."""
-        features, rows = len(self.loaded.signature.features), self.ground.rows
-        taken = np.repeat(np.eye(features, dtype=bool), rows, axis=0)
-        swapped = self._seen(trees, taken, np.tile(np.arange(rows), features)).reshape(features, rows, -1)
+    def in_trees(self, trees: VersionTrees, until: float) -> Contributions:
+        """Return the contributions by trees.
+
+        Args:
+            until: time of the clock.
+
+        Raises:
+            Mixed: they cannot be had so.
+            TooSlow: not until then.
+        """
+        features = len(self.loaded.signature.features)
         [own] = self._seen(trees, np.ones((1, features), bool), np.zeros(1, np.intp))
-        of_columns = features_of_columns(own, trees.seen, swapped)
+        of_columns = features_of_columns(self._changed(trees, until), own, trees.seen)
         if of_columns is None:
-            return None
-        place = self.target.place or 0
+            raise Mixed
+        answer = self._compared(trees, own, of_columns, until)
         found = in_trees(
-            trees.model.trees, own, trees.seen, of_columns, features, place, between=lambda: self.asked.more(0)
+            trees.model.trees,
+            own,
+            trees.seen,
+            of_columns,
+            features,
+            self.target.place or 0,
+            between=lambda: self.stop_after(until),
         )
-        answered = self(np.ones((1, features), bool), np.zeros(1, np.intp))
-        return found if trees.says(np.array([found.answer]), answered) else None
+        # Of log-odds the trees tell more than the answer, which is a probability of 32 bits.
+        return found if trees.logs else replace(found, answer=answer)
+
+    def stop_after(self, until: float) -> None:
+        """Raise TooSlow, or Late after the deadline."""
+        self.asked.more(0)
+        if self.asked.clock.monotonic() > until:
+            raise TooSlow
+
+    def _changed(self, trees: VersionTrees, until: float) -> npt.NDArray[np.bool_]:
+        """Return which columns change when one feature is the row's, shape (features, columns)."""
+        features, rows = len(self.loaded.signature.features), self.ground.rows
+        changed = np.empty((features, trees.seen.shape[1]), bool)
+        for feature in range(features):
+            self.stop_after(until)
+            taken = np.zeros((rows, features), bool)
+            taken[:, feature] = True
+            changed[feature] = ~same(self._seen(trees, taken, np.arange(rows)), trees.seen).all(axis=0)
+        return changed
+
+    def _compared(self, trees: VersionTrees, own: Seen, of_columns: npt.NDArray[np.intp], until: float) -> float:
+        """Return the answer to the row, if the trees say what is answered to it and to rows in between.
+
+        These are drawn as the formula weighs them: any number of features as likely as any other. So what is wrong in a
+        hundredth of them hardly passes, and where it is less, the values are off by as little.
+
+        Raises:
+            Mixed: they do not.
+            TooSlow: they do not say so until then.
+        """
+        features, chance = len(self.loaded.signature.features), np.random.default_rng(0)
+        counts = chance.integers(0, features + 1, COMPARED)
+        counts[0] = features
+        taken = np.argsort(np.argsort(chance.random((COMPARED, features)), axis=1), axis=1) < counts[:, None]
+        rows = chance.integers(0, self.ground.rows, COMPARED)
+        answered = self(taken, rows)
+        seen = np.where(taken[:, of_columns], own, trees.seen[rows])
+        sums = trees.model.trees.answers(seen, between=lambda: self.stop_after(until))
+        if not trees.says(sums[:, self.target.place or 0], answered):
+            raise Mixed
+        return float(answered[0])
 
     def _seen(self, trees: VersionTrees, taken: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp]) -> Seen:
         """Return rows in between as the trees see them."""
-        parts = []
-        for start in range(0, len(rows), _AT_ONCE):
-            piece = slice(start, start + _AT_ONCE)
-            self.asked.more(len(rows[piece]))
-            parts.append(trees.model.see(self._between(taken[piece], rows[piece])))
-        return np.concatenate(parts)
+        self.asked.more(len(rows))
+        return trees.model.see(self._between(taken, rows))
 
     def _between(self, taken: npt.NDArray[np.bool_], rows: npt.NDArray[np.intp]) -> Columns:
         between: dict[str, npt.NDArray[Any]] = {}
@@ -183,16 +254,20 @@ class Play:
         return np.asarray(np.log(chances) - np.log1p(-chances))
 
 
-def matching_trees(model: TreeModel | None, play: Play) -> VersionTrees | None:
-    """Return the trees of a version, if what they say of the background is what it answers."""
+def matching_trees(model: TreeModel | None, play: Play, until: float) -> VersionTrees | None:
+    """Return the trees of a version, if what they say of the background is what it answers.
+
+    Raises:
+        TooSlow: they do not say it until then.
+    """
     if model is None:
         return None
     ground = play.ground
     seen = model.see(ground.background)
-    sums = model.trees.answers(seen)[:, play.target.place or 0]
+    sums = model.trees.answers(seen, between=lambda: play.stop_after(until))[:, play.target.place or 0]
     answered = play(np.zeros((ground.rows, len(play.loaded.signature.features)), bool), np.arange(ground.rows))
     candidates = [
-        VersionTrees(model, seen, logs, float(np.abs(answered).max()))
+        VersionTrees(model, seen, logs, scale(answered))
         for logs in ((False,) if play.target.place is None else (False, True))
     ]
     return next((trees for trees in candidates if trees.says(sums, answered)), None)

@@ -162,7 +162,7 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
             raise Invalid.at("Inference-Header-Content-Length", f"is {json_length}, and the body has {len(body)} bytes")
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
-        if (layout := _layout_of(body)) is not None and layout.size == len(binary):
+        if binary and (layout := _layout_of(body)) is not None and layout.size == len(binary):
             return _filled(layout, binary)
     elif len(body) >= _MANY_BYTES and (call := _one_matrix(body)) is not None:
         return call
@@ -193,16 +193,18 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
 
 def _layout_of(content: bytes) -> _Layout | None:
     """Return what is said before tensors that are all binary; None where one is not, or anything is wrong: that is told
-    by whoever reads it together with its tensors."""
+    by whoever reads it together with its tensors. None too where it is not worth keeping: it does not come again."""
+    if len(content) > _KEPT_BYTES or b'"id"' in content or b'"routing_key"' in content or b'"event_time"' in content:
+        return None
     try:
-        return _layout(content) if len(content) <= _KEPT_BYTES else None
+        return _layout(content)
     except (Invalid, KeyError):
         return None
 
 
 @lru_cache(maxsize=256)
 def _layout(content: bytes) -> _Layout:
-    """Return the same, kept, since callers say it before other numbers again and again. What has values in it is not.
+    """Return the same, kept, since callers say it before other numbers again and again. What fails is not.
 
     Raises:
         Invalid, KeyError: there is none.
