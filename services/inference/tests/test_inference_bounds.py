@@ -41,6 +41,9 @@ class Waiting:
         await self.may.wait()
         raise NotFound("no such model")
 
+    def plain(self, model: str, *, may_wait: bool = False) -> None:
+        """Leave every request to a coroutine."""
+
 
 async def call(hot: HotPath) -> int:
     async def receive() -> dict[str, Any]:
