@@ -50,12 +50,12 @@ def _written(source: Path, target: Path) -> dict[Path, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Write or check; return the exit code."""
     check = "--check" in (sys.argv[1:] if argv is None else argv)
-    stale = [path for path, text in written().items() if not path.exists() or path.read_text() != text]
-    for path in stale:
+    stale = {path: text for path, text in written().items() if not path.exists() or path.read_text() != text}
+    for path, text in stale.items():
         if check:
             print(f"{path.relative_to(ROOT)} is not what its source says; run `python -m tools.stubs`", file=sys.stderr)
         else:
-            path.write_text(written()[path])
+            path.write_text(text)
     return 1 if check and stale else 0
 
 

@@ -133,8 +133,7 @@ class DirectProtocol(BoundedProtocol):
         """Ask the edge; False, having done nothing, if it leaves this request to the application."""
         self._is_asking, self._idle_since = True, None
         self._awake.asked()
-        if self.timeout_keep_alive_task is not None:
-            self._unset_keepalive_if_required()
+        self._unset_keepalive_if_required()
         # What belongs to this request is not to be found by the next one of this connection.
         if not self._ask_edge(head, body, self._reply):
             self._is_asking = False

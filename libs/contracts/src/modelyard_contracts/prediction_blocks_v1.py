@@ -32,8 +32,8 @@ class PredictionBlock(NamedTuple):
     """The rows of one answer, or some of them.
 
     Only ever longer. What is new has a default, so that a reader takes blocks of an older writer; and it never changes
-    what the fields before it mean, so that drift passes over what a newer writer added. What does
-    change it has another media type.
+    what the fields before it mean, so that drift passes over what a newer writer added. What does change
+    it has another media type.
 
     Attributes:
         id: of the answer; row i of the block is ``id/(first_row + i)``.

@@ -68,25 +68,20 @@ def trees_of(folder: Path, signature: Signature) -> TreeModel | None:
 
 def _up_to(model: Any, tensor: str) -> bytes:
     """Return the graph that has only what leads to a tensor, which is its output."""
-    graph, wanted, kept = model.graph, {tensor}, []
-    for node in reversed(graph.node):  # they are in an order in which each comes behind what it needs
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    output = type(graph.output[0])(name=tensor)
-    output.type.tensor_type.elem_type = _FLOAT
-    nodes = list(reversed(kept))
-    if not nodes:  # it is an input; a graph without a node is none
-        nodes = [type(graph.node[0])(input=[tensor], output=[f"{tensor}_seen"], op_type="Identity")]
-        output.name = f"{tensor}_seen"
-    copied = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:], graph.output[:]
-    graph.node.extend(copied)
-    graph.output.append(output)
-    inputs = [value for value in graph.input if value.name in wanted]
-    kept_inputs = [type(value).FromString(value.SerializeToString()) for value in inputs]
-    del graph.input[:]
-    graph.input.extend(kept_inputs)
+    graph, wanted = model.graph, {tensor}
+    for place in reversed(range(len(graph.node))):  # in an order in which each comes behind what it needs
+        if wanted.isdisjoint(graph.node[place].output):
+            del graph.node[place]
+        else:
+            wanted.update(graph.node[place].input)
+    for place in reversed(range(len(graph.input))):
+        if graph.input[place].name not in wanted:
+            del graph.input[place]
+    if not graph.node:  # it is an input; a graph without a node is none
+        graph.node.add(input=[tensor], output=[f"{tensor}_seen"], op_type="Identity")
+        tensor = f"{tensor}_seen"
+    del graph.output[:]
+    graph.output.add(name=tensor).type.tensor_type.elem_type = _FLOAT
     content: bytes = model.SerializeToString()
     return content
 
@@ -98,9 +93,9 @@ def _trees(leaf: str, told: Mapping[str, Any]) -> Trees | None:
     if _text(told, "aggregate_function") not in (b"", b"SUM"):
         return None
     is_leaf = np.array([mode == b"LEAF" for mode in told["nodes_modes"].strings])
-    node = _Numbered(_ints(told, "nodes_treeids"), _ints(told, "nodes_nodeids"))
-    branches = np.flatnonzero(~is_leaf)
+    ends, branches = np.flatnonzero(is_leaf), np.flatnonzero(~is_leaf)
     tree_ids = _ints(told, "nodes_treeids")
+    node = _Numbered(tree_ids, _ints(told, "nodes_nodeids"))
     parent = np.full(len(is_leaf), -1, np.int64)
     is_true = np.zeros(len(is_leaf), bool)
     for name, true in (("nodes_truenodeids", True), ("nodes_falsenodeids", False)):
@@ -110,13 +105,13 @@ def _trees(leaf: str, told: Mapping[str, Any]) -> Trees | None:
     thresholds = np.array(told["nodes_values"].floats, np.float32)
     columns = _ints(told, "nodes_featureids").astype(np.int32)
     missing = _ints(told, _MISSING).astype(bool) if _MISSING in told else np.zeros(len(is_leaf), bool)
-    paths = _paths(np.flatnonzero(is_leaf), parent)
+    paths = _paths(ends, parent)
     if paths is None:
         return None
     of_leaf, asked, reached = paths
     values, base = _values(leaf, told, node, len(is_leaf))
     leaves = np.unique(of_leaf)
-    alone = np.setdiff1d(np.flatnonzero(is_leaf), leaves)  # a tree that asks nothing says the same to everybody
+    alone = np.setdiff1d(ends, leaves)  # a tree that asks nothing says the same to everybody
     branch = is_true[reached]
     return Trees(
         starts=np.searchsorted(of_leaf, leaves).astype(np.int64),

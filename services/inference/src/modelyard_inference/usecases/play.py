@@ -87,7 +87,7 @@ class Ground:
 
 
 class Mixed(Exception):
-    """Trees see columns that were made of several features."""
+    """Trees see columns that were made of several features, or are not all that answers."""
 
 
 class TooSlow(Exception):
