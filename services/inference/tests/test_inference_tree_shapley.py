@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inference_fakes import NOW, digest_of
+from inference_fakes import NOW, a_platform, a_server, digest_of
 from modelyard_bundle.packaging import Packed, pack
 from modelyard_bundle.runtimes.base import ONNX_FILE
 from modelyard_bundle.runtimes.onnx import OnnxRuntime
@@ -373,6 +373,17 @@ def test_a_version_is_explained_by_its_trees_as_by_the_formula(
         assert one.contributions == pytest.approx(truth, abs=1e-4)
         assert one.base + sum(one.contributions.values()) == pytest.approx(one.answer, abs=1e-4)
         assert one.additivity_error == pytest.approx(0, abs=1e-4)
+
+
+def test_a_server_explains_by_trees(tmp_path: Path) -> None:
+    packed = _packed(tmp_path / "bundle", _forest(), WORTH, classes=0)
+
+    with a_platform(tmp_path / "data") as platform, a_server(platform, (packed,), explain_evaluations=4000) as http:
+        found = http.post("/v1/models/power:explain", json={"instances": ASKED[:1]}).raise_for_status().json()
+
+    [one] = found["explanations"]
+    assert (found["method"], found["space"], one["standard_errors"]) == ("trees", "value", None)
+    assert one["base_value"] + sum(one["contributions"].values()) == pytest.approx(one["value"], abs=1e-4)
 
 
 def _forest() -> Any:
