@@ -20,6 +20,7 @@ from modelyard_common.auth.tokens import hash_token
 from modelyard_common.awake import Awake
 from modelyard_common.connections import ConnectionBounds
 from modelyard_common.direct import DirectProtocol, Learned
+from modelyard_common.gathering import Gathering
 from modelyard_common.health import Health
 from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
 from modelyard_common.settings import ServiceSettings
@@ -124,7 +125,10 @@ def line(learned: Learned | None = None, awake: Awake | None = None, **changes: 
     state, known = ServerState(), learned if learned is not None else Learned()
     bounds = ConnectionBounds(60, 10)
     attention = awake if awake is not None else Awake(50e-6)
-    protocol = DirectProtocol(config, state, {}, bounds=bounds, edge=app.state.edge, learned=known, awake=attention)
+    edge = app.state.edge
+    protocol = DirectProtocol(
+        config, state, {}, bounds=bounds, edge=edge, learned=known, gathering=Gathering(edge), awake=attention
+    )
     wire = Wire()
     protocol.connection_made(wire)  # type: ignore[arg-type]  # what of a transport is used
     yield Line(route, wire, protocol, state, known)

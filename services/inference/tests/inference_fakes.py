@@ -155,8 +155,8 @@ class CountingObserver:
         for role, (rows, _) in run.answers.items():
             self.answers += [(run.version, role, count) for count in rows]
 
-    def took(self, model: str, parse_s: float, encode_s: float) -> None:
-        self.parsed += 1
+    def took(self, model: str, parse_s: float, encode_s: float, times: int = 1) -> None:
+        self.parsed += times
 
     def shadow_dropped(self, model: str, rows: int) -> None:
         self.dropped_rows += rows

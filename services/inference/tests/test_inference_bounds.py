@@ -60,7 +60,8 @@ def test_requests_refused_beyond_the_bound_leave_no_trace() -> None:
         predict = Waiting()
         bounds = Bounds(timeout_s=5, max_rows=10, max_concurrent=1)
         hot = HotPath(
-            Front(cast(Any, predict), ServedModels(), SystemClock(), bounds, CountingObserver()), cast(Any, None)
+            Front(cast(Any, predict), cast(Any, None), ServedModels(), SystemClock(), bounds, CountingObserver()),
+            cast(Any, None),
         )
         first = asyncio.create_task(call(hot))
         await predict.asked.wait()

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from modelyard_common.awake import Awake
 from modelyard_common.connections import BoundedProtocol
 from modelyard_common.edge import Edge
+from modelyard_common.gathering import Gathering
 from modelyard_common.raw import Caller, Head, RawAnswer
 
 __all__ = ["DirectProtocol", "Learned"]
@@ -80,13 +81,16 @@ class DirectProtocol(BoundedProtocol):
     Args:
         edge: of the application.
         learned: shared by the connections of a server.
-        awake: likewise.
+        gathering, awake: likewise.
     """
 
-    def __init__(self, *args: Any, edge: Edge, learned: Learned, awake: Awake, **named: Any) -> None:
+    def __init__(
+        self, *args: Any, edge: Edge, learned: Learned, gathering: Gathering, awake: Awake, **named: Any
+    ) -> None:
         super().__init__(*args, **named)
         self._edge = edge
         self._learned = learned
+        self._gathering = gathering
         self._awake = awake
         self._expected: tuple[RequestResponseCycle, Head, Any] | None = None
         self._chunk: bytes | None = None
@@ -117,11 +121,32 @@ class DirectProtocol(BoundedProtocol):
             return
         end = data.find(_END, 0, _MOST_HEAD_BYTES) + len(_END)
         known = self._learned.heads.get(data[:end])
-        if known is not None and len(data) - end == known.length and self._ask(known.head, data[end:]):
-            return
+        if known is not None and len(data) - end == known.length:
+            self._begin_asking()
+            if known.head.kin is not None:
+                self._gathering.take(self, known.head, data, end, self.loop)
+                return
+            if self._ask(known.head, data[end:]):
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        """Leave what begins with a request to the parser."""
         self._chunk, self._idle_since = data, None
         super().data_received(data)
         self._chunk = None
+
+    def ask_alone(self, head: Head, data: bytes, start: int) -> None:
+        """Answer a request that was gathered with others by itself.
+
+        Args:
+            start: of its body.
+        """
+        if not self.transport.is_closing() and not self._ask(head, data[start:]):
+            held, self._held = self._held, b""
+            if held:
+                self.flow.resume_reading()
+            self._parse(data + held)
 
     def _is_between_requests(self) -> bool:
         """Return whether the next byte begins a request, and nothing is being answered."""
@@ -129,13 +154,15 @@ class DirectProtocol(BoundedProtocol):
             return False
         return self.cycle is None or self.cycle.response_complete
 
-    def _ask(self, head: Head, body: bytes) -> bool:
-        """Ask the edge; False, having done nothing, if it leaves this request to the application."""
+    def _begin_asking(self) -> None:
         self._is_asking, self._idle_since = True, None
         self._awake.asked()
         self._unset_keepalive_if_required()
+
+    def _ask(self, head: Head, body: bytes) -> bool:
+        """Ask the edge; False, having done nothing, if it leaves this request to the application."""
         # What belongs to this request is not to be found by the next one of this connection.
-        if not self._ask_edge(head, body, self._reply):
+        if not self._ask_edge(head, body, self.reply):
             self._is_asking = False
             return False
         self._is_arriving = False
@@ -157,7 +184,9 @@ class DirectProtocol(BoundedProtocol):
             if caller.left is not None:
                 here.run(caller.left)
 
-    def _reply(self, answer: RawAnswer, request_id: bytes) -> None:
+    def reply(self, answer: RawAnswer, request_id: bytes) -> None:
+        """Send the answer to a request with a known head."""
+        self._is_arriving = False
         self._is_asking, self._caller = False, None
         if self.transport.is_closing():
             return
@@ -172,6 +201,11 @@ class DirectProtocol(BoundedProtocol):
             data, self._held = self._held, b""
             self.flow.resume_reading()
             self.data_received(data)
+
+    def give_up(self) -> None:
+        """Hang up, since no answer can be sent."""
+        self._is_asking = False
+        self.transport.abort()
 
     def tick(self) -> None:
         """Count a moment of waiting, and end a connection on which nothing was asked for long."""

@@ -147,7 +147,11 @@ class Edge:
         if prepared is None:
             return None
         is_open = _is_open(scope["path"])
-        return Head(scope["method"], scope["path"], headers, route.template, route.soon, prepared, is_open)
+        kin = None if route.together is None else route.kin(prepared)
+        if kin is not None:
+            kin = (route.template, kin)
+        path, method = scope["path"], scope["method"]
+        return Head(method, path, headers, route.template, route.soon, prepared, is_open, route.together, kin)
 
     async def answer_raw(self, route: RawRoute, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of a raw route."""
@@ -193,7 +197,7 @@ class Edge:
         """
         if tracing.is_recording():
             return False
-        method, path, headers, template, soon, prepared, is_open = head
+        method, path, headers, template, soon, prepared, is_open, _, _ = head
         request_id = _take_request_id(headers)
         if b"traceparent" in headers:
             context.traceparent.set(tracing.parse_traceparent(_text(headers, b"traceparent")))
@@ -230,6 +234,49 @@ class Edge:
             return True
         self._in_flight -= 1
         return False
+
+    def answer_together(
+        self,
+        heads: Sequence[Head],
+        bodies: Sequence[bytes],
+        arrived: float,
+        send: Callable[[Sequence[RawAnswer], Sequence[bytes]], None],
+    ) -> bool:
+        """Answer requests that are kin, each as if it came alone, if that may be.
+
+        Args:
+            arrived: ``time.monotonic()`` when the first of them came.
+            send: takes the answers and the request ids before this returns.
+
+        Returns:
+            False, having done nothing, where each has to be looked at by itself.
+        """
+        first, count = heads[0], len(heads)
+        if first.together is None or tracing.is_recording() or _log.says_all:
+            return False
+        try:
+            for head in {id(head): head for head in heads}.values():
+                if not head.is_open:
+                    self._known(head.headers)
+        except ModelyardError:
+            return False
+        if max(map(len, bodies)) > self._max_body_bytes:
+            return False
+
+        def done(answers: Sequence[RawAnswer]) -> None:
+            took_s, status = time.monotonic() - arrived, answers[0].status
+            if self._counts_first:
+                self._count(first.method, first.path, first.template, status, took_s, count)
+                send(answers, _new_request_ids(count))
+            else:
+                send(answers, _new_request_ids(count))
+                self._count(first.method, first.path, first.template, status, took_s, count)
+
+        self._in_flight += count
+        try:
+            return first.together(first.prepared, bodies, arrived, done)
+        finally:
+            self._in_flight -= count
 
     async def _ask(self, route: RawRoute, scope: Scope, headers: Headers, receive: Receive) -> RawAnswer | None:
         """Return a raw route's answer, or its error; None when the caller has gone."""
@@ -334,7 +381,7 @@ class Edge:
             span.end()
         self._count(scope["method"], scope["path"], template, status, took_s)
 
-    def _count(self, method: str, path: str, template: str, status: int, took_s: float) -> None:
+    def _count(self, method: str, path: str, template: str, status: int, took_s: float, times: int = 1) -> None:
         counters = self._counters.get((method, template, status))
         if counters is None:
             # Kept, because finding them by their labels costs more than to count. There are few: see the labels.
@@ -345,8 +392,8 @@ class Edge:
             )
             if label == method:
                 self._counters[method, template, status] = counters
-        counters[0].inc()
-        counters[1].observe(took_s)
+        counters[0].inc(times)
+        counters[1].observe_all((took_s,) * times)
         if status < 400 and not _log.says_all:
             return
         level = _log.debug if status < 400 else _log.info
@@ -366,6 +413,11 @@ def _take_request_id(headers: Headers) -> bytes:
         offered = b"%016x" % _chance.getrandbits(64)
     context.request_id.set(offered.decode())
     return offered
+
+
+def _new_request_ids(count: int) -> Sequence[bytes]:
+    drawn = b"%0*x" % (16 * count, _chance.getrandbits(64 * count))
+    return [drawn[start : start + 16] for start in range(0, 16 * count, 16)]
 
 
 def _text(headers: Headers, name: bytes) -> str | None:

@@ -6,7 +6,7 @@ and each layer costs as much as a small model.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -80,6 +80,11 @@ class RawAnswer(NamedTuple):
         return [(name, value) for name, _, value in lines]
 
 
+Together = Callable[[Any, Sequence[bytes], float, Callable[[Sequence[RawAnswer]], None]], bool]
+"""Takes what the route has made of the first head, the bodies, ``time.monotonic()`` when the first of them came, and
+who takes the answers: in the order of the bodies, all of one status. False: nothing was done."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawRoute:
     """What answers before FastAPI does.
@@ -93,6 +98,9 @@ class RawRoute:
             to ``answer``, and raises nothing.
         prepare: (path, headers) → what ``soon`` needs of them, since callers send the same head again and again; None
             leaves all requests with that head to ``answer``. It raises nothing.
+        together: hands over the answers to several requests within this turn of the event loop, as if each had been
+            asked by itself, or leaves them all to ``soon``. It raises nothing.
+        kin: (what was prepared) → the same for requests that may be answered together; None for those that may not.
     """
 
     matches: Callable[[str, str], bool]
@@ -100,14 +108,17 @@ class RawRoute:
     template: str
     soon: Callable[[RawRequest, Callable[[RawAnswer], None]], bool] | None = None
     prepare: Callable[[str, Headers], Any] = lambda path, headers: ()
+    together: Together | None = None
+    kin: Callable[[Any], Hashable | None] = lambda prepared: None
 
 
 class Head(NamedTuple):
     """The head of a request whose route answers soon.
 
     Attributes:
-        soon, prepared: the route's.
+        soon, prepared, together: the route's.
         is_open: it takes no token.
+        kin: of this route, the same for heads whose requests may be answered together; None for one whose may not.
     """
 
     method: str
@@ -117,6 +128,8 @@ class Head(NamedTuple):
     soon: Callable[[RawRequest, Callable[[RawAnswer], None]], bool]
     prepared: Any
     is_open: bool = False
+    together: Together | None = None
+    kin: Hashable | None = None
 
 
 async def read_body(receive: _Receive) -> bytes | None:

@@ -20,6 +20,7 @@ import uvicorn
 from modelyard_common.awake import Awake
 from modelyard_common.connections import TICK_S, ConnectionBounds, tick
 from modelyard_common.direct import DirectProtocol, Learned
+from modelyard_common.gathering import Gathering
 from modelyard_common.health import Health
 from modelyard_common.lifespan import Companion
 from modelyard_common.logs import get_logger
@@ -79,7 +80,9 @@ def bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
 
 def protocol_of(app: Application, bounds: ConnectionBounds, *, awake_s: float = 0) -> Any:
     """Return what speaks HTTP for an application of ours: uvicorn asks for a class, calls it, and no more."""
-    return partial(DirectProtocol, bounds=bounds, edge=app.state.edge, learned=Learned(), awake=Awake(awake_s))
+    edge = app.state.edge
+    gathering, awake = Gathering(edge), Awake(awake_s)
+    return partial(DirectProtocol, bounds=bounds, edge=edge, learned=Learned(), gathering=gathering, awake=awake)
 
 
 class _DrainingServer(uvicorn.Server):

@@ -40,7 +40,7 @@ from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.api.services import InferenceServices, SpoolView
-from modelyard_inference.domain.ports import Reports, Runtimes
+from modelyard_inference.domain.ports import PayloadSink, Reports, Runtimes
 from modelyard_inference.domain.records import Totals
 from modelyard_inference.payload_log import PayloadLog, payload_log
 from modelyard_inference.settings import InferenceSettings, environment_beside
@@ -53,6 +53,7 @@ from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.residents import Residents
 from modelyard_inference.usecases.serving import ServedModels
 from modelyard_inference.usecases.shadow import Shadow
+from modelyard_inference.usecases.together import Together
 
 __all__ = ["build"]
 
@@ -163,7 +164,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
     tables = ColumnarProcess(table_lane, most_rows=settings.max_rows, most_bytes=settings.max_body_bytes)
-    front = Front(predict, served, clock, _bounds(settings), observer)
+    front = _front(settings, predict, log.spool, counts_first=member is not None)
 
     def show(stop: StopSignal) -> None:
         del stop
@@ -338,6 +339,18 @@ def _bounds(settings: InferenceSettings) -> Bounds:
         settings.max_body_bytes,
         settings.max_held_bytes,
     )
+
+
+def _front(settings: InferenceSettings, predict: Predict, sink: PayloadSink, *, counts_first: bool) -> Front:
+    together = Together(
+        sink=sink,
+        observer=predict.observer,
+        clock=predict.clock,
+        new_id=predict.new_id,
+        most_rows=settings.batch_rows,
+        counts_first=counts_first,
+    )
+    return Front(predict, together, predict.served, predict.clock, _bounds(settings), predict.observer)
 
 
 def _limits(settings: InferenceSettings) -> Limits:

@@ -171,11 +171,11 @@ class PrometheusObserver:
         queue.observe_all(run.queued_s)
         predict.observe_all([run.predict_s] * len(run.queued_s))
 
-    def took(self, model: str, parse_s: float, encode_s: float) -> None:
-        """Count how long it took to read a request and to write its answer."""
+    def took(self, model: str, parse_s: float, encode_s: float, times: int = 1) -> None:
+        """Count how long it took to read a request and to write its answer, of so many."""
         children = self._of_model(model)
-        children[4].observe(parse_s)
-        children[5].observe(encode_s)
+        children[4].observe_all((parse_s,) * times)
+        children[5].observe_all((encode_s,) * times)
 
     def _of_model(self, model: str) -> tuple[QuickHistogram, ...]:
         children = self._models.get(model)

@@ -5,7 +5,7 @@ Bounds are kept here, so that they hold for all protocols together: requests in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from modelyard_inference.domain.requests import Answer, Query, Rows
 from modelyard_inference.usecases.batching import Done, Leave
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
+from modelyard_inference.usecases.together import Together
 
 __all__ = ["Bounds", "Front", "Labels", "Places"]
 
@@ -80,9 +81,13 @@ class Places:
 
     def take(self) -> None:
         """Take a place. Raise Overloaded when there is none."""
-        if self._taken >= self._most:
+        if not self.are_left(1):
             raise Overloaded(f"{self._most} requests are being answered already", retry_after_s=1)
         self._taken += 1
+
+    def are_left(self, count: int) -> bool:
+        """Return whether there are so many, for requests that are over before another may come."""
+        return self._taken + count <= self._most
 
     def give_back(self) -> None:
         """Leave a place to others."""
@@ -100,9 +105,16 @@ class Front:
     """
 
     def __init__(
-        self, predict: Predict, served: ServedModels, clock: Clock, bounds: Bounds, observer: Observer
+        self,
+        predict: Predict,
+        together: Together,
+        served: ServedModels,
+        clock: Clock,
+        bounds: Bounds,
+        observer: Observer,
     ) -> None:
         self._predict = predict
+        self._together = together
         self._served = served
         self._clock = clock
         self.bounds = bounds
@@ -160,6 +172,28 @@ class Front:
         if leave is not None:
             waits(leave)
         return True
+
+    def ask_together(
+        self,
+        serving: Serving,
+        rows: Rows,
+        counts: Sequence[int],
+        arrived: float,
+        done: Callable[[Sequence[Answer]], None],
+    ) -> bool:
+        """Hand over the champion's answers to requests that say nothing but their rows, before this returns; False,
+        having done nothing, where each has to be asked by itself.
+
+        Args:
+            serving: that is ``plain``, of a champion that does not block.
+            rows: of all requests, end to end.
+            counts: how many each has.
+            arrived: monotonic seconds when the first of them came.
+        """
+        most = min(self.bounds.max_rows, self._predict.champions.soon_rows(serving.champion))
+        if max(counts) > most or not self.places.are_left(len(counts)):
+            return False
+        return self._together(serving, rows, counts, arrived, done)
 
     def _query(  # as above
         self,

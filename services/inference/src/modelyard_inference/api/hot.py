@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -99,6 +99,8 @@ class HotPath:
                 "/v2/models/{model}/infer",
                 self.infer_soon,
                 _asked,
+                self.infer_together,
+                _kin,
             ),
             RawRoute(
                 lambda method, path: _posted(invocations_target, method, path),
@@ -160,6 +162,44 @@ class HotPath:
             return True
         places.give_back()
         return False
+
+    def infer_together(
+        self,
+        asked: _Asked,
+        bodies: Sequence[bytes],
+        arrived: float,
+        done: Callable[[Sequence[RawAnswer]], None],
+    ) -> bool:
+        """Hand over the answers to several plain ``infer`` as those to one; False leaves each to ``infer_soon``.
+
+        What they are called and what they hold is each one's own; what they say besides is one and the same.
+        """
+        serving = self._front.plain(asked.model)
+        if serving is None:
+            return False
+        began = time.perf_counter()
+        text = asked.heads.json_length
+        try:
+            found = v2.decode_together(bodies, None if text is None else int(text))
+        except Exception:  # asked by itself, each is told what is wrong
+            return False
+        if found is None:
+            return False
+        rows, counts, calls = found
+        parsed = time.perf_counter()
+
+        def told(answers: Sequence[Answer]) -> None:
+            answered = time.perf_counter()
+            try:
+                contents = v2.encode_together(answers, calls)
+                replies = [_reply(answer, *content) for answer, content in zip(answers, contents, strict=True)]
+            except Exception as exc:
+                replies = [_error(exc, v2_error)] * len(answers)
+            encode_s, count = time.perf_counter() - answered, len(answers)
+            done(replies)
+            self._front.took(asked.model, (parsed - began) / count, encode_s / count, count)
+
+        return self._front.ask_together(serving, rows, counts, arrived, told)
 
     async def invocations(self, request: RawRequest) -> RawAnswer | None:
         """Answer ``POST [/models/{model}[/versions/{version}]]/invocations``."""
@@ -264,7 +304,11 @@ def _encoded(answer: Answer, call: v2.V2Call) -> tuple[RawAnswer, float]:
     began = time.perf_counter()
     content, json_length = v2.encode(answer, call)
     encode_s = time.perf_counter() - began
-    return RawAnswer(content, _JSON if json_length is None else _BINARY, 200, _headers(answer, json_length)), encode_s
+    return _reply(answer, content, json_length), encode_s
+
+
+def _reply(answer: Answer, content: bytes, json_length: int | None) -> RawAnswer:
+    return RawAnswer(content, _JSON if json_length is None else _BINARY, 200, _headers(answer, json_length))
 
 
 def _headers(answer: Answer, json_length: int | None = None) -> bytes:
@@ -309,6 +353,13 @@ def _asked(path: str, headers: Mapping[bytes, bytes]) -> _Asked | None:
     if target is None or target.version is not None or b"content-encoding" in headers:
         return None
     return _Asked(target.model, _heads(headers))
+
+
+def _kin(asked: _Asked) -> Hashable | None:
+    """Return the same for heads that mean the same, where nothing is in them but how to read a body."""
+    length = asked.heads.json_length
+    is_read = length is None or (length.isascii() and length.isdecimal() and len(length) <= 12 and int(length) > 0)
+    return (asked.model, length) if is_read and asked.heads.says_nothing else None
 
 
 def _heads(headers: Mapping[bytes, bytes]) -> _Heads:

@@ -52,6 +52,14 @@ class Bound(msgspec.Struct, frozen=True):
         """What a runtime takes."""
         return self.binder.table(self.numbers, self.texts)
 
+    def part(self, start: int, end: int) -> Bound:
+        """Return what a runtime takes of some of the rows; it is not for the log."""
+        if end - start == len(self.numbers):
+            return self
+        return Bound(
+            self.binder, self.rows, self.sent, self.numbers[start:end], tuple(t[start:end] for t in self.texts)
+        )
+
 
 class Binder:
     """Checks requests against one signature.

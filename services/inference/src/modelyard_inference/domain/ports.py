@@ -157,8 +157,8 @@ class Observer(Protocol):
     def ran(self, run: Run) -> None:
         """Count the answers of a batch."""
 
-    def took(self, model: str, parse_s: float, encode_s: float) -> None:
-        """Count how long it took to read a request and to write its answer."""
+    def took(self, model: str, parse_s: float, encode_s: float, times: int = 1) -> None:
+        """Count how long it took to read a request and to write its answer, of so many."""
 
     def failed(self, model: str, version: int, role: Role, reason: str) -> None:
         """Count a version's failure; reason: ``late``, ``refused``, ``failed``, ``overloaded`` or ``away``."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 import msgspec
 
 from modelyard_inference.domain.answers import Answers
@@ -11,7 +14,7 @@ from modelyard_inference.domain.requests import Query, Role
 from modelyard_inference.domain.routing import samples
 from modelyard_inference.usecases.serving import LoadedVersion, Serving
 
-__all__ = ["Ask", "answer_block", "error_block"]
+__all__ = ["Ask", "answer_block", "champion_blocks", "error_block"]
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -60,6 +63,59 @@ def answer_block(
         0,
         round(queue_s * 1e3, 4),
     )
+
+
+def champion_blocks(
+    serving: Serving,
+    bound: Bound,
+    counts: Sequence[int],
+    ids: Sequence[str],
+    answers: Sequence[Answers],
+    *,
+    arrival: datetime,
+    queue_s: float,
+    latency_s: float,
+) -> list[Block]:
+    """Return the same of the champion's answers to several requests that came together and say nothing but their rows.
+
+    Args:
+        bound: the rows of all, end to end.
+        counts: how many each has.
+    """
+    routing, champion = serving.routing, serving.champion
+    names, values = champion.binder.logged(bound, redact=routing.redact) if routing.log_payloads > 0 else ((), ())
+    width = len(values) // bound.rows.count
+    digest, times = champion.version.digest, (arrival,)
+    latency_ms, queue_ms = round(latency_s * 1e3, 4), round(queue_s * 1e3, 4)
+    blocks, place = [], 0
+    for prediction_id, count, its in zip(ids, counts, answers, strict=True):
+        sampled = samples(prediction_id, routing.log_payloads)
+        start, place = place, place + count * width
+        blocks.append(
+            Block(
+                prediction_id,
+                count,
+                routing.model,
+                routing.revision,
+                digest,
+                digest,
+                "champion",
+                times,
+                arrival,
+                latency_ms,
+                "",
+                sampled,
+                names if sampled else (),
+                values[start:place] if sampled else (),
+                its.labels,
+                its.scores,
+                None,
+                None,
+                0,
+                queue_ms,
+            )
+        )
+    return blocks
 
 
 def error_block(ask: Ask, loaded: LoadedVersion, role: Role, error: str, latency_s: float) -> Block:

@@ -5,12 +5,14 @@ Refuses what it would have to guess: datatypes that do not fit their values, unk
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import numpy as np
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
@@ -30,9 +32,18 @@ from modelyard_inference.api.codecs.tensors import (
     size_of,
 )
 from modelyard_inference.api.codecs.text import decoded
-from modelyard_inference.domain.requests import Answer, Rows
+from modelyard_inference.domain.requests import Answer, Matrix, Rows
 
-__all__ = ["PARAMETERS", "V2Call", "decode", "decode_raw", "encode", "known_parameters"]
+__all__ = [
+    "PARAMETERS",
+    "V2Call",
+    "decode",
+    "decode_raw",
+    "decode_together",
+    "encode",
+    "encode_together",
+    "known_parameters",
+]
 
 PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout", "content_type"})
 """``content_type`` is how MLServer's clients name the Python type of values; here the signature says that."""
@@ -231,6 +242,59 @@ def _filled(layout: _Layout, binary: memoryview) -> V2Call:
     return V2Call(rows_of(tensors), layout.id, layout.parameters, layout.wanted, layout.binary)
 
 
+def decode_together(
+    bodies: Sequence[bytes], json_length: int | None = None
+) -> tuple[Rows, Sequence[int], Sequence[V2Call]] | None:
+    """Return the rows of several requests as those of one, how many each has, and what each asks; None unless all are
+    one matrix of numbers of one kind, and nothing else.
+
+    Raises:
+        Invalid: one of them is wrong.
+    """
+    if json_length is not None:
+        return _filled_together(bodies, json_length)
+    calls = [decode(body) for body in bodies]
+    matrices = [call.rows.matrix for call in calls if not call.rows.named and not call.parameters]
+    matrix = _laid_together([matrix for matrix in matrices if matrix is not None])
+    if matrix is None or len(matrices) < len(calls):
+        return None
+    counts = [call.rows.count for call in calls]
+    return Rows(sum(counts), {}, (), matrix, calls[0].rows.source), counts, calls
+
+
+def _filled_together(bodies: Sequence[bytes], json_length: int) -> tuple[Rows, Sequence[int], Sequence[V2Call]] | None:
+    """Return the same of bodies that say the same before one binary tensor."""
+    head = bodies[0][:json_length]
+    layout = _layout_of(head)
+    if layout is None or layout.id is not None or layout.parameters or len(layout.tensors) != 1:
+        return None
+    name, datatype, (rows, *width), size, _, path = layout.tensors[0]
+    length = json_length + layout.size
+    if len(width) != 1 or not all(len(body) == length and body.startswith(head) for body in bodies):
+        return None
+    count = len(bodies)
+    binary = b"".join([memoryview(body)[json_length:] for body in bodies])
+    values = unpack_numbers(datatype, size * count, binary, path)
+    call = V2Call(
+        rows_of([Tensor(name, datatype, (rows * count, *width), values)]), None, {}, layout.wanted, layout.binary
+    )
+    if call.rows.matrix is None:
+        return None
+    return call.rows, [rows] * count, [call] * count
+
+
+def _laid_together(matrices: Sequence[Matrix]) -> Matrix | None:
+    first = matrices[0] if matrices else None
+    if first is None or len(matrices) == 1 or any(one.width != first.width for one in matrices):
+        return first if len(matrices) == 1 else None
+    values = [one.values for one in matrices]
+    if isinstance(first.values, list):
+        lists = [one for one in values if isinstance(one, list)]
+        return Matrix(list(chain.from_iterable(lists)), first.width) if len(lists) == len(values) else None
+    arrays = [one for one in values if not isinstance(one, list) and one.dtype == first.values.dtype]
+    return Matrix(np.concatenate(arrays), first.width) if len(arrays) == len(values) else None
+
+
 def decode_raw(body: bytes, signature: Signature) -> V2Call:
     """Return what a body asks that is nothing but one tensor (``Inference-Header-Content-Length: 0``)."""
     if len(signature.features) != 1:
@@ -278,18 +342,46 @@ def encode(answer: Answer, call: V2Call) -> tuple[bytes, int | None]:
     Raises:
         Invalid: an output is asked for that there is not.
     """
-    outputs = outputs_of(answer)
+    outputs, binary = _asked_of(answer, call)
     written: Sequence[Output | _RawOutput] = outputs
     tails: list[bytes] = []
-    if call.wanted:
-        outputs = chosen(outputs, call.wanted)
-        binary = [call.binary if want.binary is None else want.binary for want in call.wanted]
+    if binary:
         written = [_raw(output, tails) if raw else output for output, raw in zip(outputs, binary, strict=True)]
-    elif call.binary:
-        written = [_raw(output, tails) for output in outputs]
     response = _Response(answer.model, str(answer.number), call.id or answer.prediction_id, written)
     content = _ENCODE(response)
     return (b"".join((content, *tails)), len(content)) if tails else (content, None)
+
+
+def _asked_of(answer: Answer, call: V2Call) -> tuple[list[Output], Sequence[bool]]:
+    """Return the outputs that are asked for, and whether each goes out as raw bytes; nothing where none does."""
+    outputs = outputs_of(answer)
+    if call.wanted:
+        binary = [call.binary if want.binary is None else want.binary for want in call.wanted]
+        return chosen(outputs, call.wanted), binary
+    return outputs, [True] * len(outputs) if call.binary else ()
+
+
+def encode_together(answers: Sequence[Answer], calls: Sequence[V2Call]) -> Iterator[tuple[bytes, int | None]]:
+    """Yield the responses to requests that ``decode_together`` has read. Raises what ``encode`` does.
+
+    Where they say the same but for what they are called and their values, what is said is written once.
+    """
+    first, call = answers[0], calls[0]
+    content, json_length = encode(first, call)
+    yield content, json_length
+    outputs, binary = _asked_of(first, call)
+    if json_length is None or calls[-1] is not call or not all(binary):
+        yield from map(encode, answers[1:], calls[1:])
+        return
+    before, _, after = content[:json_length].partition(first.prediction_id.encode())
+    kinds = [(output.datatype, len(output.values)) for output in outputs]
+    for answer in answers[1:]:
+        outputs, _ = _asked_of(answer, call)
+        if kinds != [(output.datatype, len(output.values)) for output in outputs] or "BYTES" in kinds[0]:
+            yield encode(answer, call)
+            continue
+        tails = [pack(output.datatype, output.values) for output in outputs]
+        yield b"".join((before, answer.prediction_id.encode(), after, *tails)), json_length
 
 
 def _parameters(request: _Envelope) -> tuple[Mapping[str, Any], bool]:

@@ -1,0 +1,151 @@
+"""Answer several requests to a quick champion as one: their rows are bound, run, written down and counted together.
+
+Each is answered as if it had come alone. Where anything is out of the ordinary, which of them it is has not to be found
+here: nothing has been written or counted yet, and each is asked by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from modelyard_common.clock import Clock
+from modelyard_common.logs import get_logger
+
+from modelyard_inference.domain.answers import Answers
+from modelyard_inference.domain.binding import Bound
+from modelyard_inference.domain.ports import Observer, PayloadSink, Run
+from modelyard_inference.domain.requests import Answer, Rows
+from modelyard_inference.usecases.record import champion_blocks
+from modelyard_inference.usecases.serving import LoadedVersion, Serving
+
+__all__ = ["Together"]
+
+_log = get_logger(__name__)
+
+
+class Together:
+    """Answers requests of several callers.
+
+    Args:
+        new_id: makes prediction ids.
+        most_rows: that run as one batch, where the model's manifest does not say less.
+        counts_first: before the answers leave, where counts outlive the process; else behind them.
+    """
+
+    def __init__(
+        self,
+        *,
+        sink: PayloadSink,
+        observer: Observer,
+        clock: Clock,
+        new_id: Callable[[], str],
+        most_rows: int,
+        counts_first: bool = False,
+    ) -> None:
+        self._sink = sink
+        self._observer = observer
+        self._clock = clock
+        self._new_id = new_id
+        self._most_rows = most_rows
+        self._counts_first = counts_first
+
+    def __call__(
+        self,
+        serving: Serving,
+        rows: Rows,
+        counts: Sequence[int],
+        arrived: float,
+        done: Callable[[Sequence[Answer]], None],
+    ) -> bool:
+        """Hand over the champion's answers before this returns; their records are written then.
+
+        Args:
+            serving: that is ``plain``, of a champion that does not block.
+            rows: of all requests, end to end.
+            counts: how many each has.
+            arrived: monotonic seconds when the first of them came.
+
+        Returns:
+            False, having done nothing, where one of them is not answered as usual.
+        """
+        champion = serving.champion
+        began, arrival = self._clock.monotonic(), self._clock.now()
+        try:
+            bound = champion.binder.bind(rows)
+            runs, answers = self._answers(serving, bound, counts, began - arrived)
+        except Exception as exc:  # a runtime may raise anything; asked by themselves, it is found out whose fault it is
+            _log.debug("together.left", kind=type(exc).__name__)
+            return False
+        ended = self._clock.monotonic()
+        ids = [self._new_id() for _ in counts]
+        blocks = champion_blocks(
+            serving,
+            bound,
+            counts,
+            ids,
+            answers,
+            arrival=arrival,
+            queue_s=began - arrived,
+            latency_s=ended - arrived,
+        )
+        self._sink.append(blocks)
+        version, signature, model = champion.version, champion.signature, serving.routing.model
+        found = [
+            Answer(one, model, version.number, version.digest, "champion", signature, its)
+            for one, its in zip(ids, answers, strict=True)
+        ]
+        if self._counts_first:
+            self._count(runs, ended - arrived)
+            done(found)
+        else:  # behind the answers: their callers have them while this is counted
+            done(found)
+            self._count(runs, ended - arrived)
+        return True
+
+    def _count(self, runs: Sequence[Run], took_s: float) -> None:
+        for run in runs:
+            for its in run.answers.values():
+                its[1].extend([took_s] * len(its[0]))
+            self._observer.ran(run)
+
+    def _answers(
+        self, serving: Serving, bound: Bound, counts: Sequence[int], queued_s: float
+    ) -> tuple[Sequence[Run], Sequence[Answers]]:
+        """Return what ran together, and the answers to each request. Raise what any of them would be refused for."""
+        champion, asked = serving.champion, serving.routing.batch_rows
+        most = self._most_rows if asked is None else min(asked, self._most_rows)
+        runs: list[Run] = []
+        answers: list[Answers] = []
+        place = 0
+        for batch in _batches(counts, most):
+            began = self._clock.monotonic()
+            rows = sum(batch)
+            answers += _answered(champion, bound.part(place, place + rows), batch)
+            place += rows
+            run = Run(serving.routing.model, champion.version.number, len(batch), self._clock.monotonic() - began, rows)
+            run.answers["champion"] = (list(batch), [])
+            run.queued_s.extend([queued_s] * len(batch))
+            runs.append(run)
+        return runs, answers
+
+
+def _answered(champion: LoadedVersion, bound: Bound, counts: Sequence[int]) -> Iterator[Answers]:
+    """Yield the answers of one batch. Raise what the first that is none is."""
+    for outcome in champion.reader.split(counts, champion.runtime.predict(bound.columns)):
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield outcome
+
+
+def _batches(counts: Sequence[int], most_rows: int) -> Iterator[Sequence[int]]:
+    """Yield what runs together: never less than one request, else no more rows than most_rows."""
+    if sum(counts) <= most_rows:
+        yield counts
+        return
+    start, rows = 0, 0
+    for place, count in enumerate(counts):
+        if place > start and rows + count > most_rows:
+            yield counts[start:place]
+            start, rows = place, 0
+        rows += count
+    yield counts[start:]
