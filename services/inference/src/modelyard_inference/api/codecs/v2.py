@@ -370,14 +370,15 @@ def encode_together(answers: Sequence[Answer], calls: Sequence[V2Call]) -> Itera
     content, json_length = encode(first, call)
     yield content, json_length
     outputs, binary = _asked_of(first, call)
-    if json_length is None or calls[-1] is not call or not all(binary):
+    is_fixed = all(binary) and all(output.datatype != "BYTES" for output in outputs)  # texts differ in length
+    if json_length is None or calls[-1] is not call or not is_fixed:
         yield from map(encode, answers[1:], calls[1:])
         return
     before, _, after = content[:json_length].partition(first.prediction_id.encode())
     kinds = [(output.datatype, len(output.values)) for output in outputs]
     for answer in answers[1:]:
         outputs, _ = _asked_of(answer, call)
-        if kinds != [(output.datatype, len(output.values)) for output in outputs] or "BYTES" in kinds[0]:
+        if kinds != [(output.datatype, len(output.values)) for output in outputs]:
             yield encode(answer, call)
             continue
         tails = [pack(output.datatype, output.values) for output in outputs]
