@@ -17,6 +17,7 @@ from modelyard_bundle.signature import Columns, numeric_features, text_features
 __all__ = ["Parity", "make_twin"]
 
 _TOLERANCE = 1e-4
+_LINEAR = ("LinearClassifier", "LinearRegressor")
 _MOST_NODES = 2_000_000
 """A larger forest takes most of a minute to convert, and nears the two gigabytes that an ONNX file may have."""
 
@@ -55,15 +56,47 @@ def make_twin(folder: Path, estimator: Any, signature: Signature, columns: Colum
 def _convert(estimator: Any, signature: Signature) -> bytes:
     from skl2onnx import convert_sklearn  # noqa: PLC0415  # heavy, and only where models are made
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
 
     inputs: list[tuple[str, Any]] = []
     if numbers := numeric_features(signature):
         inputs.append((NUMBERS_INPUT, FloatTensorType([None, len(numbers)])))
     inputs += [(f"text_{i}", StringTensorType([None, 1])) for i, _ in enumerate(text_features(signature))]
-    options = {id(estimator): {"zipmap": False}} if signature.task == "classification" else None
+    # As a subtraction and a division: ONNX Runtime's own operator for both goes value by value.
+    options: dict[Any, Any] = {StandardScaler: {"div": "div"}}
+    if signature.task == "classification":
+        options[id(estimator)] = {"zipmap": False}
     converted = convert_sklearn(estimator, initial_types=inputs, options=options)
+    _fold_divisions(converted.graph)
     content: bytes = converted.SerializeToString()
     return content
+
+
+def _fold_divisions(graph: Any) -> None:
+    """Divide the coefficients of a linear model instead of all of its inputs, where a constant divides them.
+
+    What is subtracted before stays as it is: in 32 bits it is the difference that is exact, not the products.
+    """
+    from onnx import numpy_helper  # noqa: PLC0415
+
+    constants = {constant.name: constant for constant in graph.initializer}
+    for place in reversed(range(len(graph.node))):
+        division = graph.node[place]
+        takers = [node for node in graph.node if division.output[0] in node.input]
+        if division.op_type != "Div" or division.input[1] not in constants or len(takers) != 1:
+            continue
+        (linear,) = takers
+        if linear.op_type not in _LINEAR or division.output[0] in {output.name for output in graph.output}:
+            continue
+        divisor = numpy_helper.to_array(constants[division.input[1]]).astype(np.float64).ravel()
+        (coefficients,) = (one for one in linear.attribute if one.name == "coefficients")
+        folded = np.array(coefficients.floats).reshape(-1, len(divisor)) / divisor
+        coefficients.floats[:] = folded.ravel().tolist()
+        linear.input[0] = division.input[0]
+        del graph.node[place]
+    used = {name for node in graph.node for name in node.input}
+    for name in constants.keys() - used:
+        graph.initializer.remove(constants[name])
 
 
 def _compare(signature: Signature, answers: Predicted, twin: Predicted) -> Parity:
