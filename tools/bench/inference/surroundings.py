@@ -1,21 +1,23 @@
 """What surrounds the inference service here: a registry of one model, and a drift that takes every event.
 
 Both are reachable and quick, so that the whole log of payloads is written, read again and sent while it is measured.
+What takes the log does without a framework, and looks at no sum: the load runs on this core too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
 from modelyard_bundle.manifest import bundle_digest, read_manifest
 from modelyard_contracts.events_v1 import EventReceipt
-from modelyard_contracts.frames import payloads_in
+from modelyard_contracts.frames import FRAME_HEAD
 from modelyard_contracts.pages import Page
 from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 from modelyard_contracts.registry_v1 import ModelView, Route, RoutingTable
@@ -27,7 +29,7 @@ __all__ = ["app"]
 
 class _Batch(msgspec.Struct):
     events: list[msgspec.Raw]
-    """Counted, not read: the load runs on this core too."""
+    """Counted, not read."""
 
 
 class _Block(msgspec.Struct, array_like=True):
@@ -39,7 +41,55 @@ class _Block(msgspec.Struct, array_like=True):
 _block_of = msgspec.msgpack.Decoder(_Block).decode
 
 
-def app() -> FastAPI:
+class _Drift:
+    """Takes every event, and leaves all else to an application."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._taken = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] not in ("/v1/events", "/taken"):
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] == "/taken":
+            await _answer(send, msgspec.json.encode(self._taken))
+            return
+        parts: list[bytes] = []
+        more = True
+        while more:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            more = message.get("more_body", False)
+        body = b"".join(parts)
+        if dict(scope["headers"])[b"content-type"] == BLOCKS_MEDIA_TYPE.encode():
+            count = sum(_rows_in(body))
+        else:
+            count = len(msgspec.json.decode(body, type=_Batch).events)
+        self._taken += count
+        receipt = EventReceipt(accepted=count, duplicates=0, last_seq=self._taken)
+        await _answer(send, receipt.model_dump_json().encode())
+
+
+async def _answer(send: Any, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _rows_in(body: bytes) -> Iterator[int]:
+    """Yield how many rows each block has; the first frame holds the sender's name."""
+    view, offset, is_name = memoryview(body), 0, True
+    while offset < len(body):
+        length, _ = FRAME_HEAD.unpack_from(body, offset)
+        start = offset + FRAME_HEAD.size
+        offset = start + length
+        if not is_name:
+            yield _block_of(view[start:offset]).rows
+        is_name = False
+
+
+def app() -> _Drift:
     """Return a registry of one model and a drift that takes every event: what the inference service talks to."""
     app = FastAPI()
     folder = Path(os.environ[BUNDLE])
@@ -58,7 +108,6 @@ def app() -> FastAPI:
         updated=manifest.created,
         routing_revision=1,
     )
-    taken = 0
 
     @app.get("/v1/models")
     def models() -> Page[ModelView]:
@@ -80,23 +129,7 @@ def app() -> FastAPI:
     def report(model: str) -> None:
         return None
 
-    @app.post("/v1/events")
-    async def events(request: Request) -> EventReceipt:
-        nonlocal taken
-        body = await request.body()
-        if request.headers["content-type"] == BLOCKS_MEDIA_TYPE:
-            _, *blocks = payloads_in(body)
-            count = sum(_block_of(block).rows for block in blocks)
-        else:
-            count = len(msgspec.json.decode(body, type=_Batch).events)
-        taken += count
-        return EventReceipt(accepted=count, duplicates=0, last_seq=taken)
-
-    @app.get("/taken")
-    def how_many() -> int:
-        return taken
-
-    return app
+    return _Drift(app)
 
 
 async def _silence() -> AsyncIterator[str]:
