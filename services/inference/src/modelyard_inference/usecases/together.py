@@ -16,7 +16,7 @@ from modelyard_inference.domain.binding import Bound
 from modelyard_inference.domain.ports import Observer, PayloadSink, Run
 from modelyard_inference.domain.requests import Answer, Rows
 from modelyard_inference.usecases.record import champion_blocks
-from modelyard_inference.usecases.serving import LoadedVersion, Serving
+from modelyard_inference.usecases.serving import Serving
 
 __all__ = ["Together"]
 
@@ -120,21 +120,17 @@ class Together:
         for batch in _batches(counts, most):
             began = self._clock.monotonic()
             rows = sum(batch)
-            answers += _answered(champion, bound.part(place, place + rows), batch)
+            found = champion.reader.split(batch, champion.runtime.predict(bound.part(place, place + rows).columns))
+            for one in found:
+                if isinstance(one, Exception):
+                    raise one
+                answers.append(one)
             place += rows
             run = Run(serving.routing.model, champion.version.number, len(batch), self._clock.monotonic() - began, rows)
             run.answers["champion"] = (list(batch), [])
             run.queued_s.extend([queued_s] * len(batch))
             runs.append(run)
         return runs, answers
-
-
-def _answered(champion: LoadedVersion, bound: Bound, counts: Sequence[int]) -> Iterator[Answers]:
-    """Yield the answers of one batch. Raise what the first that is none is."""
-    for outcome in champion.reader.split(counts, champion.runtime.predict(bound.columns)):
-        if isinstance(outcome, Exception):
-            raise outcome
-        yield outcome
 
 
 def _batches(counts: Sequence[int], most_rows: int) -> Iterator[Sequence[int]]:

@@ -5,7 +5,8 @@ JSON, the binary extension and gRPC differ in how a tensor's values are written;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,11 +15,13 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.open_inference import Datatype, MetadataTensor
 
+from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.requests import Answer, Matrix, Rows, plain
 
 __all__ = [
     "DATATYPES",
     "INTEGER_BITS",
+    "VALUES",
     "Output",
     "Tensor",
     "Wanted",
@@ -149,6 +152,14 @@ def rows_of(tensors: Sequence[Tensor]) -> Rows:
     if count == 0:
         raise Invalid.at("inputs", "have no rows")
     return Rows(count=count, named=named, matrix=matrix, source=source)
+
+
+VALUES: dict[str, Callable[[Answers], Any]] = {
+    "predict": attrgetter("labels"),
+    "predict_proba": attrgetter("probabilities"),
+    "score": attrgetter("scores"),
+}
+"""What ``outputs_of`` has as the values of each output."""
 
 
 def outputs_of(answer: Answer) -> list[Output]:

@@ -5,7 +5,7 @@ Refuses what it would have to guess: datatypes that do not fit their values, unk
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from modelyard_contracts.bundle_v1 import Signature
 from modelyard_inference.api.codecs.floats import one_tensor_of
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers, width_of
 from modelyard_inference.api.codecs.tensors import (
+    VALUES,
     Output,
     Tensor,
     Wanted,
@@ -254,6 +255,10 @@ def decode_together(
     if json_length is not None:
         return _filled_together(bodies, json_length)
     calls = [decode(body) for body in bodies]
+    if len(calls) == 1:
+        rows = calls[0].rows
+        is_matrix = rows.matrix is not None and not rows.named and not calls[0].parameters
+        return (rows, [rows.count], calls) if is_matrix else None
     matrices = [call.rows.matrix for call in calls if not call.rows.named and not call.parameters]
     matrix = _laid_together([matrix for matrix in matrices if matrix is not None])
     if matrix is None or len(matrices) < len(calls):
@@ -285,8 +290,8 @@ def _filled_together(bodies: Sequence[bytes], json_length: int) -> tuple[Rows, S
 
 def _laid_together(matrices: Sequence[Matrix]) -> Matrix | None:
     first = matrices[0] if matrices else None
-    if first is None or len(matrices) == 1 or any(one.width != first.width for one in matrices):
-        return first if len(matrices) == 1 else None
+    if first is None or any(one.width != first.width for one in matrices):
+        return None
     values = [one.values for one in matrices]
     if isinstance(first.values, list):
         lists = [one for one in values if isinstance(one, list)]
@@ -361,27 +366,37 @@ def _asked_of(answer: Answer, call: V2Call) -> tuple[list[Output], Sequence[bool
     return outputs, [True] * len(outputs) if call.binary else ()
 
 
-def encode_together(answers: Sequence[Answer], calls: Sequence[V2Call]) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the responses to requests that ``decode_together`` has read. Raises what ``encode`` does.
+def encode_together(answers: Sequence[Answer], calls: Sequence[V2Call]) -> Iterable[tuple[bytes, int | None]]:
+    """Return the responses to requests that ``decode_together`` has read. Raises what ``encode`` does.
 
     Where they say the same but for what they are called and their values, what is said is written once.
     """
     first, call = answers[0], calls[0]
-    content, json_length = encode(first, call)
-    yield content, json_length
+    if len(answers) == 1 or calls[-1] is not call:
+        return map(encode, answers, calls)
     outputs, binary = _asked_of(first, call)
-    is_fixed = all(binary) and all(output.datatype != "BYTES" for output in outputs)  # texts differ in length
-    if json_length is None or calls[-1] is not call or not is_fixed:
-        yield from map(encode, answers[1:], calls[1:])
-        return
+    kind = type(first.answers.labels[0])
+    is_alike = all(type(answer.answers.labels[0]) is kind for answer in answers)
+    if not binary or not all(binary) or kind is str or not is_alike:  # texts differ in length
+        return map(encode, answers, calls)
+    return _encoded_together(answers, call, outputs)
+
+
+def _encoded_together(
+    answers: Sequence[Answer], call: V2Call, outputs: Sequence[Output]
+) -> Iterator[tuple[bytes, int | None]]:
+    """Yield the same where all of the values follow as numbers.
+
+    Args:
+        outputs: of the first answer, as they are asked for.
+    """
+    first = answers[0]
+    content, json_length = encode(first, call)
     before, _, after = content[:json_length].partition(first.prediction_id.encode())
-    kinds = [(output.datatype, len(output.values)) for output in outputs]
-    for answer in answers[1:]:
-        outputs, _ = _asked_of(answer, call)
-        if kinds != [(output.datatype, len(output.values)) for output in outputs]:
-            yield encode(answer, call)
-            continue
-        tails = [pack(output.datatype, output.values) for output in outputs]
+    takes = [(output.datatype, VALUES[output.name]) for output in outputs]
+    for answer in answers:
+        found = answer.answers
+        tails = [pack(datatype, values(found)) for datatype, values in takes]
         yield b"".join((before, answer.prediction_id.encode(), after, *tails)), json_length
 
 
