@@ -29,7 +29,7 @@ from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEv
 from modelyard_contracts.frames import framed, payloads_in
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
-from modelyard_inference.adapters.payload_spool import PayloadSpool
+from modelyard_inference.adapters.payload_spool import DRIFT, PayloadSpool
 from modelyard_inference.adapters.spool_blocks import pack, rows_of, traceparent_of, unpack
 from modelyard_inference.adapters.spool_records import framed_bytes, records, sound_bytes
 from modelyard_inference.domain.records import Block
@@ -649,6 +649,29 @@ def test_a_file_that_is_gone_is_not_sent_and_what_follows_is(
     send_all(a_sender(spool, drift, tmp_path))
 
     assert list(drift.seen) == [f"p{number}/0" for number in range(gone, 20)]
+
+
+@pytest.mark.parametrize("call", ["open", "pread"])
+def test_a_file_that_cannot_be_read_for_a_moment_is_sent_later(
+    spools: Callable[..., PayloadSpool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    spool, drift = spools(segment_bytes=KIB), DriftInMemory()
+    for number in range(20):
+        spool.append([a_record(number)])
+    sender, lost = a_sender(spool, drift, tmp_path), metrics.SPOOL_DAMAGED._value.get()
+
+    def refused(*asked: Any) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refused)
+        for reads in (sender.send_once, lambda: spool.read(10, DRIFT), lambda: spool.read_blocks(10, KIB)):
+            with pytest.raises(Unavailable, match="the spool cannot be read: Too many open files"):
+                reads()
+    send_all(sender)
+
+    assert list(drift.seen) == [f"p{number}/0" for number in range(20)]
+    assert metrics.SPOOL_DAMAGED._value.get() == lost
 
 
 def test_pieces_are_bounded_by_rows_and_bytes(spools: Callable[..., PayloadSpool]) -> None:

@@ -148,7 +148,7 @@ class EventSender(SpoolSender):
         """Send one batch; return whether there was one.
 
         Raises:
-            ModelyardError: drift cannot take it now; it stays in the spool.
+            ModelyardError: drift cannot take it now, or the disk not give it; it stays in the spool.
         """
         if self._sent_as_written():
             return True

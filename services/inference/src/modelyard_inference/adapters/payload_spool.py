@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelyard_common.errors import Conflict
+from modelyard_common.errors import Conflict, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_contracts.frames import framed
 
@@ -164,8 +164,7 @@ class PayloadSpool:
             try:
                 self._put(block, rows)
             except OSError as exc:
-                reason = exc.strerror or type(exc).__name__
-                self._drop(rows, "disk", f"the spool cannot be written: {reason}")
+                self._drop(rows, "disk", f"the spool cannot be written: {_reason(exc)}")
                 return
             if self._problem is not None:
                 _log.info("spool.recovered", dropped=self._dropped)
@@ -174,7 +173,11 @@ class PayloadSpool:
         self.appended()
 
     def read(self, most: int, reader: str) -> Batch | None:
-        """Return the next records that a reader did not get, each as JSON, or None when there are none."""
+        """Return the next records that a reader did not get, each as JSON, or None when there are none.
+
+        Raises:
+            Unavailable: the disk does not give them now.
+        """
         for position, size in self._unsent(reader):
             payloads: list[bytes] = []
             ends: list[tuple[int, int]] = []
@@ -211,7 +214,7 @@ class PayloadSpool:
         return Written(frames, Position(run.segment, run.end), run.end < size or run.segment < self._current)
 
     def _bytes_of(self, run: Run) -> bytes:
-        """Return what lies there: less where the file is gone, or cut."""
+        """Return what lies there: less where the file is gone, or cut, or cannot be read."""
         try:
             fd = os.open(self._path(run.segment), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -229,6 +232,9 @@ class PayloadSpool:
         Args:
             most_rows: of all blocks; more only where one has more by itself.
             most_bytes: as much, or what the last block has more.
+
+        Raises:
+            Unavailable: the disk does not give it now.
         """
         for position, size in self._unsent(reader):
             payloads: list[tuple[bytes, int]] = []
@@ -281,15 +287,21 @@ class PayloadSpool:
             self.sent(Position(min(later), 0), reader)
 
     def _from(self, position: Position, size: int) -> Iterator[bytes]:
-        """Yield payloads from a place on."""
+        """Yield payloads from a place on: none where the file is gone.
+
+        Raises:
+            Unavailable: it is there, and cannot be read now.
+        """
         try:
             fd = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            try:
+                yield from records(fd, position.offset, size)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
             return
-        try:
-            yield from records(fd, position.offset, size)
-        finally:
-            os.close(fd)
+        except OSError as exc:  # or what is there would pass for damaged, and be lost
+            raise Unavailable(f"the spool cannot be read: {_reason(exc)}") from exc
 
     def sent(self, position: Position, reader: str = DRIFT) -> None:
         """Remember that a reader has everything before a position, and delete the files that all are done with."""
@@ -421,6 +433,10 @@ class PayloadSpool:
 
     def _path(self, number: int) -> Path:
         return self._root / f"{number:012d}{_SUFFIX}"
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _rows(blocks: Sequence[Block]) -> int:

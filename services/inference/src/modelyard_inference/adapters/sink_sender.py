@@ -122,7 +122,7 @@ class SinkSender(SpoolSender):
         """Send what is next; return whether there was something.
 
         Raises:
-            Unavailable: the sink cannot take it now; it stays in the spool.
+            Unavailable: the sink cannot take it now, or the disk not give it; it stays in the spool.
         """
         batch = self._spool.read(self._most_rows, SINK)
         if batch is None:
