@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -298,6 +300,57 @@ def test_the_reader_that_is_behind_loses_its_oldest_and_the_other_gets_all(
     assert left == got[-len(left) :] and 0 < len(left) < 200
     assert lost.get() - before == sum(len(framed([pack(a_record(number))])) for number in range(200 - len(left)))
     assert (state.dropped, state.problem) == (0, None)
+
+
+def on_disk(spool: PayloadSpool) -> int:
+    return sum(path.stat().st_size for path in spool.root.glob("*.events"))
+
+
+def test_what_made_room_leaves_the_disk_before_the_block_is_written(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def write(fd: int, block: bytes) -> int:
+        seen.append(on_disk(spool))
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(fd, block)
+
+    is_full = False
+    limits: dict[str, Any] = {"max_bytes": 16 * KIB, "segment_bytes": 2 * KIB}
+    spool = PayloadSpool(tmp_path / "spool", **limits, readers=(DRIFT, SINK), write=write)
+    try:
+        while spool.pending_bytes(SINK) < 14 * KIB - 400:
+            spool.append([a_record(0)])
+            while batch := spool.read_blocks(500, KIB**2):
+                spool.sent(batch.after)
+        full, is_full = on_disk(spool), True
+        spool.append([a_record(1, "x" * KIB)])
+        state = spool.state
+    finally:
+        spool.close()
+
+    assert seen[-1] < full
+    assert (state.size_bytes, state.dropped) == (on_disk(spool), 1)
+
+
+def test_a_reader_loses_nothing_to_a_block_that_finds_no_room_all_the_same(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"max_bytes": 16 * KIB, "segment_bytes": 2 * KIB}
+    spool = PayloadSpool(tmp_path / "spool", **limits, readers=(DRIFT, SINK))
+    try:
+        for number in range(20):
+            spool.append([a_record(number)])
+        for _ in range(2):
+            batch = spool.read_blocks(500, KIB**2)
+            assert batch is not None
+            spool.sent(batch.after)  # and then drift is away as well
+        before = spool.pending_bytes(SINK)
+        spool.append([a_record(20, "x" * 13 * KIB)])
+        state, after = spool.state, spool.pending_bytes(SINK)
+    finally:
+        spool.close()
+
+    assert (state.dropped, state.size_bytes) == (1, on_disk(spool))
+    assert after == before == state.size_bytes
 
 
 def test_with_both_away_what_is_new_is_dropped_and_each_place_survives_a_restart(tmp_path: Path) -> None:

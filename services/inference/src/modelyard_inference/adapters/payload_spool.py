@@ -157,8 +157,7 @@ class PayloadSpool:
         block = framed([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
         rows = _rows(blocks)
         with self._lock:
-            gone = self._make_room(len(block)) if len(block) > self._room else []
-            if gone is None:
+            if len(block) > self._room and not self._make_room(len(block)):
                 self._drop(rows, "full", f"the spool is full: events are dropped until {self._slowest} takes some")
                 return
             try:
@@ -169,7 +168,6 @@ class PayloadSpool:
             if self._problem is not None:
                 _log.info("spool.recovered", dropped=self._dropped)
                 self._problem = None
-        self._unlink(gone)
         self.appended()
 
     def read(self, most: int, reader: str) -> Batch | None:
@@ -388,29 +386,44 @@ class PayloadSpool:
         return sizes
 
     def _pending(self, reader: str) -> int:
-        sent = self._sent[reader]
-        later = sum(size for number, size in self._sizes.items() if number > sent.segment)
-        return later + max(0, self._sizes.get(sent.segment, 0) - sent.offset)
+        return self._bytes_after(self._sent[reader])
+
+    def _bytes_after(self, place: Position) -> int:
+        later = sum(size for number, size in self._sizes.items() if number > place.segment)
+        return later + self._bytes_left(place)
+
+    def _bytes_left(self, place: Position) -> int:
+        """Return how much of its own file lies after a place."""
+        return max(0, self._sizes.get(place.segment, 0) - place.offset)
 
     @property
     def _slowest(self) -> str:
         return min(self._sent, key=lambda reader: self._sent[reader])
 
-    def _make_room(self, size: int) -> list[int] | None:
-        """Return the files that had to go for a block, or None when there is no room for it."""
-        gone: list[int] = []
-        while self._pending(slowest := self._slowest) + size > self._max_bytes:
-            sent = self._sent[slowest]
-            later = [number for number in self._sizes if number > sent.segment]
-            if not later or not any(other.segment > sent.segment for other in self._sent.values()):
-                return None
-            lost = max(0, self._sizes.get(sent.segment, 0) - sent.offset)
-            self._sent[slowest] = Position(min(later), 0)
-            gone += self._done()
-            metrics.READER_LOST.labels(slowest).inc(lost)
-            _log.error("spool.reader_lost", reader=slowest, lost_bytes=lost)
-        self._room = self._max_bytes - self._pending(slowest)
-        return gone
+    def _make_room(self, size: int) -> bool:
+        """Return whether there is room for a block, where need be for what the reader furthest back loses.
+
+        Where there would be none all the same, nobody loses anything.
+        """
+        sent, lost = dict(self._sent), dict.fromkeys(self._sent, 0)
+        while True:
+            slowest = min(sent, key=lambda reader: sent[reader])
+            place = sent[slowest]
+            room = self._max_bytes - self._bytes_after(place)
+            if room >= size:
+                break
+            later = [number for number in self._sizes if number > place.segment]
+            if not later or not any(other.segment > place.segment for other in sent.values()):
+                return False
+            lost[slowest] += self._bytes_left(place)
+            sent[slowest] = Position(min(later), 0)
+        self._sent, self._room = sent, room
+        for reader, lost_bytes in lost.items():
+            if lost_bytes:
+                metrics.READER_LOST.labels(reader).inc(lost_bytes)
+                _log.error("spool.reader_lost", reader=reader, lost_bytes=lost_bytes)
+        self._unlink(self._done())  # at once: a full disk needs their room for the block
+        return True
 
     def _done(self) -> list[int]:
         first = min(sent.segment for sent in self._sent.values())
