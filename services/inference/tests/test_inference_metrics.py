@@ -53,7 +53,7 @@ def test_what_is_in_force_is_shown(platform: Platform, bundles: tuple[Packed, Pa
 
 def test_a_loss_of_events_is_counted_from_zero(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
     with a_server(platform, bundles) as http:
-        assert {reason for (reason,) in scraped(http, "events_dropped_total")} == {"full", "disk"}
+        assert {reason for (reason,) in scraped(http, "events_dropped_total")} == {"full", "disk", "form"}
 
 
 def test_a_version_is_forgotten_an_hour_after_it_was_unloaded() -> None:

@@ -466,6 +466,33 @@ def test_integers_past_all_bounds_are_written_as_the_model_took_them() -> None:
     assert json.loads(record)["features"] == {"load": 1e30, "day": ""}
 
 
+def test_integers_past_all_bounds_that_a_model_answers_are_written_beside_values_in_bytes() -> None:
+    block = a_record(1)._replace(values=struct.pack("<2d", 0.5, 2.0), predictions=[2**70], scores=[-(2**70)])
+
+    (record,) = map(json.loads, unpack(pack(block)))
+
+    assert record["features"] == {"load": 0.5, "day": 2.0}
+    assert (record["prediction"], record["score"]) == (2.0**70, -(2.0**70))
+
+
+@pytest.mark.parametrize("answered", [10**400, object(), "\ud800"], ids=["integer", "object", "half of a character"])
+def test_an_answer_that_has_no_form_in_bytes_is_dropped_and_those_beside_it_are_written(
+    spools: Callable[..., PayloadSpool], tmp_path: Path, answered: Any
+) -> None:
+    spool, drift = spools(), DriftInMemory()
+    count = metrics.EVENTS_DROPPED.labels("form")._value
+    before = count.get()
+    wrong = a_record(2)._replace(rows=300, values=(0.5, "") * 300, predictions=[1] * 299 + [answered])
+
+    spool.append([a_record(1), wrong, a_record(3)])
+    spool.append([wrong])
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert list(drift.seen) == ["p1/0", "p3/0"]
+    assert spool.state.dropped == count.get() - before == 600
+    assert spool.check() is None
+
+
 def write_former(folder: Path, payloads: Sequence[bytes]) -> None:
     folder.mkdir()
     (folder / "000000000001.events").write_bytes(framed(payloads))

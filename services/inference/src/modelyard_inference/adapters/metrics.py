@@ -121,7 +121,7 @@ LANE_LOST = Snapshot("modelyard_inference_lane_lost_threads", "Threads in which 
 
 for _reader in ("drift", "sink"):
     READER_LOST.labels(_reader)
-for _reason in ("full", "disk"):
+for _reason in ("full", "disk", "form"):
     # To Prometheus a series that begins at 1 has not risen.
     EVENTS_DROPPED.labels(_reason)
 

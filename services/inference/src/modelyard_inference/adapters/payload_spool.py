@@ -4,8 +4,8 @@ Each reader has its own place, so that none waits for another. When there is no 
 loses its oldest file to those that are ahead; with all equally far back, what is new is dropped.
 
 ``append`` returns after ``write(2)``: what it took survives this process, though not yet a power failure; ``sync``
-sees to that within a second. It never raises. What finds no room, or meets a disk that refuses, is dropped and
-counted, and the prediction is answered all the same.
+sees to that within a second. It never raises. What finds no room, meets a disk that refuses, or has no form in bytes,
+is dropped and counted, and the prediction is answered all the same.
 """
 
 from __future__ import annotations
@@ -154,8 +154,17 @@ class PayloadSpool:
 
     def append(self, blocks: Sequence[Block]) -> None:
         """Write the records of answers, or drop and count them."""
-        block = framed([pack(part) for block in blocks for part in block.parts(BLOCK_ROWS)])
-        rows = _rows(blocks)
+        parts: list[bytes] = []
+        rows = 0
+        for one in blocks:
+            try:
+                parts += [pack(part) for part in one.parts(BLOCK_ROWS)]
+                rows += one.rows
+            except Exception as exc:  # a runtime may answer anything, and others have their records here
+                self._leave_out(one, exc)
+        if not parts:
+            return
+        block = framed(parts)
         with self._lock:
             if len(block) > self._room and not self._make_room(len(block)):
                 self._drop(rows, "full", f"the spool is full: events are dropped until {self._slowest} takes some")
@@ -437,6 +446,13 @@ class PayloadSpool:
             with suppress(OSError):
                 self._path(number).unlink()
 
+    def _leave_out(self, block: Block, error: Exception) -> None:
+        """Drop what cannot be written, on whatever disk: nothing is wrong with the spool."""
+        _log.error("spool.block_unwritable", model=block.model, kind=type(error).__name__)
+        metrics.EVENTS_DROPPED.labels("form").inc(block.rows)
+        with self._lock:
+            self._dropped += block.rows
+
     def _drop(self, count: int, reason: str, problem: str) -> None:
         metrics.EVENTS_DROPPED.labels(reason).inc(count)
         self._dropped += count
@@ -450,10 +466,6 @@ class PayloadSpool:
 
 def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
-
-
-def _rows(blocks: Sequence[Block]) -> int:
-    return sum(block.rows for block in blocks)
 
 
 def _own(root: Path) -> int:

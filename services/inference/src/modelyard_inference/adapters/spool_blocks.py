@@ -7,7 +7,7 @@ one row, as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -37,11 +37,21 @@ _HEAD = msgspec.msgpack.Decoder(_Head).decode
 
 
 def pack(block: Block) -> bytes:
-    """Return a block as bytes."""
+    """Return a block as bytes.
+
+    Raises:
+        Exception: something in it has no form in bytes.
+    """
     try:
         return _PACK(block)
-    except OverflowError:  # an integer of more than 64 bits, which the model took as a float; it is in no bytes
-        return _PACK(block._replace(values=[_narrow(value) for value in block.values]))
+    except OverflowError:  # an integer of more than 64 bits: the model took it as a float, or answered it
+        return _PACK(
+            block._replace(
+                values=block.values if isinstance(block.values, bytes) else _narrow(block.values),
+                predictions=_narrow(block.predictions),
+                scores=None if block.scores is None else _narrow(block.scores),
+            )
+        )
 
 
 def rows_of(payload: bytes) -> int:
@@ -82,5 +92,5 @@ def _rows(block: Block) -> Iterator[dict[str, Any]]:
     return (event | stays for event in block.events())
 
 
-def _narrow(value: Any) -> Any:
-    return float(value) if type(value) is int and not -(2**63) <= value < 2**64 else value
+def _narrow(values: Sequence[Any]) -> list[Any]:
+    return [float(value) if type(value) is int and not -(2**63) <= value < 2**64 else value for value in values]
