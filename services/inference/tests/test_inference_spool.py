@@ -317,6 +317,58 @@ def test_a_write_in_part_is_a_drop(spools: Callable[..., PayloadSpool], tmp_path
     assert list(drift.seen) == ["p2/0"]
 
 
+def test_behind_a_torn_record_that_cannot_be_cut_a_new_file_begins(
+    spools: Callable[..., PayloadSpool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(fd: int, block: bytes) -> int:
+        return os.write(fd, block[:9] if is_broken else block)
+
+    def refused(fd: int, size: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    is_broken = False
+    spool, drift = spools(write=write), DriftInMemory()
+    spool.append([a_record(1)])
+    is_broken = True
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "ftruncate", refused)
+        spool.append([a_record(2)])
+    is_broken = False
+    spool.append([a_record(3)])
+    spool.append([a_record(4)])
+
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert list(drift.seen) == ["p1/0", "p3/0", "p4/0"]
+    assert len(list((tmp_path / "spool").glob("*.events"))) == 1
+
+
+def test_a_file_that_cannot_be_synced_keeps_no_other_from_it_and_is_tried_again(
+    spools: Callable[..., PayloadSpool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sync(fd: int) -> None:
+        asked.append(fd)
+        if is_broken:
+            raise OSError(errno.EIO, "Input/output error")
+
+    asked: list[int] = []
+    is_broken = True
+    monkeypatch.setattr(os, "fdatasync", sync)
+    spool = spools(segment_bytes=KIB)
+    for number in range(12):
+        spool.append([a_record(number)])
+
+    with pytest.raises(OSError, match="Input/output error"):
+        spool.sync()
+    tried, is_broken = set(asked), False
+    asked.clear()
+    spool.sync()
+    spool.sync()
+
+    assert len(tried) > 1
+    assert len(asked) == 1, "the one that is still written to"
+
+
 def test_a_torn_end_is_cut_at_the_last_whole_record(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
     spool = spools()
     spool.append([a_record(1), a_record(2)])

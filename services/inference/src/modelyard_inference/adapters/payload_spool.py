@@ -320,16 +320,26 @@ class PayloadSpool:
         self._unlink(done)
 
     def sync(self) -> None:
-        """Bring what was written to the disk itself."""
+        """Bring what was written to the disk itself.
+
+        Raises:
+            OSError: of a file that the disk did not take; it is tried again while the file is written to.
+        """
         with self._lock:
             dirty, self._dirty = self._dirty, set()
             retired, self._retired = self._retired, []
-        try:
-            for fd in dirty:
+        failed: dict[int, OSError] = {}
+        for fd in dirty:
+            try:
                 os.fdatasync(fd)
-        finally:
-            for fd in retired:
-                os.close(fd)
+            except OSError as exc:  # that of one file is not for the others to pay
+                failed[fd] = exc
+        for fd in retired:
+            os.close(fd)
+        with self._lock:
+            self._dirty |= failed.keys() & {self._fd, *self._retired}  # and none of those just closed
+        for error in failed.values():
+            raise error
 
     def close(self) -> None:
         """Sync and let go of the files; a second call does nothing."""
@@ -338,11 +348,13 @@ class PayloadSpool:
             if self._fd is not None:
                 self._retired.append(self._fd)
                 self._fd = None
-        self.sync()
-        for file in self._positions.values():
-            file.close()
-        if owner >= 0:
-            os.close(owner)
+        try:
+            self.sync()
+        finally:
+            for file in self._positions.values():
+                file.close()
+            if owner >= 0:
+                os.close(owner)
 
     def _put(self, block: bytes, rows: int) -> None:
         fd = self._open()
@@ -352,8 +364,10 @@ class PayloadSpool:
             if written != len(block):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the last bytes that fitted
         except OSError:
-            with suppress(OSError):
-                os.ftruncate(fd, size)  # no torn record between whole ones
+            if not _cut(fd, size):  # or a torn record would lie between whole ones
+                self._retired.append(fd)
+                self._fd = None
+                self._current += 1
             raise
         self._dirty.add(fd)
         self._sizes[self._current] = size + len(block)
@@ -462,6 +476,13 @@ class PayloadSpool:
 
     def _path(self, number: int) -> Path:
         return self._root / f"{number:012d}{_SUFFIX}"
+
+
+def _cut(fd: int, size: int) -> bool:
+    """Cut what a file has more; return whether it is as long now."""
+    with suppress(OSError):
+        os.ftruncate(fd, size)
+    return os.fstat(fd).st_size == size
 
 
 def _reason(error: OSError) -> str:
