@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,9 @@ from modelyard_bundle.packaging import Packed
 from modelyard_contracts.frames import framed
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import REQUEST, RESPONSE
+from modelyard_inference.adapters.cloud_events import CloudEvent as SentEvent
 from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
+from modelyard_inference.adapters.sink_sender import HttpSink
 from modelyard_inference.adapters.spool_blocks import pack
 from modelyard_inference.settings import InferenceSettings
 from pydantic import ValidationError
@@ -272,6 +276,84 @@ def test_after_kill_9_the_sink_gets_every_answer_that_left(
 
 
 KIB = 1024
+AN_EVENT = SentEvent({}, b"{}")
+
+
+@contextmanager
+def a_talker(say: Callable[[socket.socket], None]) -> Iterator[tuple[str, list[socket.socket]]]:
+    """Have a sink that says what it likes, and yield where it is and who has called."""
+    callers: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                return
+            callers.append(caller)
+            with caller, suppress(OSError):
+                while asked := caller.recv(KIB):
+                    if asked.endswith(AN_EVENT.body):  # which may come after its head
+                        say(caller)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/", callers
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+@contextmanager
+def a_sink_at(url: str, timeout_s: float) -> Iterator[HttpSink]:
+    made = HttpSink(url, token_file=None, timeout_s=timeout_s, connections=1)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_an_answer_whose_body_drips_takes_no_longer_than_an_event_may() -> None:
+    def drip(caller: socket.socket) -> None:
+        caller.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 600\r\n\r\n")
+        for _ in range(600):
+            caller.sendall(b"a")
+            time.sleep(0.05)
+
+    with a_talker(drip) as (url, _), a_sink_at(url, 0.3) as sink:
+        began = time.monotonic()
+        fate = sink.post(AN_EVENT)
+        took_s = time.monotonic() - began
+
+    assert fate == "taken"
+    assert 0.25 < took_s < 10
+
+
+@pytest.mark.parametrize(("status", "fate"), [(200, "taken"), (400, "refused")])
+def test_of_a_long_answer_little_is_read(status: int, fate: str) -> None:
+    sent: list[int] = []
+
+    def flood(caller: socket.socket) -> None:
+        caller.sendall(b"HTTP/1.1 %d .\r\ntransfer-encoding: chunked\r\n\r\n" % status)
+        for _ in range(256):
+            caller.sendall(b"%x\r\n" % KIB**2 + b"a" * KIB**2 + b"\r\n")
+            sent.append(KIB**2)
+        caller.sendall(b"0\r\n\r\n")
+
+    with a_talker(flood) as (url, _), a_sink_at(url, 10) as sink:
+        assert sink.post(AN_EVENT) == fate
+
+    assert len(sent) < 128, "what lies in buffers"
+
+
+def test_a_sink_that_says_little_keeps_its_connection() -> None:
+    def answer(caller: socket.socket) -> None:
+        caller.sendall(b"HTTP/1.1 202 .\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+
+    with a_talker(answer) as (url, callers), a_sink_at(url, 10) as sink:
+        assert [sink.post(AN_EVENT) for _ in range(3)] == ["taken"] * 3
+
+    assert len(callers) == 1
 
 
 @pytest.mark.parametrize(("away", "quick"), [(SINK, DRIFT), (DRIFT, SINK)], ids=["sink away", "drift away"])

@@ -7,8 +7,10 @@ all again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -29,6 +31,8 @@ __all__ = ["HttpSink", "Sink", "SinkSender"]
 _LONGEST_PAUSE_S = 30.0
 _REQUESTS = 64
 """Requests whose events are on their way together: what may be sent twice after a crash."""
+_MOST_ANSWER_BYTES = 64 * 1024
+"""Longer answers cost a new connection, which is less than to read them."""
 _PASSING = frozenset({408, 425, 429})
 """Of the 4xx those that say not now, and not never."""
 Fate = Literal["taken", "refused"]
@@ -47,6 +51,9 @@ class Sink(Protocol):
 class HttpSink:
     """A sink behind HTTP. Redirects are not followed: payloads go where they were told to go.
 
+    What counts is the status. Of what follows it little is read, for no longer than an event may take: to the end, so
+    that the connection can be used again, or not at all.
+
     Args:
         token_file: with a bearer token; read again for each event, so that it may change.
         timeout_s: how long one event may take.
@@ -55,6 +62,7 @@ class HttpSink:
     def __init__(self, url: str, *, token_file: Path | None, timeout_s: float, connections: int) -> None:
         self._url = url
         self._token_file = token_file
+        self._timeout_s = timeout_s
         self._http = httpx.Client(
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=connections),
@@ -64,9 +72,11 @@ class HttpSink:
 
     def post(self, event: CloudEvent) -> Fate:
         """Hand over one event."""
+        until = time.monotonic() + self._timeout_s
         try:
             headers = dict(event.headers) | self._authorization()
-            answer = self._http.post(self._url, content=event.body, headers=headers)
+            with self._http.stream("POST", self._url, content=event.body, headers=headers) as answer:
+                _pass_over(answer, until)
         except httpx.HTTPError as exc:
             raise Unavailable(f"the sink does not answer ({type(exc).__name__})") from exc
         status = answer.status_code
@@ -88,6 +98,16 @@ class HttpSink:
             return {"authorization": f"Bearer {token_in(self._token_file, 'sink_token_file')}"}
         except Unauthenticated as exc:
             raise Unavailable(exc.message) from exc
+
+
+def _pass_over(answer: httpx.Response, until: float) -> None:
+    """Read the body to its end, if that is near."""
+    left_bytes = _MOST_ANSWER_BYTES
+    with suppress(httpx.HTTPError):
+        for piece in answer.iter_raw():
+            left_bytes -= len(piece)
+            if left_bytes < 0 or time.monotonic() > until:
+                return  # and hang up
 
 
 class SinkSender(SpoolSender):
