@@ -23,10 +23,12 @@ from inference_process import InferenceProcess
 from modelyard_bundle.packaging import Packed
 from modelyard_contracts.frames import framed
 from modelyard_inference.adapters import metrics
-from modelyard_inference.adapters.cloud_events import REQUEST, RESPONSE
+from modelyard_inference.adapters.cloud_events import REQUEST, RESPONSE, Place
 from modelyard_inference.adapters.cloud_events import CloudEvent as SentEvent
+from modelyard_inference.adapters.event_sender import DeadLetters
+from modelyard_inference.adapters.former_spools import FormerSpools
 from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
-from modelyard_inference.adapters.sink_sender import HttpSink
+from modelyard_inference.adapters.sink_sender import Fate, HttpSink, SinkSender
 from modelyard_inference.adapters.spool_blocks import pack
 from modelyard_inference.settings import InferenceSettings
 from pydantic import ValidationError
@@ -354,6 +356,50 @@ def test_a_sink_that_says_little_keeps_its_connection() -> None:
         assert [sink.post(AN_EVENT) for _ in range(3)] == ["taken"] * 3
 
     assert len(callers) == 1
+
+
+class SinkThatHangs:
+    """Takes some events, and then none, until it is let go."""
+
+    def __init__(self, takes: int) -> None:
+        self._turns = iter(range(takes))
+        self.hangs, self.go = threading.Event(), threading.Event()
+
+    def post(self, event: SentEvent) -> Fate:
+        if next(self._turns, None) is None:
+            self.hangs.set()
+            self.go.wait(30)
+        return "taken"
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("kind", ["own", "former"])
+def test_a_sink_that_hangs_holds_up_the_end_no_longer_than_allowed_and_gets_the_rest_later(
+    tmp_path: Path, kind: str
+) -> None:
+    sink, stop = SinkThatHangs(10), threading.Event()
+    spool = PayloadSpool(tmp_path / "spool-1", max_bytes=256 * KIB, segment_bytes=64 * KIB, readers=(DRIFT, SINK))
+    spool.append([a_record(number) for number in range(100)])
+    dead, place = DeadLetters(tmp_path / "refused"), Place("/x", "")
+    sender = SinkSender(spool, sink, dead, place, most_rows=1000, connections=2, flush_s=0.1)
+    former = FormerSpools(tmp_path, 1, lambda folder: spool, lambda opened: [sender])
+    thread = threading.Thread(target={"own": sender.run, "former": former.send}[kind], args=(stop,))
+    try:
+        thread.start()
+        assert sink.hangs.wait(10)
+        stop.set()
+        thread.join(10)
+        ended, left = not thread.is_alive(), spool.read(100, SINK)
+    finally:
+        sink.go.set()
+        thread.join(30)
+        sender.close()
+        spool.close()
+
+    assert ended
+    assert left is not None
+    assert [json.loads(row)["id"] for row in left.payloads] == [f"p{number}/0" for number in range(5, 100)]
 
 
 @pytest.mark.parametrize(("away", "quick"), [(SINK, DRIFT), (DRIFT, SINK)], ids=["sink away", "drift away"])

@@ -66,6 +66,7 @@ class FormerSpools:
         """Send all that can be sent now; return whether that is everything. One who is away keeps no other waiting."""
         done = True
         for sender in self._senders(spool):
+            sender.heed(stop)
             try:
                 while not stop.is_set() and sender.send_once():
                     pass

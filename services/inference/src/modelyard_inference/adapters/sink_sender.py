@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -30,7 +31,9 @@ __all__ = ["HttpSink", "Sink", "SinkSender"]
 
 _LONGEST_PAUSE_S = 30.0
 _REQUESTS = 64
-"""Requests whose events are on their way together: what may be sent twice after a crash."""
+"""Requests whose events are on their way together: what may be sent twice after a crash, or an end in haste."""
+_LOOK_S = 0.25
+"""Between two looks at whether there is time to wait for them."""
 _MOST_ANSWER_BYTES = 64 * 1024
 """Longer answers cost a new connection, which is less than to read them."""
 _PASSING = frozenset({408, 425, 429})
@@ -139,7 +142,7 @@ class SinkSender(SpoolSender):
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="sink")
 
     def send_once(self) -> bool:
-        """Send what is next; return whether there was something.
+        """Send what is next, or as much of it as there is time for; return whether there was something.
 
         Raises:
             Unavailable: the sink cannot take it now, or the disk not give it; it stays in the spool.
@@ -153,10 +156,12 @@ class SinkSender(SpoolSender):
         done = 0
         # One alone after a failure: a sink that is away is asked once a pause.
         for part in _parts(requests, 1 if self._problem else _REQUESTS):
-            self._post_all([event for rows in part for event in events_of(rows, self._place)])
-            done += sum(map(len, part))
+            through = self._post_all(part)
+            done += sum(map(len, part[:through]))
             if (place := batch.after_first(done)) is not None:
                 self._spool.sent(place, SINK)
+            if through < len(part):
+                break
             self._back()
         if not requests:
             self._spool.sent(batch.after, SINK)  # blocks that nobody can read
@@ -167,17 +172,28 @@ class SinkSender(SpoolSender):
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._sink.close()
 
-    def _post_all(self, events: Sequence[CloudEvent]) -> None:
-        posted = [self._threads.submit(self._sink.post, event) for event in events]
-        failed = [one.exception() for one in posted]
+    def _post_all(self, part: Sequence[list[Row]]) -> int:
+        """Send the events of requests; return how many requests are through: all, where there is time for them."""
+        posted = [
+            [(event, self._threads.submit(self._sink.post, event)) for event in events_of(rows, self._place)]
+            for rows in part
+        ]
+        left = {one for request in posted for _, one in request}
+        while left and not self._out_of_time():
+            left = wait(left, _LOOK_S).not_done
+        for one in left:
+            one.cancel()
+        failed = (one.exception() for request in posted for _, one in request if one not in left)
         away = next((error for error in failed if error is not None), None)
         if away is not None:
             raise away
-        for event, one in zip(events, posted, strict=True):
+        through = list(takewhile(lambda request: left.isdisjoint(one for _, one in request), posted))
+        for event, one in chain.from_iterable(through):
             if one.result() == "taken":
                 metrics.SINK_SENT.inc()
             else:
                 self._dead.put(event.body, f"the sink refused {event.headers['ce-id']}")
+        return len(through)
 
     def _wait_s(self, error: ModelyardError, pause_s: float) -> float:
         asked_s = error.retry_after_s if isinstance(error, Unavailable) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 
 from modelyard_common.errors import ModelyardError
@@ -31,14 +32,20 @@ class SpoolSender(ABC):
         self._flush_s = flush_s
         self._woken = threading.Event()
         self._problem: str | None = None
+        self._stop: StopSignal | None = None
+        self._until: float | None = None
 
     @abstractmethod
     def send_once(self) -> bool:
-        """Send what is next; return whether there was something.
+        """Send what is next, or as much of it as there is time for; return whether there was something.
 
         Raises:
             ModelyardError: it cannot be taken now; it stays in the spool.
         """
+
+    def heed(self, stop: StopSignal) -> None:
+        """Send no longer than a little after this signal."""
+        self._stop = stop
 
     @abstractmethod
     def close(self) -> None:
@@ -55,6 +62,7 @@ class SpoolSender(ABC):
 
     def run(self, stop: StopSignal) -> None:
         """Send until told to stop, and a little longer."""
+        self.heed(stop)
         pause_s = _FIRST_PAUSE_S
         self._woken.set()
         while not stop.is_set():
@@ -93,14 +101,16 @@ class SpoolSender(ABC):
         self._problem = f"events wait on disk: {error.message}"
 
     def _flush(self) -> None:
-        out_of_time = threading.Event()
-        timer = threading.Timer(self._flush_s, out_of_time.set)
-        timer.daemon = True
-        timer.start()
         try:
-            while not out_of_time.is_set() and self.send_once():
+            while not self._out_of_time() and self.send_once():
                 pass
         except ModelyardError as exc:
             self._away(exc)
-        finally:
-            timer.cancel()
+
+    def _out_of_time(self) -> bool:
+        """Return whether the stop is so long ago that nothing more may be waited for."""
+        if self._stop is None or not self._stop.is_set():
+            return False
+        if self._until is None:
+            self._until = time.monotonic() + self._flush_s
+        return time.monotonic() >= self._until
