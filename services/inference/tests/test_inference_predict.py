@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from inference_fakes import (
     GOOD_ROW,
@@ -27,7 +28,7 @@ from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, NotFound, Overloaded, Unavailable
 from modelyard_contracts.bundle_v1 import Column
 from modelyard_inference.adapters.lanes import ThreadLane
-from modelyard_inference.domain.requests import Answer, Late, Query, Rows
+from modelyard_inference.domain.requests import Answer, Late, Matrix, Query, Rows
 from modelyard_inference.domain.routing import Candidate, Routing, Version
 from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
@@ -49,6 +50,7 @@ class Yard:
     routing: Routing = ROUTING
     candidate_signature: Any = SIGNATURE
     max_shadow_rows: int = 10
+    max_shadow_bytes: int = 1024**2
 
     def __post_init__(self) -> None:
         self.sink, self.reports, self.observer = ListSink(), ListReports(), CountingObserver()
@@ -63,6 +65,7 @@ class Yard:
             observer=self.observer,
             clock=self.clock,
             max_rows=self.max_shadow_rows,
+            max_bytes=self.max_shadow_bytes,
             timeout_s=5,
         )
         numbers = itertools.count(1)
@@ -323,6 +326,35 @@ def test_a_full_shadow_queue_drops_and_counts_and_nobody_waits(yard: Any) -> Non
 
     assert (engine.shadow.waiting_rows, engine.observer.dropped_rows) == (3, 2)
     assert len(engine.sink.by_role("champion")) == 5
+
+
+def test_a_shadow_queue_is_bounded_in_bytes_too_and_takes_copies_again_once_there_is_room(yard: Any) -> None:
+    engine = yard(routing=SHADOW, max_shadow_bytes=250_000)
+    long = GOOD_ROW | {"day": "y" * 100_000}
+
+    for row in (long, long, long, GOOD_ROW):
+        engine.ask(row=row)
+    waiting, dropped = engine.shadow.waiting_rows, engine.observer.dropped_rows
+    while engine.shadow._take(0) is not None:
+        pass
+    engine.ask(row=long)
+
+    assert (waiting, dropped) == (3, 1)
+    assert (engine.shadow.waiting_rows, engine.observer.dropped_rows) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        Rows(2, {"a": ["x" * 500, "y" * 500], "b": [1.0, None]}),
+        Rows(2, {}, positional=(("x" * 500, "y" * 500),)),
+        Rows(2, {}, matrix=Matrix(np.zeros(130), 65)),
+        Rows(2, {}, matrix=Matrix([0.5] * 50, 25)),
+    ],
+    ids=["named", "positional", "array", "list"],
+)
+def test_rows_know_about_how_much_they_hold(rows: Rows) -> None:
+    assert 1000 < rows.held_bytes() < 2000
 
 
 def test_a_shadow_that_fails_is_logged_and_trips_like_any_candidate(yard: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from sys import getsizeof
 from typing import Any, Literal
 
 import msgspec
@@ -86,6 +87,15 @@ class Rows(msgspec.Struct, frozen=True):
     matrix: Matrix | None = None
     source: str = ""
     untyped: bool = False
+
+    def held_bytes(self) -> int:
+        """Return about how much memory the values take. It looks at each, so it is for those who keep them."""
+        columns = [*self.named.values(), *self.positional]
+        return sum(map(_held_bytes, columns)) + (0 if self.matrix is None else _held_bytes(self.matrix.values))
+
+
+def _held_bytes(values: Sequence[Any] | npt.NDArray[Any]) -> int:
+    return values.nbytes if isinstance(values, np.ndarray) else sum(map(getsizeof, values))
 
 
 class Query(msgspec.Struct, frozen=True):

@@ -16,6 +16,10 @@ from modelyard_inference.usecases.serving import LoadedVersion
 __all__ = ["Shadow", "Stopping"]
 
 
+_MOST_BYTES = 64 * 1024**2
+"""What copies hold while they wait: some requests of the largest size, far more than all usual ones together."""
+
+
 class Stopping(Protocol):
     """Tells that the worker should end."""
 
@@ -30,6 +34,7 @@ class Shadow:
         lane: runs the candidate, so that one that hangs is late instead of holding the worker.
         max_rows: rows that may wait.
         timeout_s: how long one copy may take.
+        max_bytes: memory that the values of those rows may take, about: a few rows of long texts take much.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class Shadow:
         clock: Clock,
         max_rows: int,
         timeout_s: float,
+        max_bytes: int = _MOST_BYTES,
     ) -> None:
         self._lane = lane
         self._sink = sink
@@ -50,8 +56,11 @@ class Shadow:
         self._clock = clock
         self._max_rows = max_rows
         self._timeout_s = timeout_s
-        self._copies: deque[Ask] = deque()
+        self._max_bytes = max_bytes
+        self._copies: deque[tuple[Ask, int]] = deque()
+        """Each with how many bytes it holds."""
         self._rows = 0
+        self._bytes = 0
         self._changed = threading.Condition()
 
     @property
@@ -64,10 +73,13 @@ class Shadow:
         rows = ask.query.rows.count
         with self._changed:
             if self._rows + rows <= self._max_rows:
-                self._rows += rows
-                self._copies.append(ask)
-                self._changed.notify()
-                return
+                size_bytes = ask.query.rows.held_bytes()
+                if self._bytes + size_bytes <= self._max_bytes:
+                    self._rows += rows
+                    self._bytes += size_bytes
+                    self._copies.append((ask, size_bytes))
+                    self._changed.notify()
+                    return
         self._observer.shadow_dropped(ask.query.model, rows)
 
     def work(self, stop: Stopping) -> None:
@@ -84,8 +96,9 @@ class Shadow:
                 self._changed.wait(timeout_s)
             if not self._copies:
                 return None
-            ask = self._copies.popleft()
+            ask, size_bytes = self._copies.popleft()
             self._rows -= ask.query.rows.count
+            self._bytes -= size_bytes
             return ask
 
     def answer(self, ask: Ask) -> None:
