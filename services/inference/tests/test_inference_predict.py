@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -423,6 +425,60 @@ def test_threads_of_a_lane_begin_when_there_is_work_and_no_more_than_it_may_have
     assert threads() == 2
     lane.close()
     eventually(lambda: threads() == 0)
+
+
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], AbstractContextManager[None]]:
+    """Have the system give no thread of a name for a while."""
+    start = threading.Thread.start
+
+    @contextmanager
+    def refused(name: str) -> Iterator[None]:
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == name:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            yield
+
+    return refused
+
+
+def test_a_lane_that_gets_no_thread_for_a_moment_refuses_and_gets_it_later(no_threads: Any) -> None:
+    lane = ThreadLane("poor", threads=1, depth=2)
+
+    with no_threads("poor"):
+        for _ in range(5):
+            with pytest.raises(Overloaded, match="no thread"):
+                lane.call(lambda: None, 1)
+
+    assert lane.call(lambda: "done", 5) == "done"
+    lane.close()
+
+
+def test_a_lane_with_one_thread_less_than_it_may_have_goes_on(no_threads: Any) -> None:
+    lane = ThreadLane("fewer", threads=2)
+    assert lane.call(lambda: "first", 5) == "first"
+
+    with no_threads("fewer"):
+        assert lane.call(lambda: "second", 5) == "second"
+
+    lane.close()
+
+
+def test_a_thread_that_hangs_and_could_not_be_replaced_is_replaced_for_the_next_job(no_threads: Any) -> None:
+    lane, hold = ThreadLane("hangs", threads=1, depth=1), threading.Event()
+
+    lane.call(lambda: None, 5)
+    with no_threads("hangs"), pytest.raises(Late):
+        lane.call(lambda: hold.wait(30), 0.1)
+
+    assert lane.call(lambda: "done", 5) == "done"
+    hold.set()
+    eventually(lambda: lane.lost == 0)
+    lane.close()
 
 
 def test_a_lane_hands_on_what_the_work_raises() -> None:

@@ -97,15 +97,16 @@ class ThreadLane:
             self._jobs.put(None)
 
     def _put(self, work: Callable[[], T]) -> _Job:
+        with self._lock:
+            is_new = self._begun < self._threads
+            self._begun += is_new
+        # First, also where no more may wait: nobody else begins the thread that gets them out of the way.
+        if is_new and not self._begin() and not self._begun:
+            raise Overloaded("the system gives no thread", retry_after_s=1)
         if self._jobs.qsize() >= self._depth:
             raise Overloaded(f"{self._depth} requests wait for a thread already", retry_after_s=1)
         job = _Job(work)
         self._jobs.put(job)
-        with self._lock:
-            is_new = self._begun < self._threads
-            self._begun += is_new
-        if is_new:
-            self._begin()
         return job
 
     def _give_up(self, job: _Job) -> None:
@@ -120,8 +121,16 @@ class ThreadLane:
         _log.warning("lane.thread_lost", lane=self.name, lost=self._lost)
         self._begin()
 
-    def _begin(self) -> None:
-        threading.Thread(target=self._work, name=self.name, daemon=True).start()
+    def _begin(self) -> bool:
+        """Begin a thread; return whether that went well. If not, its place is left to who puts the next job."""
+        try:
+            threading.Thread(target=self._work, name=self.name, daemon=True).start()
+        except RuntimeError as exc:
+            with self._lock:
+                self._begun -= 1
+            _log.error("lane.no_thread", lane=self.name, reason=str(exc))
+            return False
+        return True
 
     def _work(self) -> None:
         if self._niceness and sys.platform == "linux":
