@@ -21,7 +21,7 @@ from modelyard_common import context
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
 from modelyard_inference.adapters.lanes import ThreadLane
-from modelyard_inference.domain.answers import AnswerReader
+from modelyard_inference.domain.answers import AnswerReader, BadAnswer
 from modelyard_inference.domain.coalescing import answer_all, take
 from modelyard_inference.domain.requests import Answer, Late, Matrix, Query, Rows
 from modelyard_inference.domain.routing import Routing
@@ -266,6 +266,33 @@ def test_one_that_breaks_the_model_fails_alone(yard: Callable[..., Yard], make: 
     assert isinstance(poisoned, ValueError)
     assert type(not_finite).__name__ == "BadAnswer"
     assert len(engine.sink.records) == 5
+
+
+@pytest.mark.parametrize("wrong", [7, "nonsense", 0.5, None, 2**70, [1]], ids=str)
+@pytest.mark.parametrize("right", [[0, 1, 1], [0.0, True, 1]], ids=["integers", "others"])
+def test_a_label_that_is_no_class_is_the_failure_of_its_request_alone(right: list[Any], wrong: Any) -> None:
+    labels = np.empty(4, dtype=object)
+    labels[:] = [right[0], wrong, *right[1:]]
+    if isinstance(wrong, int) and wrong < 10:
+        labels = np.array(labels.tolist())
+    chances = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.3, 0.7]], dtype=np.float32)
+    reader = AnswerReader(SIGNATURE)
+
+    with_chances = reader.split([1, 1, 2], Predicted(labels, chances))
+    without = reader.split([1, 1, 2], Predicted(labels, None))
+
+    for first, second, third in (with_chances, without):
+        assert isinstance(second, BadAnswer)
+        assert not isinstance(first, BadAnswer)
+        assert not isinstance(third, BadAnswer)
+        assert [list(map(type, one.labels)) for one in (first, third)] == [[int], [int, int]]
+        assert [first.labels, third.labels] == [[0], [1, 1]]
+    assert [with_chances[0].scores, with_chances[2].scores] == [  # type: ignore[union-attr]  # seen above
+        pytest.approx([0.1]),
+        pytest.approx([0.8, 0.7]),
+    ]
+    with pytest.raises(BadAnswer, match="a label is no class"):
+        reader.one(4, Predicted(labels, chances))
 
 
 def test_rows_that_do_not_fit_are_refused_before_they_meet_others(yard: Callable[..., Yard]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from inference_fakes import NOW, SIGNATURE, Platform, a_server, digest_of, eventually
 from modelyard_bundle.packaging import Packed, pack_foreign
 from modelyard_bundle.runtimes.base import Predicted
+from modelyard_bundle.runtimes.forms import as_predicted
 from modelyard_bundle.runtimes.remote import RemoteFailed, RemoteRuntime
 from modelyard_bundle.signature import columns_from_rows
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
@@ -250,6 +251,15 @@ def test_each_server_gets_its_own_token_and_no_other(flask: str, platform: Platf
 def test_a_token_for_a_server_that_is_not_asked_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="remote_token_files: h:2 is not among remote_hosts"):
         InferenceSettings(remote_hosts=("h:1",), remote_token_files={"h:2": tmp_path})
+
+
+@pytest.mark.parametrize("wrong", [None, "-1", 5.0, float("nan"), 0], ids=str)
+def test_what_is_neither_an_outlier_nor_the_rest_is_no_answer(wrong: Any) -> None:
+    detector = SIGNATURE.model_copy(update={"task": "anomaly", "classes": (), "positive_class": None})
+
+    with pytest.raises(ValueError, match="other than -1 for an outlier"):
+        as_predicted(detector, [1, wrong, -1], "outliers")
+    assert as_predicted(detector, [1, -1.0, -1], "outliers").labels.tolist() == [0, 1, 1]
 
 
 def test_a_server_that_hangs_is_given_up_at_the_deadline(flask: str) -> None:

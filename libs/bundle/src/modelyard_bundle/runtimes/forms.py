@@ -48,11 +48,18 @@ def form_of(signature: Signature, found: Any) -> Form:
 
 
 def as_predicted(signature: Signature, found: Any, form: Form) -> Predicted:
-    """Return a model's answers as answers of the signature's task."""
+    """Return a model's answers as answers of the signature's task.
+
+    Raises:
+        Invalid: they are more than a table.
+        ValueError: they are not of that form.
+    """
     table = _table(found)
     if form == "values":
         return Predicted(table.astype(np.float64), None)
     if form == "outliers":
+        if not np.all((table == -1) | (table == 1)):
+            raise ValueError("the model answers with other than -1 for an outlier and 1 for the rest")
         return Predicted((table == -1).astype(np.int64), None)
     classes = np.empty(len(signature.classes), dtype=object)
     classes[:] = signature.classes

@@ -47,6 +47,7 @@ class AnswerReader:
         # A runtime may say 1 or 1.0 where the class is true. Where all classes are integers, integers need no look.
         self._classes = {value: value for value in signature.classes}
         self._only_integers = all(type(value) is int for value in signature.classes)
+        self._known = frozenset(signature.classes)
         self._width = len(signature.classes) if signature.classes and self._is_classification else None
         self._watched = watched_column(signature)
 
@@ -64,7 +65,7 @@ class AnswerReader:
     def split(self, counts: Sequence[int], predicted: Predicted) -> list[Answers | BadAnswer]:
         """Return the answers for the rows of several requests, to each its own.
 
-        A number that is not finite is the failure of that request alone.
+        A number that is not finite, or a label that is no class, is the failure of that request alone.
 
         Args:
             counts: how many rows each has, in the order in which they lie in the answer.
@@ -78,10 +79,12 @@ class AnswerReader:
             raise BadAnswer(f"{len(labels)} answers for {rows} rows")
         if self._is_regression:
             return [self._values(labels[end - count : end]) for count, end in _ends(counts)]
-        if self._classes and not (self._only_integers and predicted.labels.dtype.kind == "i"):
-            of = self._classes.get
-            labels = [of(label, label) for label in labels]
         chances, width = self._chances(rows, predicted)
+        if self._classes:
+            try:
+                labels = self._named(labels, predicted.labels.dtype.kind)
+            except (KeyError, TypeError):  # the latter of one that cannot be looked up, such as a list
+                return self._apart(counts, predicted)
         if chances is None:
             return [Answers(labels[end - count : end]) for count, end in _ends(counts)]
         scores = chances[self._watched % width :: width]
@@ -96,6 +99,25 @@ class AnswerReader:
             )
             for count, end in _ends(counts)
         ]
+
+    def _named(self, labels: list[Any], kind: str) -> list[Any]:
+        """Return labels as the classes that they stand for. Raise KeyError or TypeError unless all are classes."""
+        if self._only_integers and kind == "i":
+            if not self._known.issuperset(labels):
+                raise KeyError
+            return labels
+        return list(map(self._classes.__getitem__, labels))
+
+    def _apart(self, counts: Sequence[int], predicted: Predicted) -> list[Answers | BadAnswer]:
+        """Return the same where a label is no class: one of them is not to spoil the answers of others."""
+        if len(counts) == 1:
+            return [BadAnswer("a label is no class of the signature")]
+        labels, chances = predicted.labels, predicted.probabilities
+        found: list[Answers | BadAnswer] = []
+        for count, end in _ends(counts):
+            part = slice(end - count, end)
+            found += self.split([count], Predicted(labels[part], None if chances is None else chances[part]))
+        return found
 
     @staticmethod
     def _values(labels: list[Any]) -> Answers | BadAnswer:
