@@ -21,7 +21,8 @@ SIGNATURE = Signature(
 
 
 def an_answer(labels: list[Any], chances: list[float] | None, prediction_id: str = "p") -> Answer:
-    answers = Answers(labels, chances, 2 if chances else 0, None)
+    told = None if chances is None else np.array(chances, np.float32)
+    answers = Answers(labels, told, 2 if chances else 0, None)
     return Answer(prediction_id, "power", 3, "sha256:" + "a" * 64, "champion", SIGNATURE, answers)
 
 

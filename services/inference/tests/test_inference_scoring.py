@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.ipc as ipc
@@ -109,7 +110,7 @@ def test_answers_come_as_arrow_when_they_are_asked_for_so(served: tuple[Platform
         (
             "classification",
             (False, True),
-            Answers([True, False], [0.25, 0.75, 1.0, 0.0], 2, [0.75, 0.0]),
+            Answers([True, False], np.array([0.25, 0.75, 1.0, 0.0], np.float32), 2, [0.75, 0.0]),
             {"predictions": [True, False], "probability_false": [0.25, 1.0], "probability_true": [0.75, 0.0]},
         ),
         ("anomaly", (), Answers([1, 0], None, 1, [0.5, 0.25]), {"predictions": [1, 0], "score": [0.5, 0.25]}),

@@ -121,6 +121,11 @@ def test_records_are_written_before_the_answers_leave_and_counts_follow_where_no
     assert len(behind.observer.answers) == 2
 
 
+def answer_of(prediction_id: str, labels: list[Any]) -> Answer:
+    chances = np.array([0.25, 0.75] * len(labels), np.float32)
+    return Answer(prediction_id, "power", 3, "sha256:x", "champion", SIGNATURE, Answers(labels, chances, 2))
+
+
 # What bodies say.
 
 NUMBER = st.one_of(st.floats(-1000, 1000, width=16), st.integers(-1000, 1000))
@@ -188,8 +193,7 @@ def test_what_is_written_together_is_what_is_written_for_each(
 ) -> None:
     call = v2.V2Call(rows_of(0.5), None, {}, tuple(v2.Wanted(name) for name in wanted), binary)
     answers = [
-        Answer(f"id-{place}", "power", 3, "sha256:x", "champion", SIGNATURE, Answers(its, [0.25, 0.75] * len(its), 2))
-        for place, its in enumerate([labels, labels[::-1], labels[:1] * 2, labels])
+        answer_of(f"id-{place}", its) for place, its in enumerate([labels, labels[::-1], labels[:1] * 2, labels])
     ]
     for calls in ([call] * 4, [v2.V2Call(call.rows, f"mine-{n}", {}, call.wanted, binary) for n in range(4)]):
         together = list(v2.encode_together(answers, calls))
@@ -198,7 +202,7 @@ def test_what_is_written_together_is_what_is_written_for_each(
 
 def test_who_asks_for_an_output_that_there_is_not_is_told() -> None:
     call = v2.V2Call(rows_of(0.5), None, {}, (v2.Wanted("nothing"),), True)
-    answer = Answer("id", "power", 3, "sha256:x", "champion", SIGNATURE, Answers([1], [0.25, 0.75], 2))
+    answer = answer_of("id", [1])
     with pytest.raises(Invalid, match="is no output of this model"):
         list(v2.encode_together([answer], [call]))
 

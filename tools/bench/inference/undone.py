@@ -23,6 +23,7 @@ from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.api.codecs import v2
 from modelyard_inference.api.rest import app as rest_app
+from modelyard_inference.domain.requests import plain
 
 from bench.inference.names import UNDONE
 
@@ -44,7 +45,7 @@ def _json() -> None:
     _objects()
     _replace(v2, "_DECODER", _Standard(v2._Request))
     _replace(v2, "_NUMBERS", _Standard(v2._NumbersRequest))
-    _replace(v2, "_ENCODE", lambda answer: json.dumps(msgspec.to_builtins(answer)).encode())
+    _replace(v2, "_ENCODE", lambda answer: json.dumps(msgspec.to_builtins(answer, enc_hook=plain)).encode())
 
 
 def _server(**options: Any) -> None:

@@ -60,11 +60,13 @@ def unpack_numbers(datatype: str, size: int, content: bytes | memoryview, path: 
     return numbers
 
 
-def pack(datatype: str, values: Sequence[Any]) -> bytes:
+def pack(datatype: str, values: Sequence[Any] | npt.NDArray[Any]) -> bytes:
     """Return the values of an output as bytes. Law: unpack gives them back, as far as the datatype is exact."""
     if datatype == "BYTES":
         texts = [str(value).encode() for value in values]
         return b"".join(part for text in texts for part in (_LENGTH.pack(len(text)), text))
+    if isinstance(values, np.ndarray):
+        return values.astype(_NUMPY[datatype], copy=False).tobytes()
     if (code := _PACKED.get(datatype)) is not None:
         return struct.pack(f"<{len(values)}{code}", *values)
     return np.array(values, dtype=_NUMPY[datatype]).tobytes()

@@ -149,7 +149,7 @@ def columns_of(answer: Answer) -> dict[str, list[Any]]:
     if answers.probabilities is not None:
         for place, label in enumerate(answer.signature.classes):
             named = str(label).lower() if isinstance(label, bool) else str(label)
-            columns[f"probability_{named}"] = answers.probabilities[place :: answers.width]
+            columns[f"probability_{named}"] = answers.probabilities[place :: answers.width].tolist()
     elif answers.scores is not None and answer.signature.task == "anomaly":
         columns["score"] = answers.scores
     return columns

@@ -69,12 +69,12 @@ class Tensor(NamedTuple):
 
 
 class Output(msgspec.Struct):
-    """An output, as JSON has it; its values are laid end to end."""
+    """An output, as JSON has it; its values are laid end to end, as an array where the answer has one."""
 
     name: str
     datatype: Datatype
     shape: list[int]
-    values: list[Any] = msgspec.field(name="data")
+    values: list[Any] | npt.NDArray[Any] = msgspec.field(name="data")
 
 
 class Wanted(NamedTuple):

@@ -162,7 +162,9 @@ def _typed(datatype: str, contents: InferTensorContents, path: str) -> list[Any]
 
 
 def _fill(contents: InferTensorContents, output: Output) -> None:
-    values = [str(value).encode() for value in output.values] if output.datatype == "BYTES" else output.values
+    values = output.values if isinstance(output.values, list) else output.values.tolist()
+    if output.datatype == "BYTES":
+        values = [str(value).encode() for value in values]
     getattr(contents, _FIELDS[output.datatype]).extend(values)
 
 
