@@ -232,16 +232,32 @@ def test_while_the_registry_is_away_the_old_routing_stays_and_retries_are_spaced
     assert works.reports.outcomes(works.two.digest) == ["serving"]
 
 
-def test_a_candidate_that_cannot_be_had_yet_keeps_the_old_routing_in_force(works: Works) -> None:
+def test_a_candidate_that_cannot_be_had_yet_keeps_nothing_else_of_its_revision_waiting(works: Works) -> None:
     works.want(1, works.one)
     works.source.away = True
     works.want(2, works.one, Candidate(works.two, weight=10))
-    waiting = works.in_force
-    works.source.away = False
+    waiting, told = works.in_force, len(works.reports.told)
     works.clock.advance(1)
     works.lifecycle.reconcile()
+    told_again = len(works.reports.told)
+    works.source.away = False
+    works.clock.advance(30)
+    works.lifecycle.reconcile()
 
-    assert (waiting, works.in_force) == ((1, 1, None), (2, 1, 2))
+    assert (waiting, works.in_force) == ((2, 1, None), (2, 1, 2))
+    assert told_again == told
+
+
+def test_an_abort_and_what_is_redacted_hold_though_the_next_candidate_cannot_be_had(works: Works) -> None:
+    works.want(1, works.one, Candidate(works.two, weight=50))
+    gone = Candidate(Version(3, digest_of("f")), weight=5)
+    works.lifecycle.wish(Routing("power", 2, works.one, gone, log_payloads=0.1, redact=frozenset({"load"})))
+    works.lifecycle.reconcile()
+
+    routing = works.served.find("power").routing
+    assert works.in_force == (2, 1, None)
+    assert (routing.log_payloads, routing.redact) == (0.1, {"load"})
+    assert [saved.revision for saved in works.shelf.saved] == [2]
 
 
 def test_a_server_that_starts_beside_a_rollout_serves_its_champion_before_its_candidate(works: Works) -> None:

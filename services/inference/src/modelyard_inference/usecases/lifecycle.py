@@ -1,7 +1,8 @@
 """Bring models to what the registry's routing says: fetch, verify, load, ask the probe set, and only then swap.
 
-What is in force stays in force until everything new is loaded. A champion that cannot be loaded never replaces one
-that serves; a candidate that is refused leaves the champion alone.
+What is in force stays in force until the new champion is loaded: one that cannot be loaded never replaces one that
+serves. A candidate that is refused, or cannot be had now, leaves the champion alone and keeps nothing waiting: whatever
+else the new revision says holds at once, above all that another candidate was aborted or what is not to be logged.
 """
 
 from __future__ import annotations
@@ -223,7 +224,7 @@ class Lifecycle:
             except ModelyardError as exc:
                 wish.failed(self._clock.monotonic())
                 _log.warning("candidate.not_loaded", model=routing.model, reason=exc.message)
-                if current is not None and current.champion.version.digest == champion.version.digest:
+                if current is not None and current.routing == routing:
                     return False
         self._swap(wish, current, champion, candidate)
         return True
