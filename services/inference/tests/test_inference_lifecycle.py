@@ -156,6 +156,29 @@ def test_a_breaker_outlives_the_steps_of_its_rollout_and_not_the_rollout(works: 
     assert works.served.find("power").guard is not guard
 
 
+def test_a_rollout_begun_anew_has_a_breaker_of_its_own_though_its_abort_was_never_in_force(works: Works) -> None:
+    works.want(1, works.one, Candidate(works.two, weight=25))
+    guard = works.served.find("power").guard
+    assert guard is not None
+    while not guard.tripped:
+        guard.failed()
+    works.lifecycle.wish(Routing("power", 2, works.one))
+    works.want(3, works.one, Candidate(works.two, weight=25))
+
+    anew = works.served.find("power").guard
+    assert anew is not None
+    assert not anew.tripped
+
+
+def test_a_candidate_that_was_unloaded_and_is_loaded_again_has_a_new_breaker(works: Works) -> None:
+    works.want(1, works.one, Candidate(works.two, weight=25))
+    guard = works.served.find("power").guard
+    works.lifecycle.unload("power")
+    works.lifecycle.load("power")
+
+    assert works.served.find("power").guard is not guard
+
+
 def test_a_champion_that_answers_its_probe_otherwise_never_replaces_one_that_serves(
     works: Works, tmp_path: Path
 ) -> None:
@@ -315,6 +338,47 @@ def test_a_bundle_that_is_lost_holds_up_a_new_server_only_for_so_long(works: Wor
 
     assert waits
     assert not works.lifecycle.unsettled
+
+
+def test_what_nobody_foresaw_of_one_bundle_is_tried_again_later_and_stops_no_other_model(
+    works: Works, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetch, asked = works.source.download_bundle, []
+
+    def download(model: str, digest: str, into: Path) -> Path:
+        asked.append(model)
+        if model == "alpha":
+            raise ValueError("embedded null byte in a secret")
+        return fetch(model, digest, into)
+
+    monkeypatch.setattr(works.source, "download_bundle", download)
+    works.lifecycle.wish(Routing("alpha", 1, works.two))
+    works.want(1, works.one)
+    works.lifecycle.complete(["alpha", "power"])
+    works.lifecycle.reconcile()
+    waits = works.lifecycle.unsettled
+    works.clock.advance(60)
+    works.lifecycle.reconcile()
+
+    assert works.in_force == (1, 1, None)
+    assert asked.count("alpha") == 2
+    assert waits == "alpha: version 2 cannot be loaded here (ValueError)"
+    assert not works.lifecycle.unsettled
+    assert "secret" not in caplog.text
+
+
+def test_what_nobody_foresaw_of_a_candidate_leaves_its_revision_in_force(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works.want(1, works.one)
+
+    def download(*_: object) -> Path:
+        raise ValueError
+
+    monkeypatch.setattr(works.source, "download_bundle", download)
+    works.want(2, works.one, Candidate(works.two, weight=25))
+
+    assert works.in_force == (2, 1, None)
 
 
 def test_a_champion_that_is_refused_holds_up_nobody(works: Works, tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ class _Wish:
     """Why nothing is served though a champion may still come."""
     refused: str | None = None
     """The candidate that was refused: it is not tried again within this rollout."""
+    guard: Guard | None = None
+    """The breaker of the candidate, one for its whole rollout."""
 
     def failed(self, now: float) -> None:
         self.retry_at = now + min(_FIRST_RETRY_S * 2.0**self.failures, _LONGEST_RETRY_S)
@@ -115,9 +117,20 @@ class Lifecycle:
                 last.routing == routing or (routing.revision <= last.routing.revision and not older)
             ):
                 return
-            refused = last.refused if last is not None else None
-            same = routing.candidate is not None and routing.candidate.version.digest == refused
-            self._wishes[routing.model] = _Wish(routing, refused=refused if same else None)
+            self._wishes[routing.model] = self._next(routing, last)
+
+    def _next(self, routing: Routing, last: _Wish | None) -> _Wish:
+        """Return the wish for a routing; what is known of a candidate goes on as long as its rollout does.
+
+        Whether it does is judged from wish to wish: of what is in force, a revision between may be missing.
+        """
+        candidate = routing.candidate
+        if candidate is None:
+            return _Wish(routing)
+        digest = candidate.version.digest
+        if last is not None and last.routing.candidate is not None and last.routing.candidate.version.digest == digest:
+            return _Wish(routing, refused=last.refused, guard=last.guard)
+        return _Wish(routing, guard=Guard(self._breaker_failures))
 
     def restore(self, routings: Iterable[Routing]) -> None:
         """Ask for what was in force before a restart, which is served also while the registry is away."""
@@ -144,8 +157,11 @@ class Lifecycle:
             NotFound: nobody has told us of it.
         """
         with self._lock:
-            if model not in self._wishes:
+            wish = self._wishes.get(model)
+            if wish is None:
                 raise NotFound(f"there is no model {model!r} here")
+            if wish.guard is not None:
+                wish.guard = Guard(self._breaker_failures)
             self._unloaded |= {model}
         self.reconcile()
 
@@ -236,7 +252,8 @@ class Lifecycle:
         in_use = {loaded.version.digest for loaded in (champion, candidate) if loaded is not None}
         former = () if current is None else (current.champion, *current.kept)
         kept = tuple(loaded for loaded in former if loaded.version.digest not in in_use)[: self._kept]
-        self._served.serve(Serving(routing, champion, candidate, self._guard(candidate, current), kept))
+        guard = wish.guard if candidate is not None else None
+        self._served.serve(Serving(routing, champion, candidate, guard, kept))
         _log.info(
             "routing.in_force",
             model=routing.model,
@@ -247,16 +264,6 @@ class Lifecycle:
         for loaded in (champion, candidate):
             if loaded is not None:
                 self._reports.tell(routing.model, loaded.version.digest, routing.revision, "serving")
-
-    def _guard(self, candidate: LoadedVersion | None, current: Serving | None) -> Guard | None:
-        """Return the candidate's breaker: the old one as long as its rollout goes on."""
-        if candidate is None:
-            return None
-        former = current.candidate if current is not None else None
-        goes_on = former is not None and former.version.digest == candidate.version.digest
-        if current is not None and current.guard is not None and goes_on:
-            return current.guard
-        return Guard(self._breaker_failures)
 
     def _champion_failed(self, wish: _Wish, champion: Version, error: ModelyardError) -> None:
         routing = wish.routing
@@ -282,10 +289,17 @@ class Lifecycle:
 
         Raises:
             Invalid: the bundle is not what its digest says, or no runtime answers as recorded.
-            Unavailable: the bundle or its runtime cannot be had now.
+            Unavailable: the bundle or its runtime cannot be had now, or something unforeseen was raised.
         """
         with span("load version", attributes={"modelyard.model": model, "modelyard.version": version.number}):
-            return self._run_first(model, version)
+            try:
+                return self._run_first(model, version)
+            except ModelyardError:
+                raise
+            except Exception as exc:  # it must not stop the models behind this one, nor what else a revision says
+                kind = type(exc).__name__
+                _log.error("version.not_loaded", model=model, version=version.number, kind=kind)
+                raise Unavailable(f"version {version.number} cannot be loaded here ({kind})") from exc
 
     def _run_first(self, model: str, version: Version) -> LoadedVersion:
         folder, manifest = self._bundles.open(model, version.digest)
