@@ -251,6 +251,11 @@ def test_a_bundles_digest_survives_the_wire() -> None:
     assert manifest_digest(BundleManifest.model_validate_json(manifest.model_dump_json())) == manifest_digest(manifest)
 
 
+def test_a_bundle_lists_no_file_that_no_system_has() -> None:
+    with pytest.raises(ValidationError, match="a path holds no NUL"):
+        bundle(files=[{"path": "no\0te.txt", "digest": "sha256:" + "0" * 64, "size_bytes": 1}])
+
+
 def test_a_bundle_without_a_later_field_keeps_its_digest() -> None:
     assert manifest_digest(bundle(parity="", metrics=[])) == manifest_digest(bundle())
 

@@ -7,9 +7,9 @@ other file, so that one digest stands for every byte.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from modelyard_contracts.base import UtcTime, View
 from modelyard_contracts.canonical import canonical_json
@@ -28,6 +28,12 @@ __all__ = [
 ]
 
 MANIFEST_FILE = "modelyard.json"
+
+
+def _of_a_file(path: str) -> str:
+    if "\0" in path:  # no system has such a file, and whoever looks for it gets an error of a kind of its own
+        raise ValueError("a path holds no NUL")
+    return path
 
 
 class Column(View):
@@ -57,7 +63,7 @@ class Signature(View):
 class BundleFile(View):
     """One file of a bundle."""
 
-    path: str
+    path: Annotated[str, AfterValidator(_of_a_file)]
     digest: DigestText
     size_bytes: int
 
