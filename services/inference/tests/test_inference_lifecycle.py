@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from modelyard_bundle.manifest import list_files, read_manifest, write_manifest
 from modelyard_bundle.packaging import Packed
 from modelyard_common.errors import Invalid, NotFound, Unavailable
 from modelyard_common.testing import FakeClock, free_port
-from modelyard_inference.adapters.bundles import BundleCache
+from modelyard_inference.adapters.bundles import BundleCache, hold
 from modelyard_inference.adapters.metrics import ResidentCounts
 from modelyard_inference.adapters.runtimes import InProcess
 from modelyard_inference.domain.routing import Candidate, Routing, Version
@@ -435,6 +436,49 @@ def test_the_cache_keeps_the_latest_bundles_and_clears_half_downloads(works: Wor
     cache.open("power", works.two.digest)
 
     assert [path.name for path in root.iterdir() if path.is_dir()] == [works.second.digest.hex]
+
+
+def test_a_bundle_that_is_held_stays_until_it_is_let_go(works: Works) -> None:
+    root = works.root / "bundles"
+    cache, others = (BundleCache(root, works.source, most=1) for _ in range(2))
+    first, _ = cache.open("power", works.one.digest)
+    os.utime(first, (1, 1))
+    held = hold(first)
+    second, _ = others.open("power", works.two.digest)
+    beside = first.is_dir() and second.is_dir()
+    os.close(held)
+    shutil.rmtree(second)
+    others.open("power", works.two.digest)
+
+    assert beside
+    assert not first.exists()
+
+
+def test_what_is_cached_opens_while_another_bundle_is_on_its_way(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    works.cache.open("power", works.one.digest)
+    fetch, begun, go = works.source.download_bundle, threading.Event(), threading.Event()
+
+    def slowly(model: str, digest: str, into: Path) -> Path:
+        begun.set()
+        assert go.wait(30)
+        return fetch(model, digest, into)
+
+    monkeypatch.setattr(works.source, "download_bundle", slowly)
+    root = works.root / "bundles"
+    with ThreadPoolExecutor(3) as threads:
+        coming = [threads.submit(works.cache.open, "power", works.two.digest) for _ in range(2)]
+        try:
+            assert begun.wait(10)
+            opened = threads.submit(works.cache.open, "power", works.one.digest).result(10)
+            another = BundleCache(root, works.source)  # as another process begins: what is on its way stays
+        finally:
+            go.set()
+        found = {one.result(30)[0] for one in coming}
+
+    assert opened[0].is_dir()
+    assert found == {another.open("power", works.two.digest)[0]}
+    assert works.source.downloads == 2
+    assert not list(root.glob(".part-*"))
 
 
 def test_a_cache_that_cannot_be_written_is_unavailable_not_a_crash(works: Works, tmp_path: Path) -> None:

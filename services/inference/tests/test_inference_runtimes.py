@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import pickle
+import shutil
 import signal
 import socket
 import threading
@@ -25,6 +27,7 @@ from modelyard_bundle.runtimes.base import Runtime
 from modelyard_bundle.signature import Columns, columns_from_rows
 from modelyard_common.errors import Invalid, ModelyardError, Unavailable
 from modelyard_common.frames import packed, read_frame
+from modelyard_inference.adapters.bundles import BundleCache
 from modelyard_inference.adapters.isolated import IsolatedRuntime, IsolatedRuntimes
 from modelyard_inference.adapters.isolated_process import SideContainer, SpawnedProcess
 from modelyard_inference.adapters.runtimes import InProcess
@@ -258,6 +261,29 @@ def test_a_version_is_unloaded_with_the_last_reference_to_it(plain: Packed) -> N
 
         eventually(lambda: not psutil.pid_exists(process))
         assert isolated.status == () or eventually(lambda: isolated.status == ())
+
+
+def test_a_version_returns_after_a_crash_though_the_cache_had_no_more_room_for_its_bundle(
+    plain: Packed, bundles: tuple[Packed, Packed], tmp_path: Path
+) -> None:
+    class Source:
+        def download_bundle(self, model: str, digest: str, into: Path) -> Path:
+            folder = next(one.folder for one in (plain, *bundles) if str(one.digest) == digest)
+            shutil.copytree(folder, into, dirs_exist_ok=True)
+            return into
+
+    cache = BundleCache(tmp_path / "bundles", Source(), most=1)
+    with an_isolation() as (isolated, _):
+        folder, manifest = cache.open("power", str(plain.digest))
+        runtime = isolated.load(folder, manifest, str(plain.digest), "sklearn")
+        os.utime(folder, (1, 1))
+        cache.open("power", str(bundles[0].digest))
+        os.kill(runtime.loaded.process, signal.SIGKILL)
+        eventually(lambda: outcome(runtime, rows_of(0.5)) == "Away")
+        eventually(lambda: outcome(runtime, rows_of(0.5)) == "answered", 20)
+
+    cache.open("power", str(bundles[1].digest))
+    assert not folder.exists()
 
 
 def test_the_processes_end_with_the_server_that_started_them(plain: Packed) -> None:

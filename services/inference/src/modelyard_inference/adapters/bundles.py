@@ -1,15 +1,16 @@
 """The cache of bundles on disk: addressed by content, hashed before every load, fetched again when it is damaged.
 
-A folder appears whole or not at all: a download is made beside the cache and moved into it once it verifies.
+A folder appears whole or not at all: a download is made beside the cache and moved into it once it verifies. Each
+digest has a lock of its own, so that what is here opens while another bundle is on its way for minutes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +21,11 @@ from modelyard_common.logs import get_logger
 from modelyard_contracts.bundle_v1 import BundleManifest
 from modelyard_contracts.refs import Digest
 
-__all__ = ["BundleCache", "BundleSource"]
+__all__ = ["BundleCache", "BundleSource", "hold"]
 
 _log = get_logger(__name__)
 _PART = ".part-"
+_LOCK = ".lock"
 
 
 class BundleSource(Protocol):
@@ -33,12 +35,27 @@ class BundleSource(Protocol):
         """Write all files of a bundle into a folder."""
 
 
+def hold(folder: Path) -> int:
+    """Keep a bundle in the cache, for a process that will read it again, until the descriptor returned is closed.
+
+    Raises:
+        OSError: it is not there, or its file system has no such locks.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 class BundleCache:
     """Keeps verified bundles.
 
     Args:
-        root: the folder; the processes of one server share it, and one of them at a time changes it.
-        most: how many are kept; the ones that were not opened for longest go first.
+        root: the folder; the processes of one server share it, and one of them at a time changes a bundle.
+        most: how many are kept; the ones that were not opened for longest go first, unless somebody holds them.
     """
 
     def __init__(self, root: Path, source: BundleSource, *, most: int = 8) -> None:
@@ -46,9 +63,7 @@ class BundleCache:
         self._source = source
         self._most = most
         root.mkdir(parents=True, exist_ok=True)
-        with self._alone():
-            for leftover in root.glob(f"{_PART}*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+        self._clear()
 
     def open(self, model: str, digest: str) -> tuple[Path, BundleManifest]:
         """Return the folder of a bundle and its manifest, every byte hashed just now.
@@ -59,37 +74,32 @@ class BundleCache:
         """
         folder = self._root / Digest.parse(digest).hex
         try:
-            with self._alone():
-                return folder, self._opened(model, digest, folder)
+            with self._alone(folder.name):
+                manifest = self._found(digest, folder)
+                if manifest is not None:
+                    return folder, manifest
+                manifest = self._fetch(model, digest, folder)
+                self._prune(folder)
+                return folder, manifest
         except OSError as exc:
             raise Unavailable(f"the bundle cache cannot be written ({exc.strerror or type(exc).__name__})") from exc
 
-    def _opened(self, model: str, digest: str, folder: Path) -> BundleManifest:
-        if folder.is_dir():
-            try:
-                manifest = verify(folder, digest)
-            except Invalid as exc:
-                _log.error("bundle.damaged", digest=digest, reason=exc.message)
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                os.utime(folder)
-                return manifest
-        manifest = self._fetch(model, digest, folder)
-        self._prune({folder.name})
+    def _found(self, digest: str, folder: Path) -> BundleManifest | None:
+        if not folder.is_dir():
+            return None
+        try:
+            manifest = verify(folder, digest)
+        except Invalid as exc:
+            _log.error("bundle.damaged", digest=digest, reason=exc.message)
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        os.utime(folder)
         return manifest
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep the other processes of this server away: what one fetches the next one finds."""
-        fd = os.open(self._root / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
-
     def _fetch(self, model: str, digest: str, folder: Path) -> BundleManifest:
-        part = Path(tempfile.mkdtemp(prefix=_PART, dir=self._root))
+        part = self._root / f"{_PART}{folder.name}"
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+        part.mkdir(mode=0o700)
         try:
             self._source.download_bundle(model, digest, part)
             manifest = verify(part, digest)
@@ -99,10 +109,76 @@ class BundleCache:
         _log.info("bundle.fetched", model=model, digest=digest)
         return manifest
 
-    def _prune(self, keep: Iterable[str]) -> None:
-        names = set(keep)
-        folders = [path for path in self._root.iterdir() if path.is_dir() and not path.name.startswith(_PART)]
-        folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for folder in folders[self._most :]:
-            if folder.name not in names:
-                shutil.rmtree(folder, ignore_errors=True)
+    def _prune(self, opened: Path) -> None:
+        times = {folder: _opened_at(folder) for folder in self._root.iterdir() if not folder.name.startswith(_PART)}
+        latest = sorted((folder for folder in times if times[folder]), key=lambda folder: times[folder], reverse=True)
+        for folder in latest[self._most :]:
+            if folder == opened:
+                continue
+            with contextlib.suppress(BlockingIOError), self._alone(folder.name, wait=False):
+                if _opened_at(folder) == times[folder]:
+                    _remove_unless_held(folder)
+
+    def _clear(self) -> None:
+        """Remove what processes left that were killed."""
+        for left in {path.name.removeprefix(_PART).removesuffix(_LOCK) for path in self._root.glob(f"{_PART}*")}:
+            with contextlib.suppress(BlockingIOError), self._alone(left, wait=False):
+                shutil.rmtree(self._root / f"{_PART}{left}", ignore_errors=True)
+
+    @contextmanager
+    def _alone(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        """Keep away who else wants this bundle, also in the other processes: what one fetches the next one finds.
+
+        Raises:
+            BlockingIOError: somebody has it, and we do not wait.
+        """
+        path = self._root / f"{_PART}{name}{_LOCK}"
+        fd = _locked(path, wait=wait)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+
+
+def _locked(path: Path, *, wait: bool) -> int:
+    while True:
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(path.stat(), os.fstat(fd)):
+                return fd
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(fd)
+            raise
+        # Whoever had it has removed it since we opened it, and another may lock a new one.
+        os.close(fd)
+
+
+def _opened_at(folder: Path) -> float:
+    """Return when a bundle was last opened; 0 where there is none."""
+    try:
+        return folder.stat().st_mtime if folder.is_dir() else 0.0
+    except FileNotFoundError:  # another process was faster
+        return 0.0
+
+
+def _remove_unless_held(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _is_free(fd):
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(fd)
+
+
+def _is_free(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # its file system has no such locks, so that nobody holds it either
+        return True
+    return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from modelyard_bundle.manifest import verify
 from modelyard_common.errors import Invalid, Unavailable
 from modelyard_contracts.refs import Digest
 
+from modelyard_inference.adapters.bundles import hold
 from modelyard_inference.adapters.runtimes import not_here
 
 __all__ = ["RuntimeHost", "SideContainer", "SpawnedProcess"]
@@ -134,6 +136,7 @@ class SpawnedProcess:
         self._short_lives = 0
         self._lock = threading.Lock()
         self._folder: Path | None = None
+        self._held: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -159,11 +162,17 @@ class SpawnedProcess:
             time.sleep(_POLL_S)
 
     def offer(self, folder: Path, digest: str) -> Path:
-        """Return the folder itself."""
+        """Return the folder itself, which the cache keeps from now on: after a crash it is read again."""
+        self.withdraw(digest)
+        with contextlib.suppress(OSError):  # where it cannot be held, it is there as long as the cache has room
+            self._held[digest] = hold(folder)
         return folder.absolute()
 
     def withdraw(self, digest: str) -> None:
-        """Nothing: it is the cache's."""
+        """Leave it to the cache."""
+        held = self._held.pop(digest, None)
+        if held is not None:
+            os.close(held)
 
     def address(self, name: str) -> Path:
         """Return where a version's socket is."""
@@ -175,6 +184,8 @@ class SpawnedProcess:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        for digest in list(self._held):
+            self.withdraw(digest)
 
     @property
     def _address(self) -> Path:
