@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -167,6 +168,24 @@ def test_tasks_begin_and_closers_run_in_order() -> None:
         assert client.get("/health/ready").status_code == 200
 
     assert seen == ["task", "broken", "last"]
+
+
+def test_tasks_that_hang_are_waited_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard_common.lifespan._JOIN_S", 1.0)
+    closed, end = threading.Event(), threading.Event()
+
+    def hang(stop: object) -> None:
+        end.wait(30)
+
+    tasks = [Task(f"t{number}", hang) for number in range(5)]
+    with served(Making(), Life("lazy", Health(), tasks, [closed.set])) as client:
+        assert client.get("/health/ready").status_code == 200
+        began = time.monotonic()
+    took_s = time.monotonic() - began
+    end.set()
+
+    assert closed.is_set()
+    assert took_s < 4
 
 
 @pytest.mark.parametrize("fails", ["start", "stop"])

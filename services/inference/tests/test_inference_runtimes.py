@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,32 @@ def test_the_processes_end_with_the_server_that_started_them(plain: Packed) -> N
 
     eventually(lambda: not psutil.pid_exists(process) and not psutil.pid_exists(supervisor or 0))
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("beside", ["a process of ours", "a container"])
+def test_the_end_waits_for_no_version_that_loads(wild: Packed, tmp_path: Path, beside: str) -> None:
+    def slowly(copy: Path) -> None:
+        code = copy / "code" / "misbehaving_model.py"
+        code.write_text(code.read_text().replace("    return Model()", "    time.sleep(3600)"))
+
+    slow = changed(wild, tmp_path / "slow", slowly)
+    with an_isolation() as (ours, host), ThreadPoolExecutor(1) as thread:
+        host.connect().close()
+        assert host._folder is not None
+        container = IsolatedRuntimes(SideContainer(host._folder / "runtime.sock"), call_s=5.0)
+        isolated = container if beside == "a container" else ours
+        supervisor = psutil.Process(host.pid)
+        loading = thread.submit(loaded, isolated, slow)
+        eventually(supervisor.children)
+        began = time.monotonic()
+        isolated.close()
+        took_s = time.monotonic() - began
+        with pytest.raises(Unavailable):
+            loading.result(5)
+        with pytest.raises(Unavailable, match="ends with this server"):
+            loaded(isolated, slow)
+
+    assert took_s < 8
 
 
 def test_a_side_container_is_shown_the_bundle_and_nothing_else(plain: Packed) -> None:

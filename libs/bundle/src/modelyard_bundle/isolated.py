@@ -326,6 +326,11 @@ class Peer:
             raise EOFError from exc
         return answer_of(status, body)
 
+    def interrupt(self) -> None:
+        """Have the call that another thread waits for end at once, by EOFError or OSError. That thread closes."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End the connection."""
         with contextlib.suppress(OSError):

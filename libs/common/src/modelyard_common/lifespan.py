@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from modelyard_common.tasks import Task, in_own_thread
 __all__ = ["Companion", "Life"]
 
 _log = get_logger(__name__)
-_TASK_JOIN_S = 10.0
+_JOIN_S = 10.0
+"""For all tasks together: whoever ends us waits so long, and not once for each of them."""
 
 
 class Companion(Protocol):
@@ -77,8 +79,9 @@ class Life:
 def _close(tasks: Sequence[Task], on_close: Sequence[Callable[[], None]]) -> None:
     for task in tasks:
         task.stop()
+    deadline = time.monotonic() + _JOIN_S
     for task in tasks:
-        if not task.join(_TASK_JOIN_S):
+        if not task.join(max(0.0, deadline - time.monotonic())):
             _log.warning("task.abandoned", task=task.name)
     for close in on_close:
         try:

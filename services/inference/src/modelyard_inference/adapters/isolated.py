@@ -228,6 +228,7 @@ class IsolatedRuntimes:
         self._call_s = call_s
         self._control: Peer | None = None
         self._anew = False
+        self._closing = False
         self._turn = threading.Lock()
         self._live: weakref.WeakSet[IsolatedRuntime] = weakref.WeakSet()
         self._dropped: SimpleQueue[str] = SimpleQueue()
@@ -320,14 +321,17 @@ class IsolatedRuntimes:
         return None
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Let go of everything. A version that loads just now is not waited for: whoever loads it hears of an end."""
+        self._closing = True
+        self._host.close()
+        if (control := self._control) is not None:
+            control.interrupt()
         with self._turn:
             if self._control is not None:
                 self._control.close()
                 self._control = None
             for runtime in list(self._live):
                 runtime.close()
-            self._host.close()
 
     def _load_again(self, runtime: IsolatedRuntime) -> None:
         try:
@@ -373,6 +377,10 @@ class IsolatedRuntimes:
                 self._control = None
             self._control = self._host.connect()
             self._anew = bool(self._held)
+        if self._closing:
+            self._control.close()
+            self._control = None
+            raise Unavailable("the inference runtime ends with this server", retry_after_s=1)
         try:
             return self._control.call(kind, message, timeout_s)
         except (OSError, EOFError) as exc:

@@ -134,6 +134,7 @@ class SpawnedProcess:
         self._environment = dict(environment)
         self._began = self._not_before = 0.0
         self._short_lives = 0
+        self._closed = False
         self._lock = threading.Lock()
         self._folder: Path | None = None
         self._held: dict[str, int] = {}
@@ -148,15 +149,19 @@ class SpawnedProcess:
         """Return a connection; start the process when there is none."""
         if importlib.util.find_spec(_MODULE) is None:
             raise not_here("isolated", f"{_MODULE} is not installed")
-        with self._lock:  # a hang is reported beside whatever else is going on
+        with self._lock:  # a hang is reported beside whatever else is going on, and so is the end
+            if self._closed:
+                raise Unavailable("the inference runtime ends with this server", retry_after_s=1)
             if self._process is None or self._process.poll() is not None:
                 self._start()
+            address = self._address
         deadline = time.monotonic() + _START_S
         while True:
             try:
-                return Peer(self._address)
+                return Peer(address)
             except OSError as exc:
-                ended = self._process is None or self._process.poll() is not None
+                process = self._process
+                ended = process is None or process.poll() is not None
                 if ended or time.monotonic() > deadline:
                     raise Unavailable("the inference runtime did not start", retry_after_s=1) from exc
             time.sleep(_POLL_S)
@@ -179,8 +184,10 @@ class SpawnedProcess:
         return self._address.parent / Path(name).name
 
     def close(self) -> None:
-        """End the process: it does when its input ends."""
-        self._end()
+        """End the process, for good: it does when its input ends. Whoever waits for it to start hears so."""
+        with self._lock:
+            self._closed = True
+            self._end()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
