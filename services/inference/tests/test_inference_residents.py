@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +140,53 @@ def test_one_that_cannot_be_loaded_is_unavailable_and_tried_again_after_a_rest()
 
     assert refused == 1
     assert len(tries) == 2
+
+
+def test_refusals_while_one_rests_keep_nothing_of_those_who_asked() -> None:
+    house, asked = House(budget=10), []
+
+    class Rows(dict[str, np.ndarray]):
+        """Can be referred to weakly."""
+
+    def away() -> Runtime:
+        raise Unavailable("the registry is away", retry_after_s=7)
+
+    one = house.residents.keep("a", StubRuntime(), 10, away)
+    house.add("b")
+
+    def ask() -> tuple[str, float | None]:
+        rows = Rows(ROW)
+        asked.append(weakref.ref(rows))
+        try:
+            one.predict(rows)
+        except Unavailable as exc:
+            return exc.message, exc.retry_after_s
+        raise AssertionError("it answered")
+
+    said = {ask() for _ in range(5)}
+    gc.collect()
+
+    assert said == {("the registry is away", 7)}
+    assert [rows() for rows in asked] == [None] * 5
+
+
+def test_what_has_just_come_back_is_not_the_one_used_longest_ago() -> None:
+    house, meanwhile = House(budget=20), []
+    one, second, third = house.add("a"), house.add("b"), house.add("c")
+    make_room = house.residents.make_room
+
+    def then_another(newest: Resident) -> None:
+        make_room(newest)
+        if newest is one and not meanwhile:
+            meanwhile.append(third)
+            third.let_go()
+            third.predict(ROW)
+
+    second.predict(ROW)
+    house.residents.make_room = then_another  # type: ignore[method-assign]  # the moment between two steps
+    one.predict(ROW)
+
+    assert (one.in_memory, third.in_memory, second.in_memory) == (True, True, False)
 
 
 def test_a_request_that_runs_keeps_what_is_evicted_meanwhile() -> None:

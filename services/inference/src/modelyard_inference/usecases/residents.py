@@ -68,7 +68,8 @@ class Resident:
         self._bring = bring
         self._home = home
         self._turn = threading.Lock()
-        self._failure: Unavailable | None = None
+        # Not the exception itself: one that is raised again and again keeps the frames of all who asked, and their rows.
+        self._failure: tuple[str, float | None] | None = None
         self._rests_until = 0.0
 
     @property
@@ -114,12 +115,16 @@ class Resident:
         with self._turn:
             if (runtime := self._runtime) is None:
                 if self._failure is not None and self._home.now() < self._rests_until:
-                    raise self._failure
+                    message, retry_after_s = self._failure
+                    raise Unavailable(message, retry_after_s=retry_after_s)
                 try:
                     runtime = self._home.bring(self, self._bring)
                 except Unavailable as exc:
-                    self._failure, self._rests_until = exc, self._home.now() + _REST_S
+                    self._failure = exc.message, exc.retry_after_s
+                    self._rests_until = self._home.now() + _REST_S
                     raise
+                # Before it counts as in memory: with the use of before, another that comes back would evict it at once.
+                self.used = self._home.next_use()
                 self._runtime, self._failure = runtime, None
                 self._home.make_room(self)
             return runtime
