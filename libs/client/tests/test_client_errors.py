@@ -209,6 +209,17 @@ def test_a_watch_that_breaks_says_so(peer: Serve, answer: Answer, timeout_s: flo
         list(client.watch(timeout_s=timeout_s))
 
 
+def test_a_watch_that_nobody_listens_to_ends_with_its_next_heartbeat(peer: Serve) -> None:
+    url, _ = peer(Answer(body=[b": heartbeat\n\n"] * 100, pause_s=0.2))
+    began = time.monotonic()
+
+    with RegistryClient(url) as client:
+        found = list(client.watch(ended=lambda: time.monotonic() > began + 0.3))
+
+    assert found == []
+    assert time.monotonic() < began + 10
+
+
 def test_a_watch_goes_on_after_the_last_event(peer: Serve) -> None:
     event = {"seq": 8, "kind": "model", "model": "m"}
     url, asked = peer(Answer(body=f": hello\n\nid: 8\ndata: {json.dumps(event)}\n\n".encode()))

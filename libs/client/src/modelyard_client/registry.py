@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -175,12 +175,19 @@ class RegistryClient(ApiClient):
         """Return a page of what was decided, oldest first, and whether the chain is intact."""
         return self._get(LedgerView, "/v1/ledger", model=model, cursor=cursor)
 
-    def watch(self, last_event_id: int | None = None, *, timeout_s: float = 15.0) -> Iterator[WatchEvent]:
+    def watch(
+        self,
+        last_event_id: int | None = None,
+        *,
+        timeout_s: float = 15.0,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> Iterator[WatchEvent]:
         """Yield events as they come, heartbeats left out; ends when the registry ends the stream.
 
         Args:
             last_event_id: continue after this one.
             timeout_s: silence after which the stream counts as broken; heartbeats come every 5 s.
+            ended: asked at each of those too; whether the stream is to be closed, since nobody listens any more.
 
         Raises:
             Unavailable: the stream could not be opened, or broke.
@@ -190,6 +197,8 @@ class RegistryClient(ApiClient):
             headers["last-event-id"] = str(last_event_id)
         with self._http.stream("GET", "/v1/watch", headers=headers, timeout_s=timeout_s) as response:
             for line in response.iter_lines():
+                if ended():
+                    return
                 if line.startswith("data:"):
                     yield self._event(line[5:])
 

@@ -37,8 +37,14 @@ class WatchedRegistry(Protocol):
     def routing(self, model: str) -> RoutingTable:
         """Return who answers what."""
 
-    def watch(self, last_event_id: int | None = None, *, timeout_s: float = 15.0) -> Iterator[WatchEvent]:
-        """Yield events as they come."""
+    def watch(
+        self,
+        last_event_id: int | None = None,
+        *,
+        timeout_s: float = 15.0,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> Iterator[WatchEvent]:
+        """Yield events as they come, until it has ended: that is asked at every heartbeat."""
 
 
 class RegistryWatch:
@@ -128,7 +134,8 @@ class RegistryWatch:
     def _listen(self, stop: StopSignal) -> None:
         told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
         ended = threading.Event()
-        # A thread of its own, because a read from a quiet stream cannot be interrupted: a stop must not wait for it.
+        # A thread of its own, because a read from a quiet stream cannot be interrupted: a stop must not wait for it. It
+        # ends with the next heartbeat, so that streams which nobody listens to do not add up.
         threading.Thread(target=self._read, args=(told, ended), name="registry-stream", daemon=True).start()
         self._connected = True
         compared = self._clock.monotonic()
@@ -152,9 +159,7 @@ class RegistryWatch:
 
     def _read(self, told: queue.SimpleQueue[_Told], ended: threading.Event) -> None:
         try:
-            for event in self._registry.watch(self._last_event, timeout_s=_SILENCE_S):
-                if ended.is_set():
-                    return
+            for event in self._registry.watch(self._last_event, timeout_s=_SILENCE_S, ended=ended.is_set):
                 told.put(event)
             told.put(None)
         except ModelyardError as exc:

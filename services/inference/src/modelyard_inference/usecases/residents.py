@@ -68,7 +68,7 @@ class Resident:
         self._bring = bring
         self._home = home
         self._turn = threading.Lock()
-        # Not the exception itself: one that is raised again and again keeps the frames of all who asked, and their rows.
+        # Not the exception itself: raised again and again it would keep the frames of all who asked, with their rows.
         self._failure: tuple[str, float | None] | None = None
         self._rests_until = 0.0
 
