@@ -36,9 +36,10 @@ class Route:
     alone: list[bytes] = field(default_factory=list)
 
     def hand_over(
-        self, prepared: Any, bodies: Sequence[bytes], arrived: float, done: Callable[[Sequence[RawAnswer]], None]
+        self, prepared: Any, views: Sequence[memoryview], arrived: float, done: Callable[[Sequence[RawAnswer]], None]
     ) -> bool:
         del prepared, arrived
+        bodies = [bytes(view) for view in views]
         if any(body.startswith((b"odd", b"slo")) for body in bodies):
             return False
         self.together.append(list(bodies))

@@ -164,9 +164,9 @@ def test_what_bodies_say_together_is_what_each_says(crowd: tuple[list[bytes], in
         alone = [v2.decode(body, length) for body in bodies]
     except Invalid:
         with pytest.raises(Invalid):
-            v2.decode_together(bodies, length)
+            v2.decode_together([memoryview(body) for body in bodies], length)
         return
-    found = v2.decode_together(bodies, length)
+    found = v2.decode_together([memoryview(body) for body in bodies], length)
     if any(call.parameters or call.rows.matrix is None for call in alone):
         assert found is None
         return
@@ -223,7 +223,7 @@ def test_bodies_that_differ_in_more_than_their_numbers_are_left_to_be_read_alone
     head = json.dumps({"inputs": [tensor]}).encode()
     other = changed(head + tail)
     length = other.index(b"}]}") + 3
-    assert v2.decode_together([head + tail, other], len(head)) is None
+    assert v2.decode_together([memoryview(head + tail), memoryview(other)], len(head)) is None
     assert length >= len(head) or other != head + tail
     if b"\\u0069d" in other:
-        assert v2.decode_together([other, other], length) is None
+        assert v2.decode_together([memoryview(other)] * 2, length) is None

@@ -238,7 +238,7 @@ class Edge:
     def answer_together(
         self,
         heads: Sequence[Head],
-        bodies: Sequence[bytes],
+        bodies: Sequence[memoryview],
         arrived: float,
         send: Callable[[Sequence[RawAnswer], Sequence[bytes]], None],
     ) -> bool:

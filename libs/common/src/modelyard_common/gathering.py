@@ -96,7 +96,7 @@ class Gathering:
                     _log.error("reply.failed", error=exc)
                     asker.give_up()
 
-        heads, bodies = [one.head for one in group], [data[start:] for _, _, data, start in group]
+        heads, bodies = [one.head for one in group], [memoryview(data)[start:] for _, _, data, start in group]
         if not self._edge.answer_together(heads, bodies, since, send):
             for asker, head, data, start in group:
                 asker.ask_alone(head, data, start)

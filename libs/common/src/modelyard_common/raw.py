@@ -80,7 +80,7 @@ class RawAnswer(NamedTuple):
         return [(name, value) for name, _, value in lines]
 
 
-Together = Callable[[Any, Sequence[bytes], float, Callable[[Sequence[RawAnswer]], None]], bool]
+Together = Callable[[Any, Sequence[memoryview], float, Callable[[Sequence[RawAnswer]], None]], bool]
 """Takes what the route has made of the first head, the bodies, ``time.monotonic()`` when the first of them came, and
 who takes the answers: in the order of the bodies, all of one status. False: nothing was done."""
 

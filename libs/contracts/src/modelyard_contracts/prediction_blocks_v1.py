@@ -105,7 +105,7 @@ class PredictionBlock(NamedTuple):
 
     def _split(self, most: int) -> Iterator[PredictionBlock]:
         width, once = len(self.names), len(self.event_times) == 1
-        if isinstance(self.values, bytes):
+        if isinstance(self.values, bytes | memoryview):
             width = len(self.values) // self.rows
         for start in range(0, self.rows, most):
             end = min(start + most, self.rows)
@@ -120,7 +120,7 @@ class PredictionBlock(NamedTuple):
 
     def plain_values(self) -> Sequence[FeatureValue]:
         """Return the values as such, a missing one as None. Raise ValueError where they do not fit, see ``misfits``."""
-        if not isinstance(self.values, bytes):
+        if not isinstance(self.values, bytes | memoryview):
             return self.values
         if not self.values:
             return ()
@@ -146,7 +146,7 @@ class PredictionBlock(NamedTuple):
         if len(set(self.names)) != width:
             yield "names", "has a name twice"
         count = rows * width
-        if isinstance(self.values, bytes):
+        if isinstance(self.values, bytes | memoryview):
             sizes = [count * size for size in _FLOATS]
             if len(self.values) not in sizes:
                 wanted = " or ".join(map(str, sizes))

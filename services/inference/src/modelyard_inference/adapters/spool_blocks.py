@@ -47,7 +47,7 @@ def pack(block: Block) -> bytes:
     except OverflowError:  # an integer of more than 64 bits: the model took it as a float, or answered it
         return _PACK(
             block._replace(
-                values=block.values if isinstance(block.values, bytes) else _narrow(block.values),
+                values=block.values if isinstance(block.values, bytes | memoryview) else _narrow(block.values),
                 predictions=_narrow(block.predictions),
                 scores=None if block.scores is None else _narrow(block.scores),
             )

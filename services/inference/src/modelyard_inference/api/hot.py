@@ -166,7 +166,7 @@ class HotPath:
     def infer_together(
         self,
         asked: _Asked,
-        bodies: Sequence[bytes],
+        bodies: Sequence[memoryview],
         arrived: float,
         done: Callable[[Sequence[RawAnswer]], None],
     ) -> bool:

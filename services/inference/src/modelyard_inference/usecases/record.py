@@ -84,6 +84,8 @@ def champion_blocks(
     """
     routing, champion = serving.routing, serving.champion
     names, values = champion.binder.logged(bound, redact=routing.redact) if routing.log_payloads > 0 else ((), ())
+    if isinstance(values, bytes):
+        values = memoryview(values)  # or each part would be a copy
     width = len(values) // bound.rows.count
     digest, times = champion.version.digest, (arrival,)
     latency_ms, queue_ms = round(latency_s * 1e3, 4), round(queue_s * 1e3, 4)

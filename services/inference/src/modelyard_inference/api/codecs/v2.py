@@ -162,6 +162,20 @@ class V2Call(msgspec.Struct, frozen=True):
     binary: bool = False
 
 
+class Joint(NamedTuple):
+    """Several requests that are read as one.
+
+    Attributes:
+        rows: of all, end to end.
+        counts: how many each has.
+        calls: what each asks; its rows may be those of all.
+    """
+
+    rows: Rows
+    counts: Sequence[int]
+    calls: Sequence[V2Call]
+
+
 def decode(body: bytes, json_length: int | None = None) -> V2Call:
     """Return what a request asks. Raise Invalid, naming the field and never a value.
 
@@ -243,49 +257,49 @@ def _filled(layout: _Layout, binary: memoryview) -> V2Call:
     return V2Call(rows_of(tensors), layout.id, layout.parameters, layout.wanted, layout.binary)
 
 
-def decode_together(
-    bodies: Sequence[bytes], json_length: int | None = None
-) -> tuple[Rows, Sequence[int], Sequence[V2Call]] | None:
-    """Return the rows of several requests as those of one, how many each has, and what each asks; None unless all are
-    one matrix of numbers of one kind, and nothing else.
+def decode_together(bodies: Sequence[memoryview], json_length: int | None = None) -> Joint | None:
+    """Return several requests as one; None unless the rows of all are a matrix of numbers of one kind, and no more.
 
     Raises:
         Invalid: one of them is wrong.
     """
     if json_length is not None:
         return _filled_together(bodies, json_length)
-    calls = [decode(body) for body in bodies]
+    calls = [decode(bytes(body)) for body in bodies]
     if len(calls) == 1:
         rows = calls[0].rows
         is_matrix = rows.matrix is not None and not rows.named and not calls[0].parameters
-        return (rows, [rows.count], calls) if is_matrix else None
+        return Joint(rows, [rows.count], calls) if is_matrix else None
     matrices = [call.rows.matrix for call in calls if not call.rows.named and not call.parameters]
     matrix = _laid_together([matrix for matrix in matrices if matrix is not None])
     if matrix is None or len(matrices) < len(calls):
         return None
     counts = [call.rows.count for call in calls]
-    return Rows(sum(counts), {}, (), matrix, calls[0].rows.source), counts, calls
+    return Joint(Rows(sum(counts), {}, (), matrix, calls[0].rows.source), counts, calls)
 
 
-def _filled_together(bodies: Sequence[bytes], json_length: int) -> tuple[Rows, Sequence[int], Sequence[V2Call]] | None:
+def _filled_together(bodies: Sequence[memoryview], json_length: int) -> Joint | None:
     """Return the same of bodies that say the same before one binary tensor."""
-    head = bodies[0][:json_length]
+    head = bytes(bodies[0][:json_length])
     layout = _layout_of(head)
     if layout is None or layout.id is not None or layout.parameters or len(layout.tensors) != 1:
         return None
     name, datatype, (rows, *width), size, _, path = layout.tensors[0]
     length = json_length + layout.size
-    if len(width) != 1 or not all(len(body) == length and body.startswith(head) for body in bodies):
+    if len(width) != 1:
         return None
+    for body in bodies:
+        if len(body) != length or bytes(body[:json_length]) != head:
+            return None
     count = len(bodies)
-    binary = b"".join([memoryview(body)[json_length:] for body in bodies])
+    binary = b"".join([body[json_length:] for body in bodies])
     values = unpack_numbers(datatype, size * count, binary, path)
     call = V2Call(
         rows_of([Tensor(name, datatype, (rows * count, *width), values)]), None, {}, layout.wanted, layout.binary
     )
     if call.rows.matrix is None:
         return None
-    return call.rows, [rows] * count, [call] * count
+    return Joint(call.rows, [rows] * count, [call] * count)
 
 
 def _laid_together(matrices: Sequence[Matrix]) -> Matrix | None:
