@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +269,42 @@ def test_what_is_neither_an_outlier_nor_the_rest_is_no_answer(wrong: Any) -> Non
 def test_a_server_that_hangs_is_given_up_at_the_deadline(flask: str) -> None:
     with pytest.raises(Unavailable, match="ReadTimeout"):
         asked(scoring(flask), -3, timeout_s=0.5)
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 200 OK\r\nx-slow: ", b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n"], ids=["head", "body"]
+)
+def test_a_server_that_drips_is_given_up_at_the_deadline(said: bytes) -> None:
+    def drip() -> None:
+        caller, _ = listening.accept()
+        with caller, suppress(OSError):
+            caller.sendall(said)
+            while not over.wait(0.02):
+                caller.sendall(b"1")
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        began = time.monotonic()
+        try:
+            with pytest.raises(Unavailable, match="ReadTimeout"):
+                asked(scoring(f"http://127.0.0.1:{listening.getsockname()[1]}"), 1.0, timeout_s=0.5)
+            took_s = time.monotonic() - began
+        finally:
+            over.set()
+            dripping.join()
+
+    assert 0.4 < took_s < 5
+
+
+def test_a_server_that_does_not_take_a_request_in_is_given_up_at_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="WriteTimeout"):
+            asked(scoring(f"http://127.0.0.1:{listening.getsockname()[1]}"), *[1.0] * 500_000, timeout_s=1.0)
+
+    assert time.monotonic() - began < 20
 
 
 def test_a_server_that_is_away_is_left_alone_for_a_while_and_then_asked_again(flask: str) -> None:
