@@ -300,6 +300,24 @@ def test_an_open_breaker_lets_one_caller_try_after_a_while() -> None:
     assert [breaker.allows() for _ in range(3)] == [True, True, True]
 
 
+def test_nobody_tries_while_another_waits_for_a_peer_that_hangs() -> None:
+    clock = FakeClock()
+    breaker = CircuitBreaker(failures=1, open_s=1.0, trial_s=10.0, monotonic=clock.monotonic)
+    breaker.failed()
+
+    clock.advance(1.0)
+    assert breaker.allows()
+    clock.advance(9.5)
+    assert not breaker.allows()
+    breaker.failed()
+    clock.advance(1.0)
+    assert breaker.allows()
+    clock.advance(10.0)
+
+    assert breaker.allows(), "whoever tried has told nothing, and is not waited for"
+    assert not breaker.allows()
+
+
 def in_request(call: Callable[[], object], **values: str) -> None:
     """Call within the context of a request."""
 

@@ -471,6 +471,27 @@ def test_a_run_that_hangs_holds_up_the_others_only_for_a_while(yard: Callable[..
     assert asyncio.run(play()).answers.scores == [0.5]
 
 
+def test_a_version_that_hangs_on_all_its_inputs_leaves_others_their_threads(yard: Callable[..., Yard]) -> None:
+    hold = threading.Event()
+    engine = yard(Echo(blocking=True, hold=hold), Limits(patience_s=0.01, threads=1))
+    other = stub_version(2, "b", Echo(blocking=True))  # type: ignore[arg-type]  # as much a runtime as the stub
+
+    async def play() -> tuple[Answer, list[Answer], list[list[float]]]:
+        hang = [asyncio.ensure_future(engine.ask(0.25))]
+        await asyncio.to_thread(eventually, lambda: engine.runtime.loads)
+        hang += [asyncio.ensure_future(engine.ask(0.75)) for _ in range(3)]
+        await asyncio.sleep(0.2)
+        answer = await engine.ask(0.5, version=other, timeout_s=5.0)
+        begun = list(engine.runtime.loads)
+        hold.set()
+        return answer, await asyncio.gather(*hang), begun
+
+    answer, late, begun = asyncio.run(play())
+
+    assert (answer.answers.scores, begun) == ([0.5], [[0.25]])
+    assert [one.answers.scores for one in late] == [[0.25], *[[0.75]] * 3]
+
+
 def test_large_requests_run_alone(yard: Callable[..., Yard]) -> None:
     engine = yard(Echo(), Limits(inline_rows=2))
 

@@ -39,14 +39,21 @@ class CircuitBreaker:
     Args:
         failures: how many in a row open the breaker.
         open_s: seconds that it stays open; then one caller may try, and the next one after as long again.
+        trial_s: how long that caller may take. Nobody else tries meanwhile: each would wait for a peer that hangs.
         monotonic: the clock.
     """
 
     def __init__(
-        self, failures: int = 8, open_s: float = 1.0, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        failures: int = 8,
+        open_s: float = 1.0,
+        *,
+        trial_s: float = 10.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = failures
         self._open_s = open_s
+        self._trial_s = max(open_s, trial_s)
         self._failures = 0
         self._open_until = 0.0
         self._monotonic = monotonic
@@ -64,7 +71,7 @@ class CircuitBreaker:
                 return True
             if (now := self._monotonic()) < self._open_until:
                 return False
-            self._open_until = now + self._open_s
+            self._open_until = now + self._trial_s  # or until its outcome is known; whoever tries may not live to tell
             return True
 
     def succeeded(self) -> None:
@@ -133,7 +140,7 @@ class HttpClient:
         self._token_file = token_file
         self._timeout_s = timeout_s
         self._retries = retries
-        self._breaker = CircuitBreaker()
+        self._breaker = CircuitBreaker(trial_s=timeout_s)
         url = httpx.URL(base_url)
         self.shown_url = str(url.copy_with(username=None, password=None, query=None)).rstrip("/")
         self._client = httpx.Client(

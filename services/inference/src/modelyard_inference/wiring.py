@@ -360,6 +360,7 @@ def _limits(settings: InferenceSettings) -> Limits:
         runs=settings.model_runs,
         patience_s=settings.run_patience_s,
         inline_rows=settings.inline_rows,
+        threads=max(1, settings.workers // 2),
     )
 
 

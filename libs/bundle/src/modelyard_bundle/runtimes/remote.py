@@ -82,7 +82,7 @@ class RemoteRuntime:
         self._signature = signature
         self._timeout_s = timeout_s
         self._token_file = token_file
-        self._breaker = CircuitBreaker(_BREAKER_FAILURES, _BREAKER_OPEN_S)
+        self._breaker = CircuitBreaker(_BREAKER_FAILURES, _BREAKER_OPEN_S, trial_s=timeout_s)
         self._path = _path(server)
         self._transport = DeadlineTransport(
             verify=trust_for(server.url),

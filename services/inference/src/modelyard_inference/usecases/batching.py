@@ -46,6 +46,8 @@ class Limits:
         patience_s: a run that takes longer no longer counts among those, so that one input on which a model hangs
             holds up the others for this long and not until its deadline.
         inline_rows: a request with more rows is bound in a thread, and runs alone.
+        threads: of the lane that the runs of one version may have, those that no longer count among ``runs`` included:
+            a version that hangs on all its inputs leaves other versions theirs. Never fewer than ``runs``.
     """
 
     rows: int = 1024
@@ -53,6 +55,12 @@ class Limits:
     runs: int = 1
     patience_s: float = 1.0
     inline_rows: int = 32
+    threads: int = 2
+
+    @property
+    def most_threads(self) -> int:
+        """How many threads of the lane one version may have."""
+        return max(self.runs, self.threads)
 
     @property
     def shared_rows(self) -> int:
@@ -252,7 +260,10 @@ class Batching:
                 queue.waiting.remove(waiting)
 
     def _begin(self, queue: Queue) -> None:
-        while queue.running < self._limits.runs and (batch := take(queue.waiting, self._most_rows(queue.waiting))):
+        limits = self._limits
+        while queue.running < limits.runs and queue.threads < limits.most_threads:
+            if not (batch := take(queue.waiting, self._most_rows(queue.waiting))):
+                return
             queue.running += 1
             for waiting in batch:
                 waiting.begun = True
@@ -266,7 +277,7 @@ class Batching:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _outcomes(self, batch: list[Waiting], left_s: float) -> Sequence[Outcome]:
+    async def _outcomes(self, queue: Queue, batch: list[Waiting], left_s: float) -> Sequence[Outcome]:
         """Return what became of each, without a thread where the runtime can do without one and none fails."""
         until = self._clock.monotonic() + left_s
         loaded = batch[0].turn.loaded
@@ -283,7 +294,11 @@ class Batching:
             except Exception as exc:
                 if len(batch) == 1 or is_nobodys(exc):
                     return [exc] * len(batch)
-        return await self._lane.run(partial(self._run, batch), until - self._clock.monotonic())
+        queue.threads += 1
+        try:
+            return await self._lane.run(partial(self._run, batch), until - self._clock.monotonic())
+        finally:
+            queue.threads -= 1
 
     async def _in_lane(self, queue: Queue, batch: list[Waiting]) -> None:
         """Run one batch in the lane, and begin the next when it is over, or takes too long."""
@@ -294,13 +309,13 @@ class Batching:
             if counted:
                 counted = False
                 queue.running -= 1
-                self._begin(queue)
+            self._begin(queue)
 
         impatient = asyncio.get_running_loop().call_later(self._limits.patience_s, over)
         began = self._clock.monotonic()
         try:
             left_s = max(waiting.turn.deadline for waiting in batch) - began
-            outcomes = await self._outcomes(batch, max(left_s, 0.0))
+            outcomes = await self._outcomes(queue, batch, max(left_s, 0.0))
         except Exception as exc:
             outcomes = [exc] * len(batch)
         finally:

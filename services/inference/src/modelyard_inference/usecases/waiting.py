@@ -79,6 +79,7 @@ class Queue:
         gathered: what this turn of the loop brought.
         arrived: how many requests it brought; crowd: how many the turn before.
         waiting: for a run in a lane; running: how many runs count.
+        threads: of the lane that its runs have, those that do not count any more included.
     """
 
     gathered: deque[Waiting] = field(default_factory=deque)
@@ -87,3 +88,4 @@ class Queue:
     crowd: int = 0
     waiting: deque[Waiting] = field(default_factory=deque)
     running: int = 0
+    threads: int = 0
