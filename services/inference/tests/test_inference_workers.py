@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,14 @@ import grpc
 import httpx
 import psutil
 import pytest
-from inference_fakes import GOOD_ROW, Platform, eventually
+from inference_fakes import GOOD_ROW, ListReports, Platform, eventually
 from inference_process import InferenceProcess
 from modelyard_bundle.packaging import Packed
 from modelyard_common.merged_metrics import OVER_PROCESSES
+from modelyard_common.shared_metrics import make_area
+from modelyard_inference.adapters.workers.channel import Channel
+from modelyard_inference.adapters.workers.merged_reports import MergedReports
+from modelyard_inference.adapters.workers.pod import Pod, Seat
 from modelyard_inference.adapters.workers.pod_metrics import GAUGE_RULES
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.domain.routing import Candidate, Routing, Version
@@ -330,6 +336,66 @@ def test_a_worker_that_stands_still_is_replaced(serving: Callable[..., Inference
     assert stuck.pid not in [one.pid for one in workers_of(server)]
     eventually(lambda: len(workers_of(server)) == 2 and server.gauge("modelyard_inference_worker_restarts_total") == 1)
     assert "worker.stands_still" in server.log
+
+
+@dataclass
+class TwoWorkers:
+    """A pod of two, whose workers are only the far ends of their channels."""
+
+    busy: threading.Event = field(default_factory=threading.Event)
+    loads: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pod = Pod(2, MergedReports(ListReports(), 2))
+        self.seats, self.workers, self.ends = [], [], []
+        handlers = {"beat": lambda: True, "collect": list, "others": lambda *told: None, "load": self._load}
+        for slot in range(2):
+            ours, theirs = socket.socketpair()
+            worker = Channel(theirs, handlers, lambda: None)
+            worker.start()
+            seat = Seat(slot, Channel(ours, self.pod.handlers(slot), lambda: None), make_area())
+            self.pod.seat(seat)
+            worker.tell("up")
+            self.seats.append(seat)
+            self.workers.append(worker)
+            self.ends += [ours, theirs]
+        eventually(lambda: all(seat.is_up for seat in self.seats))
+
+    def _load(self, model: str) -> None:
+        self.loads.append(model)
+        self.busy.wait(30)
+
+    def close(self) -> None:
+        self.busy.set()
+        for seat in self.seats:
+            self.pod.vacate(seat)
+        for worker in self.workers:
+            worker.close()
+        for end in self.ends:
+            end.close()
+
+
+def test_loads_that_take_long_hold_up_neither_heart_beats_nor_scrapes() -> None:
+    two = TwoWorkers()
+    asking = [
+        threading.Thread(target=two.workers[1].ask, args=("load", f"m{number}"), kwargs={"timeout_s": 30})
+        for number in range(9)
+    ]
+    try:
+        for one in asking:
+            one.start()
+        eventually(lambda: len(two.loads) >= 8)
+
+        beats = [two.pod.beats(seat, 5.0) for seat in two.seats]
+        content, _ = two.workers[1].ask("metrics", timeout_s=5.0)
+    finally:
+        two.busy.set()
+        for one in asking:
+            one.join()
+        two.close()
+
+    assert beats == [True, True]
+    assert b"modelyard_inference_workers_count 2" in content
 
 
 def test_grpc_is_spoken_by_all_workers_on_one_port(serving: Callable[..., InferenceProcess]) -> None:

@@ -27,6 +27,8 @@ ASK_S = 2.0
 """How long an answer may take that needs no work; longer, and that process is busy with something else."""
 _SEND_S = 5
 _MOST_AT_ONCE = 8
+_LONG = frozenset({"load", "unload", "each"})
+"""What may take minutes. It has threads of its own: a heart beat that waited for it would look like none."""
 _LENGTH = struct.Struct(">I")
 _log = get_logger(__name__)
 
@@ -60,6 +62,7 @@ class Channel:
         self._asked: dict[int, Future[Any]] = {}
         self._gone = threading.Event()
         self._threads = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="channel")
+        self._long = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="channel-long")
         self._reader = threading.Thread(target=self._read, name="channel", daemon=True)
 
     def start(self) -> None:
@@ -123,13 +126,14 @@ class Channel:
         for answer in list(self._asked.values()):
             if not answer.done():
                 answer.set_exception(Unavailable("the other process of this server is gone"))
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._long):
+            threads.shutdown(wait=False, cancel_futures=True)
         if not told:
             self._ended()
 
     def _heed(self, message: _Message) -> None:
         if message.name:
-            self._threads.submit(self._answer, message)
+            (self._long if message.name in _LONG else self._threads).submit(self._answer, message)
             return
         answer = self._asked.get(message.number)
         if answer is None or answer.done():

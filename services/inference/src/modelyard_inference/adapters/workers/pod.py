@@ -58,9 +58,9 @@ class Pod:
         self._past: dict[str, Counts] = {}
         self._unloaded: set[str] = set()
         self._is_complete = False
-        self._threads = ThreadPoolExecutor(
-            4 * size, thread_name_prefix="ask-workers"
-        )  # a load must not hold up a scrape
+        self._threads = ThreadPoolExecutor(4 * size, thread_name_prefix="ask-workers")
+        # Any number of loads may wait for the others, and must not hold up a scrape.
+        self._collecting = ThreadPoolExecutor(2 * size, thread_name_prefix="collect")
 
     @property
     def is_complete(self) -> bool:
@@ -123,7 +123,7 @@ class Pod:
     def render(self) -> tuple[bytes, str]:
         """Return one exposition of all of them; of a worker that does not answer, what it last showed."""
         WORKERS.set(len(self._seats))
-        for _ in self._threads.map(_collect, self._all()):
+        for _ in self._collecting.map(_collect, self._all()):
             pass
         own = own_families()
         with self._lock:
