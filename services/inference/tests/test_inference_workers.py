@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import collections
+import os
+import resource
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +28,7 @@ from modelyard_inference.adapters.workers.channel import Channel
 from modelyard_inference.adapters.workers.merged_reports import MergedReports
 from modelyard_inference.adapters.workers.pod import Pod, Seat
 from modelyard_inference.adapters.workers.pod_metrics import GAUGE_RULES
+from modelyard_inference.adapters.workers.supervisor import Supervisor
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.domain.routing import Candidate, Routing, Version
 from prometheus_client import REGISTRY
@@ -396,6 +400,79 @@ def test_loads_that_take_long_hold_up_neither_heart_beats_nor_scrapes() -> None:
 
     assert beats == [True, True]
     assert b"modelyard_inference_workers_count 2" in content
+
+
+A_WORKER = """
+import asyncio, signal, sys, time
+from modelyard_inference.adapters.workers.member import Member
+from modelyard_inference.adapters.workers.post import Post
+
+member = Member(Post.read(sys.argv[1]))
+member.begin(None, settled=lambda: True, draining=lambda: False, spool=lambda: None)
+
+async def main():
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await member.before_listening()
+    member.say(None)
+    await stop.wait()
+
+asyncio.run(main())
+time.sleep(LAST_WORDS_S)
+"""
+
+
+@pytest.fixture
+def supervising(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return what runs two workers that only say how they are, until something is over, and returns the code."""
+
+    def run(during: Callable[[Supervisor], None], *, last_words_s: float = 0.0) -> int:
+        (tmp_path / "a_worker.py").write_text(A_WORKER.replace("LAST_WORDS_S", str(last_words_s)))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+        pod = Pod(2, MergedReports(ListReports(), 2))
+        supervisor = Supervisor(pod, 2, port=1, grpc_port=2, module="a_worker", end_s=20.0, patience_s=1.0)
+
+        def play() -> None:
+            try:
+                eventually(lambda: pod.is_complete, 30)
+                during(supervisor)
+            finally:
+                supervisor._events.put(supervisor._end)
+
+        playing = threading.Thread(target=play)
+        playing.start()
+        try:
+            return supervisor.run()
+        finally:
+            playing.join()
+
+    return run
+
+
+def test_a_worker_that_has_drained_may_end_in_its_own_time(supervising: Callable[..., int]) -> None:
+    assert supervising(lambda supervisor: None, last_words_s=2.5) == 0
+
+
+def test_a_worker_that_cannot_be_begun_again_at_once_costs_no_other(supervising: Callable[..., int]) -> None:
+    seen: list[Any] = []
+
+    def during(supervisor: Supervisor) -> None:
+        first, second = supervisor._places
+        assert first.process is not None
+        ended, other = first.process, second.process
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            ended.kill()
+            eventually(lambda: first.failures >= 3)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        eventually(lambda: first.seat is not None and first.seat.is_ready)
+        seen.extend([first.process is not ended, second.process is other])
+
+    code = supervising(during)
+
+    assert (seen, code) == ([True, True], 0)
 
 
 def test_grpc_is_spoken_by_all_workers_on_one_port(serving: Callable[..., InferenceProcess]) -> None:

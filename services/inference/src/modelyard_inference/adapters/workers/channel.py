@@ -128,6 +128,8 @@ class Channel:
                 answer.set_exception(Unavailable("the other process of this server is gone"))
         for threads in (self._threads, self._long):
             threads.shutdown(wait=False, cancel_futures=True)
+        with self._sending:
+            self._end.close()
         if not told:
             self._ended()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ __all__ = ["Member"]
 
 _log = get_logger(__name__)
 _LOOK_S = 0.02
+_TURN_S = 0.1
+"""Between two looks at whether the event loop has ended meanwhile, and will have no turn any more."""
 _METRICS_S = 10.0
 
 
@@ -136,10 +139,19 @@ class Member:
         found: list[Any] = self._channel.ask("each", "spool")
         return found
 
-    def _beat(self) -> None:
-        """Return once the event loop has had a turn: it is what answers."""
-        if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
+    def _beat(self) -> bool:
+        """Return once the event loop has had a turn: it is what answers. False: it has ended, as this process will."""
+        loop, turned = self._loop, threading.Event()
+        if loop is None:
+            return True
+        try:
+            loop.call_soon_threadsafe(turned.set)
+        except RuntimeError:  # it is closed
+            return False
+        while not turned.wait(_TURN_S):
+            if loop.is_closed():
+                return False
+        return True
 
     def _load_here(self, model: str) -> None:
         self._loading.load(model)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard_common.errors import ModelyardError, Unavailable
+from modelyard_common.logs import get_logger
 from modelyard_common.merged_metrics import Counts, Family, add_counts, counts_of, own_families, render_merged
 from modelyard_common.shared_metrics import read_area
 
@@ -22,6 +23,7 @@ from modelyard_inference.adapters.workers.pod_metrics import GAUGE_RULES, WORKER
 
 __all__ = ["LOAD_S", "Pod", "Seat"]
 
+_log = get_logger(__name__)
 LOAD_S = 300.0
 """How long all workers may take to load a model: its bundle may have to be fetched."""
 
@@ -32,6 +34,7 @@ class Seat:
 
     Attributes:
         area: descriptor of the memory in which it counts.
+        has_drained: its event loop has ended by itself, and its process is about to.
         families: what it showed last beside that.
     """
 
@@ -40,6 +43,7 @@ class Seat:
     area: int
     is_up: bool = False
     is_ready: bool = False
+    has_drained: bool = False
     families: Sequence[Family] = field(default_factory=tuple)
 
 
@@ -92,9 +96,12 @@ class Pod:
         seat.channel.start()
 
     def vacate(self, seat: Seat) -> None:
-        """Let go of a worker that has ended; what it counted stays counted."""
+        """Let go of a worker that has ended; what it counted stays counted, where there is memory to read it."""
         with self._lock:
-            add_counts(self._past, counts_of(read_area(seat.area), seat.families))
+            try:
+                add_counts(self._past, counts_of(read_area(seat.area), seat.families))
+            except OSError as exc:  # the others are not to end for it
+                _log.error("worker.counts_lost", slot=seat.slot, reason=exc.strerror)
             del self._seats[seat.slot]
         os.close(seat.area)
         seat.channel.close()
@@ -111,11 +118,15 @@ class Pod:
         return [one.result() for one in asked]
 
     def beats(self, seat: Seat, patience_s: float) -> bool:
-        """Return whether a worker's event loop turns; one that is not up yet may take its time."""
+        """Return whether a worker's event loop turns, or has ended by itself; one that is not up yet may take its time.
+
+        Args:
+            patience_s: how long its next turn may take.
+        """
         if not seat.is_up:
             return True
         try:
-            seat.channel.ask("beat", timeout_s=patience_s)
+            seat.has_drained = seat.channel.ask("beat", timeout_s=patience_s) is False
         except ModelyardError:
             return False
         return True

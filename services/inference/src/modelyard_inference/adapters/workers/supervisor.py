@@ -6,6 +6,7 @@ no share. A worker knows that its supervisor is gone by the end of their channel
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -126,36 +128,55 @@ class Supervisor:
         if self._until is not None:
             return
         for place in self._places:
-            if place.due is not None and place.due <= time.monotonic():
+            if place.due is not None and place.due <= time.monotonic() and self._until is None:
                 self._begin(place)
 
     def _begin(self, place: _Place) -> None:
-        ours, theirs = socket.socketpair()
-        area = make_area()
-        post = Post(
-            slot=place.slot,
-            of=self.size,
-            channel=theirs.fileno(),
-            port=self.port,
-            grpc_port=self.grpc_port,
-            joins=self.pod.is_complete,
-            unloaded=self.pod.unloaded,
-        )
-        with theirs:
-            # A group of its own: Ctrl-C is for the supervisor, which ends its workers itself.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "modelyard_common.shared_run", str(area), self.module, post.written()],
-                pass_fds=(theirs.fileno(), area),
-                start_new_session=True,
-            )
-        seat = Seat(place.slot, Channel(ours, self.pod.handlers(place.slot), lambda: None), area)
-        self.pod.seat(seat)
+        try:
+            process, seat = self._forked(place)
+        except OSError as exc:  # no process, memory or descriptor to be had, which may pass
+            _log.error("worker.not_forked", slot=place.slot, reason=exc.strerror)
+            self._failed(place, was_up=False, lived_s=0.0, code=None)
+            return
         place.process, place.seat, place.began, place.due = process, seat, time.monotonic(), None
-        for watch in (self._watch, self._feel):
-            threading.Thread(
-                target=watch, args=(place, process, seat), name=f"worker-{place.slot}", daemon=True
-            ).start()
+        try:
+            self.pod.seat(seat)
+            for watch in (self._feel, self._watch):
+                threading.Thread(
+                    target=watch, args=(place, process, seat), name=f"worker-{place.slot}", daemon=True
+                ).start()
+        except RuntimeError:  # no thread to be had, and the last of them would have told how this one ends
+            process.kill()
+            process.wait()
+            self._ended(place)
+            return
         _log.info("worker.begun", slot=place.slot, pid=process.pid)
+
+    def _forked(self, place: _Place) -> tuple[subprocess.Popen[bytes], Seat]:
+        """Return a new process and its seat, which nobody has taken in yet. Raise OSError, and leave nothing open."""
+        with ExitStack() as undone:
+            ours, theirs = socket.socketpair()
+            undone.callback(ours.close)
+            with theirs:
+                area = make_area()
+                undone.callback(os.close, area)
+                post = Post(
+                    slot=place.slot,
+                    of=self.size,
+                    channel=theirs.fileno(),
+                    port=self.port,
+                    grpc_port=self.grpc_port,
+                    joins=self.pod.is_complete,
+                    unloaded=self.pod.unloaded,
+                )
+                # A group of its own: Ctrl-C is for the supervisor, which ends its workers itself.
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "modelyard_common.shared_run", str(area), self.module, post.written()],
+                    pass_fds=(theirs.fileno(), area),
+                    start_new_session=True,
+                )
+            undone.pop_all()
+        return process, Seat(place.slot, Channel(ours, self.pod.handlers(place.slot), lambda: None), area)
 
     def _watch(self, place: _Place, process: subprocess.Popen[bytes], seat: Seat) -> None:
         del seat
@@ -169,7 +190,18 @@ class Supervisor:
                 _log.error("worker.stands_still", slot=place.slot, seconds=self.patience_s)
                 process.kill()
                 return
+            if seat.has_drained:
+                self._see_out(place, process)
+                return
             time.sleep(min(_BEAT_S, self.patience_s))
+
+    def _see_out(self, place: _Place, process: subprocess.Popen[bytes]) -> None:
+        """Let a worker that has drained end by itself: it may have a last word to send."""
+        try:
+            process.wait(self.end_s)
+        except subprocess.TimeoutExpired:
+            _log.error("worker.killed", slot=place.slot, reason=f"it did not end within {self.end_s:.0f} s")
+            process.kill()
 
     def _ended(self, place: _Place) -> None:
         process, seat = place.process, place.seat
@@ -182,13 +214,18 @@ class Supervisor:
             untouched = not was_up and process.returncode == -signal.SIGTERM  # it had not begun to listen to signals
             self._code = self._code or int(process.returncode != 0 and not untouched)
             return
+        RESTARTS.inc()
+        self._failed(place, was_up=was_up, lived_s=time.monotonic() - place.began, code=process.returncode)
+
+    def _failed(self, place: _Place, *, was_up: bool, lived_s: float, code: int | None) -> None:
+        """Have another one begin after a while; the whole server ends where its first ones do not begin."""
         if not was_up and not self.pod.is_complete:
             # A server of one process would have ended so: what keeps it from starting is for whoever starts it.
-            _log.error("worker.not_started", slot=place.slot, code=process.returncode)
+            _log.error("worker.not_started", slot=place.slot, code=code)
             self._code = 1
+            place.due = None
             self._end()
             return
-        pause_s = place.pause_s(time.monotonic() - place.began)
-        _log.error("worker.ended", slot=place.slot, code=process.returncode, again_in_s=pause_s)
-        RESTARTS.inc()
+        pause_s = place.pause_s(lived_s)
+        _log.error("worker.ended", slot=place.slot, code=code, again_in_s=pause_s)
         place.due = time.monotonic() + pause_s
