@@ -19,11 +19,14 @@ import grpc
 import httpx
 import psutil
 import pytest
-from inference_fakes import GOOD_ROW, ListReports, Platform, eventually
+from inference_fakes import GOOD_ROW, ListReports, Platform, digest_of, eventually
 from inference_process import InferenceProcess
 from modelyard_bundle.packaging import Packed
+from modelyard_common.errors import Unavailable
 from modelyard_common.merged_metrics import OVER_PROCESSES
 from modelyard_common.shared_metrics import make_area
+from modelyard_contracts.registry_v1 import RuntimeReport
+from modelyard_inference.adapters.reports import RuntimeReports
 from modelyard_inference.adapters.workers.channel import Channel
 from modelyard_inference.adapters.workers.merged_reports import MergedReports
 from modelyard_inference.adapters.workers.pod import Pod, Seat
@@ -283,6 +286,58 @@ def test_a_version_is_reported_as_served_once_all_workers_serve_it(
     eventually(lambda: platform.registry.outcomes(bundles[1].digest) == ["serving"])
 
     assert before == []
+
+
+class Away(ListReports):
+    """A registry that cannot be reached until it is back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_away = False
+
+    def report(self, model: str, report: RuntimeReport) -> None:
+        if self.is_away:
+            raise Unavailable("it is away")
+        self.tell(model, report.digest, report.revision, report.outcome, report.reason)
+
+
+def test_that_a_version_has_tripped_is_told_though_another_worker_was_replaced_meanwhile() -> None:
+    registry, digest = Away(), digest_of("a")
+    reports = RuntimeReports(registry, "here")
+    merged = MergedReports(reports, 2)
+
+    def serves(*slots: int) -> None:
+        for slot in slots:
+            merged.tell(slot, "power", digest, 4, "serving")
+        reports.deliver(threading.Event())
+
+    serves(0, 1)
+    registry.is_away = True
+    merged.tell(0, "power", digest, 4, "tripped", "it was late")
+    merged.gone(1)
+    serves(1)
+    registry.is_away = False
+    serves(1)
+    speaks_for_all = registry.outcomes(digest)
+    merged.gone(0)
+    serves(0)
+
+    assert speaks_for_all == ["serving", "tripped"]
+    assert registry.outcomes(digest) == ["serving", "tripped", "serving"]
+
+
+def test_that_a_version_has_tripped_is_told_though_it_is_served_again_before_the_registry_is_back() -> None:
+    registry, digest = Away(), digest_of("a")
+    registry.is_away = True
+    reports = RuntimeReports(registry, "here")
+    for outcome in ("serving", "tripped", "serving"):
+        reports.tell("power", digest, 4, outcome)
+        reports.deliver(threading.Event())
+
+    registry.is_away = False
+    reports.deliver(threading.Event())
+
+    assert registry.outcomes(digest) == ["tripped", "serving"]
 
 
 def test_what_former_workers_wrote_is_sent_by_fewer(

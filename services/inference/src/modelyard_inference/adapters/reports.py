@@ -1,4 +1,8 @@
-"""Tells the registry what became of versions here, in the background: at least once, the latest of each version."""
+"""Tells the registry what became of versions here, in the background: at least once, the latest of each kind.
+
+That a version was refused, or has tripped, ends its rollout: it is told also where the version is served again before
+the registry could be reached.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ class RuntimeReports:
         self._instance = instance
         self._changed = changed
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[str, str, int], RuntimeReport] = {}
+        self._waiting: dict[tuple[str, str, int, VersionOutcome], RuntimeReport] = {}
         self._told: dict[tuple[str, str], RuntimeReport] = {}
 
     def tell(self, model: str, digest: str, revision: int, outcome: VersionOutcome, reason: str = "") -> None:
@@ -52,7 +56,9 @@ class RuntimeReports:
             if self._told.get((model, digest)) == report:
                 return
             self._told[model, digest] = report
-            self._waiting[model, digest, revision] = report
+            key = (model, digest, revision, outcome)
+            self._waiting.pop(key, None)  # behind what was told meanwhile: the last word stays the last
+            self._waiting[key] = report
             while len(self._waiting) > _MOST:
                 self._waiting.pop(next(iter(self._waiting)))
             while len(self._told) > _MOST:

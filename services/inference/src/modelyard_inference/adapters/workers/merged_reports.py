@@ -32,20 +32,27 @@ class MergedReports:
         self._workers = workers
         self._lock = threading.Lock()
         self._serving: dict[tuple[str, str, int], set[int]] = {}
+        self._against: dict[tuple[str, str, int], set[int]] = {}
         self._told: dict[tuple[str, str], int] = {}
 
     def tell(
         self, slot: int, model: str, digest: str, revision: int, outcome: VersionOutcome, reason: str = ""
     ) -> None:
         """Take one worker's outcome."""
+        key = (model, digest, revision)
         if outcome != "serving":
+            with self._lock:
+                self._against.setdefault(key, set()).add(slot)
+                _forget_oldest(self._against)
             self._reports.tell(model, digest, revision, outcome, reason)
             return
         with self._lock:
-            slots = self._serving.setdefault((model, digest, revision), set())
+            slots = self._serving.setdefault(key, set())
             slots.add(slot)
+            against = self._against.get(key, set())
+            against.discard(slot)
             # A worker that comes late to an older revision does not take back what was said of a newer one.
-            whole = len(slots) == self._workers and revision >= self._told.get((model, digest), 0)
+            whole = len(slots) == self._workers and not against and revision >= self._told.get((model, digest), 0)
             if whole:
                 self._told[model, digest] = revision
             _forget_oldest(self._serving)
@@ -56,7 +63,7 @@ class MergedReports:
     def gone(self, slot: int) -> None:
         """Say that a worker has ended: what it served, the one that replaces it has to serve first."""
         with self._lock:
-            for slots in self._serving.values():
+            for slots in (*self._serving.values(), *self._against.values()):
                 slots.discard(slot)
 
 
