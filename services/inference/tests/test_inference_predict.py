@@ -100,6 +100,13 @@ class Yard:
         query = Query("power", Rows(rows, named), NOW, self.clock.monotonic() + timeout_s)
         return asyncio.run(self.predict(msgspec.structs.replace(query, **changes)))
 
+    async def leave(self, *, timeout_s: float = 5.0, after_s: float = 0.05, row: dict[str, Any] | None = None) -> None:
+        """Ask, and be gone before there is an answer."""
+        named = {name: [value] for name, value in (row or GOOD_ROW).items()}
+        query = Query("power", Rows(1, named), NOW, self.clock.monotonic() + timeout_s)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(self.predict(query), after_s)
+
     def close(self) -> None:
         self.lane.close()
         self.candidate_lane.close()
@@ -203,6 +210,60 @@ def test_after_three_failures_in_a_row_the_candidate_is_not_asked_again_and_the_
 
     assert engine.candidate.calls == 3
     assert engine.reports.told == [("power", CANDIDATE, 7, "tripped", "it failed (RuntimeError)")]
+
+
+def test_a_candidate_that_hangs_is_found_out_by_callers_who_leave_before_it_is_late(yard: Any) -> None:
+    engine = yard(candidate=StubRuntime(blocking=True, hold=threading.Event()))
+
+    async def play() -> None:
+        for number in range(1, 4):
+            await engine.leave(timeout_s=0.4)
+            await asyncio.to_thread(eventually, lambda number=number: len(engine.observer.failures) == number)
+
+    asyncio.run(play())
+
+    assert engine.observer.failures == [(2, "candidate", "late")] * 3
+    assert [record.error for record in engine.sink.records] == ["it did not answer in time"] * 3
+    assert engine.reports.told == [("power", CANDIDATE, 7, "tripped", "it did not answer in time")]
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "trips", "trips_with_the_next"),
+    [
+        (None, 0, False, False),
+        (RuntimeError(), 1, True, False),
+        (Invalid("it may be the caller's fault"), 0, False, True),
+    ],
+    ids=["it answers", "it fails", "it refuses"],
+)
+def test_what_a_candidate_does_is_counted_though_the_caller_has_left(
+    yard: Any, error: Exception | None, failures: int, trips: bool, trips_with_the_next: bool
+) -> None:
+    engine = yard(candidate=StubRuntime(blocking=True, hold=threading.Event(), error=error))
+    guard = engine.served.find("power").guard
+    guard.failed()
+    guard.failed()
+
+    async def play() -> None:
+        await engine.leave()
+        engine.candidate.hold.set()
+        await asyncio.to_thread(eventually, lambda: engine.observer.batches)
+
+    asyncio.run(play())
+
+    assert engine.observer.failures == [(2, "candidate", "failed")] * failures
+    assert engine.observer.answers == []
+    assert (guard.tripped, guard.failed()) == (trips, trips_with_the_next)
+
+
+def test_a_candidate_that_failed_is_counted_though_the_caller_did_not_wait_for_the_champion(yard: Any) -> None:
+    engine = yard(
+        champion=StubRuntime(blocking=True, hold=threading.Event()), candidate=StubRuntime(error=RuntimeError())
+    )
+
+    asyncio.run(engine.leave(after_s=0.5))
+
+    assert engine.observer.failures == [(2, "candidate", "failed")]
 
 
 def test_an_answer_between_failures_keeps_the_breaker_closed(yard: Any) -> None:

@@ -321,6 +321,7 @@ class Batching:
         finally:
             impatient.cancel()
             over()
+        _tell_unheard(batch, outcomes)
         self._give(batch, outcomes, began)
 
     def _give(self, batch: list[Waiting], outcomes: Sequence[Outcome], began: float) -> None:
@@ -396,6 +397,14 @@ def _hand_all(given: list[_Given]) -> None:
             waiting.future.set_exception(answer)
         else:
             waiting.future.set_result(answer)
+
+
+def _tell_unheard(batch: list[Waiting], outcomes: Sequence[Outcome]) -> None:
+    """Tell one whose caller has gone how the run ended."""
+    for waiting, outcome in zip(batch, outcomes, strict=True):
+        if waiting.turn.unheard is not None and waiting.has_hung_up:
+            waiting.turn.unheard(outcome if isinstance(outcome, Exception) else None)
+            return
 
 
 def _hand_to(waiting: Waiting, answer: Answer | Exception) -> None:

@@ -6,8 +6,10 @@ than the model. How a version runs is ``Batching``'s: what may take long, and ev
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from modelyard_common.clock import Clock
 from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
@@ -99,14 +101,26 @@ class Predict:
         """Return the candidate's answer, or the champion's when the candidate fails or is late."""
         started = self.clock.monotonic()
         allowed_s = (ask.query.deadline - started) * self.candidate_share
+        unheard = partial(self._unheard, ask, candidate, started)
         try:
-            answer = await self.candidates.answer(Turn(ask, candidate, "candidate", started + allowed_s))
+            answer = await self.candidates.answer(
+                Turn(ask, candidate, "candidate", started + allowed_s, unheard=unheard)
+            )
         except Exception as exc:  # a runtime may raise anything; the champion answers for it
             took_s = self.clock.monotonic() - started
             return await self._instead(ask, candidate, exc, took_s)
         if ask.serving.guard is not None:
             ask.serving.guard.succeeded()
         return answer
+
+    def _unheard(self, ask: Ask, candidate: LoadedVersion, started: float, error: Exception | None) -> None:
+        """Count how the candidate did although the caller had left: or one that hangs would not be found out by callers
+        who are less patient than its share."""
+        if error is None:
+            if ask.serving.guard is not None:
+                ask.serving.guard.succeeded()
+        elif not isinstance(error, Invalid):  # which may be the caller's fault
+            self.judge.failed(ask, candidate, "candidate", error, self.clock.monotonic() - started)
 
     async def _instead(self, ask: Ask, candidate: LoadedVersion, error: Exception, took_s: float) -> Answer:
         """Return the champion's answer and count the candidate's failure.
@@ -116,6 +130,10 @@ class Predict:
         try:
             answer = await self._answer(ask, ask.serving.champion, "champion")
         except Invalid:
+            raise
+        except asyncio.CancelledError:
+            if not isinstance(error, Invalid):  # nobody knows what the champion would have said of those rows
+                self.judge.failed(ask, candidate, "candidate", error, took_s)
             raise
         except ModelyardError:
             self.judge.failed(ask, candidate, "candidate", error, took_s)

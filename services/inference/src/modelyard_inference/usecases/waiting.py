@@ -30,6 +30,8 @@ class Turn(msgspec.Struct, frozen=True):
         deadline: seconds, monotonic.
         logged: its answer is written down.
         alone: it is not laid together with others.
+        unheard: told how a run ended in which it was, and whose callers had left: the error, or None. Of those in one
+            run only one is: whose fault it is that it failed, is not looked for when nobody waits.
     """
 
     ask: Ask
@@ -38,6 +40,7 @@ class Turn(msgspec.Struct, frozen=True):
     deadline: float
     logged: bool = True
     alone: bool = False
+    unheard: Callable[[Exception | None], None] | None = None
 
 
 class Waiting(msgspec.Struct, eq=False):
@@ -64,6 +67,11 @@ class Waiting(msgspec.Struct, eq=False):
     future: asyncio.Future[Answer] | None = None
     done: Done | None = None
     context: Context | None = None
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Whether its caller has gone before its deadline."""
+        return self.future is not None and self.future.cancelled()
 
     @property
     def given_up(self) -> bool:
