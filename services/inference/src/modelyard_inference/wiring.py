@@ -360,7 +360,7 @@ def _limits(settings: InferenceSettings) -> Limits:
         runs=settings.model_runs,
         patience_s=settings.run_patience_s,
         inline_rows=settings.inline_rows,
-        threads=max(1, settings.workers // 2),
+        threads=max(2, settings.workers // 2),  # or one input on which it hangs would hold up its others
     )
 
 
