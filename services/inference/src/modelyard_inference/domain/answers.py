@@ -15,9 +15,6 @@ from modelyard_contracts.bundle_v1 import Signature
 
 __all__ = ["AnswerReader", "Answers", "BadAnswer"]
 
-_FEW = 32
-"""Up to here Python adds numbers quicker than numpy does."""
-
 
 class BadAnswer(Exception):
     """The runtime answered with something that is no answer."""
@@ -93,10 +90,11 @@ class AnswerReader:
         if chances is None:
             return [Answers(labels[end - count : end]) for count, end in _ends(counts)]
         width, flat = chances.shape[1], chances.ravel()
-        scores: list[float] = chances[:, self._watched % width].tolist()
+        plainly: list[float] = flat.tolist()
+        scores = plainly[self._watched % width :: width]
         told = flat if self._is_classification else None
         if len(counts) == 1:
-            return [Answers(labels, told, width, scores) if _are_finite(flat) else _not_finite()]
+            return [Answers(labels, told, width, scores) if _are_finite(plainly) else _not_finite()]
         found: list[Answers | BadAnswer] = [
             Answers(
                 labels[end - count : end],
@@ -106,9 +104,9 @@ class AnswerReader:
             )
             for count, end in _ends(counts)
         ]
-        if not _are_finite(flat):
+        if not _are_finite(plainly):
             for place, (count, end) in enumerate(_ends(counts)):
-                if not _are_finite(flat[(end - count) * width : end * width]):
+                if not _are_finite(plainly[(end - count) * width : end * width]):
                     found[place] = _not_finite()
         return found
 
@@ -153,9 +151,9 @@ def _ends(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
     return zip(counts, accumulate(counts), strict=True)
 
 
-def _are_finite(numbers: npt.NDArray[np.float32]) -> bool:
-    """Return whether all are finite. Of a few their sum tells, which cannot become infinite by itself."""
-    return isfinite(sum(numbers.tolist())) if len(numbers) < _FEW else bool(np.isfinite(numbers).all())
+def _are_finite(numbers: list[float]) -> bool:
+    """Return whether all are finite: that of numbers of 32 bits the sum tells, which is none too large itself."""
+    return isfinite(sum(numbers))
 
 
 def _not_finite() -> BadAnswer:

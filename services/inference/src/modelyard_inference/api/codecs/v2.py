@@ -33,7 +33,7 @@ from modelyard_inference.api.codecs.tensors import (
     size_of,
 )
 from modelyard_inference.api.codecs.text import decoded
-from modelyard_inference.domain.requests import Answer, Matrix, Rows, plain
+from modelyard_inference.domain.requests import Answer, Matrix, Rows
 
 __all__ = [
     "PARAMETERS",
@@ -144,7 +144,7 @@ class _Layout(NamedTuple):
 
 _DECODER = msgspec.json.Decoder(_Request)
 _NUMBERS = msgspec.json.Decoder(_NumbersRequest)
-_ENCODE = msgspec.json.Encoder(enc_hook=plain).encode
+_ENCODE = msgspec.json.Encoder(enc_hook=np.ndarray.tolist).encode
 
 
 class V2Call(msgspec.Struct, frozen=True):
