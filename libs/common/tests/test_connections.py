@@ -199,3 +199,65 @@ def test_a_pipelined_request_that_stays_away_does_not_speak_into_the_answer_befo
             return await said(reader)
 
     assert b"408" not in asyncio.run(play())
+
+
+SMUGGLED = b"GET /lot HTTP/1.1\r\nhost: x\r\n\r\n"
+OFFER = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nHTTP2-Settings: AA\r\n"
+PLAIN = b"content-length: %d\r\n\r\n%s" % (len(SMUGGLED), SMUGGLED)
+CHUNKED = b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
+AS_TRAILER = b"transfer-encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+NEXT = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 4\r\n\r\nnext"
+
+
+async def answers(*streams: list[bytes]) -> list[list[bytes]]:
+    """Return what is answered on a connection for each stream, which is sent in these parts."""
+    found = []
+    async with stage() as one:
+        for parts in streams:
+            reader, writer = await one.connect()
+            for part in parts:
+                writer.write(part)
+                await asyncio.sleep(0.005)
+            found.append((await said(reader)).split(b"HTTP/1.1 ")[1:])
+    return found
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"h2c, x"], ids=["h2c", "websocket", "two"])
+@pytest.mark.parametrize(
+    "body", [PLAIN, CHUNKED, AS_TRAILER % (len(SMUGGLED), SMUGGLED)], ids=["plain", "chunked", "trailer"]
+)
+def test_a_request_that_offers_another_protocol_keeps_its_body_however_it_is_cut(protocol: bytes, body: bytes) -> None:
+    request = OFFER % protocol + body
+    whole, head = request + NEXT, request.index(b"\r\n\r\n") + 4
+    cuts = [0, 9, head - 50, head - 2, head, head + 1, head + 20, len(request) - 1, len(request), len(whole) - 1]
+
+    found = asyncio.run(answers(*([whole[:cut], whole[cut:]] for cut in cuts)))
+
+    for cut, both in zip(cuts, found, strict=True):
+        assert [answer[:3] for answer in both] == [b"200", b"200"], cut
+        assert both[0].endswith(b"\r\n\r\n" + SMUGGLED), cut
+        assert both[1].endswith(b"\r\n\r\nnext"), cut
+
+
+def test_many_offers_in_one_segment_are_answered_in_their_order() -> None:
+    bodies = [b"%03d" % number for number in range(100)]
+    offers = b"".join(OFFER % b"h2c" + b"content-length: 3\r\n\r\n" + body for body in bodies)
+
+    (found,) = asyncio.run(answers([offers + NEXT]))
+
+    assert [answer.rpartition(b"\r\n\r\n")[2] for answer in found] == [*bodies, b"next"]
+
+
+@pytest.mark.parametrize("target", [b"x:80", b"/"])
+def test_nobody_is_connected_elsewhere_and_nothing_behind_is_read(target: bytes) -> None:
+    (found,) = asyncio.run(answers([b"CONNECT %b HTTP/1.1\r\nhost: x\r\n\r\n" % target + NEXT + NEXT]))
+
+    assert [answer[:3] for answer in found] == [b"400"]
+
+
+def test_an_offer_with_two_lengths_is_no_http() -> None:
+    both = OFFER % b"h2c" + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+
+    (found,) = asyncio.run(answers([both + NEXT]))
+
+    assert [answer[:3] for answer in found] == [b"400"]

@@ -247,6 +247,27 @@ async def test_what_comes_behind_a_request_that_is_being_answered_waits_and_is_n
     assert not one.wire.is_paused
 
 
+@given(st.lists(st.integers(1, 200), max_size=30))
+def test_a_known_head_that_offers_another_protocol_means_its_body_too(cuts: list[int]) -> None:
+    smuggled = b"POST /raw HTTP/1.1\r\ncontent-length: 2\r\n\r\nb."
+
+    async def answers() -> bytes:
+        with line() as one:
+            one.say(*[post(smuggled, "connection: Upgrade", "upgrade: h2c") + post(b"a.")] * 2)
+            one.say(*[post(smuggled, "connection: Upgrade", "upgrade: h2c")] * 2)
+            rest = (post(smuggled, "connection: Upgrade", "upgrade: h2c") + post(b"a.")) * 3
+            for cut in cuts:
+                one.say(rest[:cut])
+                rest = rest[cut:]
+            one.say(rest)
+            await settled()
+            return one.wire.written
+
+    found = [one.partition(b"\r\n\r\n")[2] for one in asyncio.run(answers()).split(b"HTTP/1.1 200 OK\r\n")[1:]]
+
+    assert found == [smuggled, b"a."] * 2 + [smuggled] * 2 + [smuggled, b"a."] * 3
+
+
 @pytest.mark.parametrize("name", ["x-request-id", "traceparent"])
 @on_a_loop
 async def test_heads_that_are_another_each_time_are_not_kept(name: str) -> None:

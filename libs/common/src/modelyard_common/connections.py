@@ -4,6 +4,10 @@ uvicorn leaves these to a proxy in front of it: a caller that sends one byte a m
 server holds for it as long as it likes. A request must arrive within a patience plus a second for so many bytes that
 came, head and body together; time in which the server itself does not read is not held against the caller. What ends
 here is answered where an answer can still be understood, and is counted.
+
+Nobody gets another protocol here, and an offer to change it is no order (RFC 9110, section 7.8). The parser takes it
+for one, and what follows for that other protocol; uvicorn would take the rest of the body for the next request. So a
+head with such an offer is read again without it, before anything is asked, and its body is a body.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from modelyard_contracts.problem import PROBLEM_MEDIA_TYPE
 from prometheus_client import Counter
 from uvicorn import Config
@@ -100,11 +105,40 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except HttpParserError:
+            self.refuse("malformed")
+            return
         if self._is_arriving:
             self._received += len(data)
             if self._is_in_head and self._received > _MOST_HEAD_BYTES:
                 self.refuse("head")
+
+    def _feed(self, data: bytes) -> None:
+        """Have it parsed, heads that offer another protocol without the offer."""
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except HttpParserUpgrade as offer:
+                # The position is right behind the head, so that nothing of a body has been looked at.
+                rest = memoryview(rest)[offer.args[0] :]
+            if self.parser.get_method() == b"CONNECT":  # whose bytes are for somebody else
+                self.refuse("malformed")
+                return
+            head = self._head_without_offer()
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+            self.parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
 
     def on_message_begin(self) -> None:
         """Begin to wait for the rest of a request."""
@@ -115,21 +149,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._since = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """Begin to answer."""
+        """Begin to answer, unless the head is read again."""
+        if self.parser.should_upgrade():
+            return
         super().on_headers_complete()
         self._is_in_head = False
 
     def on_message_complete(self) -> None:
-        """Wait no longer."""
+        """Wait no longer, unless it was a head that is read again."""
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._is_arriving = False
         self._waited_s = 0.0
         self._since = self.loop.time()
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        del msg
-        self.refuse("malformed")
 
     def tick(self) -> None:
         """Count a moment of waiting, and end the connection when there were too many."""
