@@ -195,6 +195,22 @@ def test_rows_that_both_refuse_are_the_callers_fault(yard: Any) -> None:
     assert engine.observer.failures == []
 
 
+@pytest.mark.parametrize(
+    ("champion", "timeout_s"), [(StubRuntime(), -1), (StubRuntime(error=RuntimeError()), 5)], ids=["late", "failed"]
+)
+def test_what_the_champion_does_not_answer_either_ends_no_rollout(
+    yard: Any, champion: StubRuntime, timeout_s: float
+) -> None:
+    engine = yard(champion=champion, candidate=StubRuntime(error=RuntimeError()))
+
+    for _ in range(4):
+        with pytest.raises((Late, Failed)):
+            engine.ask(timeout_s=timeout_s)
+
+    assert (engine.reports.told, engine.sink.records) == ([], [])
+    assert {role for _, role, _ in engine.observer.failures} == {"champion"}
+
+
 def test_nonsense_from_the_candidate_is_a_failure(yard: Any) -> None:
     engine = yard(candidate=StubRuntime(chance=float("nan")))
 

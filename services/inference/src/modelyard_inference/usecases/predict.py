@@ -29,6 +29,8 @@ from modelyard_inference.usecases.shadow import Shadow
 __all__ = ["Failed", "Predict"]
 
 _log = get_logger(__name__)
+_LEAST_S = 1.0
+"""Whoever leaves less time says nothing of a candidate that is late."""
 
 
 class Failed(ModelyardError):
@@ -119,24 +121,24 @@ class Predict:
         if error is None:
             if ask.serving.guard is not None:
                 ask.serving.guard.succeeded()
-        elif not isinstance(error, Invalid):  # which may be the caller's fault
-            self.judge.failed(ask, candidate, "candidate", error, self.clock.monotonic() - started)
+            return
+        took_s = self.clock.monotonic() - started
+        # Rows that no version takes, or a deadline that nobody keeps, are the caller's fault.
+        if not isinstance(error, Invalid) and (took_s >= _LEAST_S or not isinstance(error, Late)):
+            self.judge.failed(ask, candidate, "candidate", error, took_s)
 
     async def _instead(self, ask: Ask, candidate: LoadedVersion, error: Exception, took_s: float) -> Answer:
         """Return the champion's answer and count the candidate's failure.
 
-        Rows that the champion refuses as well are the caller's fault: they are counted against nobody.
+        Where the champion does not answer either, it may be the caller's fault: rows that no version takes, or a
+        deadline that nobody keeps. That is counted against no candidate, or any caller could end a rollout.
         """
         try:
             answer = await self._answer(ask, ask.serving.champion, "champion")
-        except Invalid:
-            raise
         except asyncio.CancelledError:
-            if not isinstance(error, Invalid):  # nobody knows what the champion would have said of those rows
+            # Nobody knows what the champion would have said of those rows, or whether it would have been in time.
+            if not isinstance(error, Invalid | Late):
                 self.judge.failed(ask, candidate, "candidate", error, took_s)
-            raise
-        except ModelyardError:
-            self.judge.failed(ask, candidate, "candidate", error, took_s)
             raise
         self.judge.failed(ask, candidate, "candidate", error, took_s)
         return answer
