@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from modelyard_common import context, errors
+from modelyard_common.edge import problem_bytes
 from modelyard_common.http import CircuitBreaker, HttpClient
 from modelyard_common.identity import Identity
 from modelyard_common.problems import error_from, problem_from, status_of
@@ -212,6 +213,13 @@ def every_error() -> list[type[errors.ModelyardError]]:
                 yield from below(child)
 
     return [kind for kind in below(errors.ModelyardError) if not kind.__name__.startswith("_")]
+
+
+def test_an_error_can_be_written_whatever_text_is_in_it() -> None:
+    error = errors.Invalid.at("a\ud800", "is no \udc80")
+
+    assert problem_bytes(problem_from(error)).decode().count("a?: is no ?") == 1
+    assert (error.message, error.errors[0].path) == ("a?: is no ?", "a?")
 
 
 @pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)

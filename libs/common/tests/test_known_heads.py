@@ -43,6 +43,8 @@ class Route:
         self.heard += 1
         if request.body.startswith(b"task"):
             return False
+        if request.body.startswith(b"break"):
+            raise RuntimeError
         answer = RawAnswer(request.body, b"text/plain")
         if request.body.startswith(b"wait"):
             self.waiting.append(lambda: done(answer))
@@ -266,6 +268,17 @@ def test_a_known_head_that_offers_another_protocol_means_its_body_too(cuts: list
     found = [one.partition(b"\r\n\r\n")[2] for one in asyncio.run(answers()).split(b"HTTP/1.1 200 OK\r\n")[1:]]
 
     assert found == [smuggled, b"a."] * 2 + [smuggled] * 2 + [smuggled, b"a."] * 3
+
+
+@on_a_loop
+async def test_a_route_that_breaks_is_answered_for_and_leaves_nothing_in_flight() -> None:
+    with line() as one:
+        one.say(post(b"a.break"), post(b"breaks."), post(b"breaks."), post(b"seven4."))
+
+        assert one.protocol._edge._in_flight == 0
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", one.wire.written) == [b"200", b"500", b"500", b"200"]
+    assert not one.wire.is_closed
 
 
 @pytest.mark.parametrize("name", ["x-request-id", "traceparent"])

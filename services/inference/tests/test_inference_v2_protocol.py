@@ -450,3 +450,52 @@ def test_only_admins_and_services_load_and_unload(
     assert "bearer token" in nobody.json()["error"]
     assert scoring.json()["error_code"] == "UNAUTHENTICATED"
     assert list(v1.json()) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        (INFER, '{"id": "%s", "inputs": [{"name": "load", "shape": [1], "datatype": "FP64", "data": [NaN]}]}'),
+        (INFER, '{"inputs": [{"name": "%s", "shape": [1], "datatype": "FP64", "data": [NaN]}]}'),
+        (
+            INFER,
+            '{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [NaN]}], "parameters": {"%s": 1}}',
+        ),
+        ("/invocations", '{"dataframe_records": [{"load": NaN, "price": 1, "day": "%s"}]}'),
+        ("/invocations", '{"dataframe_records": [{"load": NaN, "%s": 1}]}'),
+        ("/v1/models/power:predict", '{"instances": [{"load": NaN}], "parameters": {"%s": 1}}'),
+        ("/v1/models/power:predict", '{"instances": [{"load": NaN}], "parameters": {"routing_key": "%s"}}'),
+    ],
+)
+@pytest.mark.parametrize("half", [b"\\ud800", b"\xed\xa0\x80"], ids=["escaped", "as bytes"])
+def test_half_a_character_is_no_json_beside_a_nan_either(
+    shared: httpx.Client, path: str, content: str, half: bytes
+) -> None:
+    body = content.replace("%s", "half").encode().replace(b"half", half)
+
+    for _ in range(2):  # the second time the head is known
+        found = shared.post(path, content=body)
+        assert (found.status_code, "is not JSON" in found.text) == (400, True)
+    assert shared.post(INFER, content=json.dumps(GOOD)).status_code == 200
+
+
+def test_a_whole_character_is_json_beside_a_nan(shared: httpx.Client) -> None:
+    row = '{"dataframe_records": [{"load": 1.0, "price": NaN, "day": "\\ud83d\\ude00"}]}'
+
+    assert shared.post("/invocations", content=row).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models/power:predict", "/v1/models/power:explain"])
+def test_a_caller_may_wait_longer_than_any_float_says(shared: httpx.Client, path: str) -> None:
+    body = {"instances": [GOOD_ROW], "parameters": {"timeout": 10**400}}
+
+    assert shared.post(path, content=json.dumps(body)).status_code == 200
+
+
+@pytest.mark.parametrize("shape", [[10**4000, 10**4000], [2**63], [1, 10**30]], ids=["both", "rows", "features"])
+def test_a_shape_beyond_all_bounds_is_refused(shared: httpx.Client, shape: list[int]) -> None:
+    body = {"inputs": [{"name": "load", "shape": shape, "datatype": "FP64", "data": [1.0]}]}
+
+    found = shared.post(INFER, content=json.dumps(body))
+
+    assert (found.status_code, "inputs[0].shape" in found.text) == (400, True)

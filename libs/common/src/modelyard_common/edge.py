@@ -202,8 +202,13 @@ class Edge:
         if b"traceparent" in headers:
             context.traceparent.set(tracing.parse_traceparent(_text(headers, b"traceparent")))
         started = time.perf_counter()
+        is_done = False
 
         def done(answer: RawAnswer) -> None:
+            nonlocal is_done
+            if is_done:
+                return
+            is_done = True
             self._in_flight -= 1
             took_s = time.perf_counter() - started
             if self._counts_first:
@@ -222,7 +227,17 @@ class Edge:
         except ModelyardError as exc:
             done(self._error(path, exc))
             return True
-        if soon(RawRequest(path, principal, headers, body, nothing_more, prepared, caller), done):
+        try:
+            is_taken = soon(RawRequest(path, principal, headers, body, nothing_more, prepared, caller), done)
+        except Exception as exc:
+            if is_done:  # it has its answer, or nobody to take it
+                raise
+            if caller is not None:
+                caller.left = None
+            _log.error("request.failed", error=exc, ecs={"http.request.method": method[:_MOST_METHOD]})
+            done(self._error(path, _our_fault()))
+            return True
+        if is_taken:
             if caller is not None and (leave := caller.left) is not None:
 
                 def left() -> None:

@@ -36,7 +36,7 @@ class ModelyardError(Exception):
     """Something went wrong that a caller can be told about."""
 
     def __init__(self, message: str = "", *, errors: tuple[FieldError, ...] = ()) -> None:
-        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.message = _writable(message or (type(self).__doc__ or "").strip().splitlines()[0])
         self.errors = errors
         super().__init__(self.message)
 
@@ -47,6 +47,7 @@ class Invalid(ModelyardError):
     @classmethod
     def at(cls, path: str, message: str) -> Self:
         """Return the error about one wrong field."""
+        path, message = _writable(path), _writable(message)
         return cls(f"{path}: {message}", errors=(FieldError(path=path, message=message),))
 
 
@@ -84,3 +85,8 @@ class Overloaded(_Later):
 
 class Unavailable(_Later):
     """Something that this depends on is away; try again later."""
+
+
+def _writable(text: str) -> str:
+    """Return a text as it can be sent: half of a surrogate pair, which somebody may have sent us, is no character."""
+    return text.encode(errors="replace").decode()

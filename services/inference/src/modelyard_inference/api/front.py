@@ -247,7 +247,8 @@ class Front:
                 fix = "must be a whole number of microseconds; 0 leaves it to the server"
                 raise Invalid.at("parameters.timeout", fix)
             if timeout_us:
-                allowed_s = min(allowed_s, timeout_us / 1e6)
+                # Compared as it came: a whole number may be larger than any float.
+                allowed_s = timeout_us / 1e6 if timeout_us < allowed_s * 1e6 else allowed_s
         return allowed_s
 
 

@@ -56,6 +56,8 @@ _RANGES = {
     for name, bits in INTEGER_BITS.items()
 }
 _UNBOUNDED = {name: allowed for name, allowed in _ALLOWED.items() if name not in _RANGES}
+_BEYOND = 2**63
+"""No dimension is as large: the protocol's are of 64 bits, and JSON's numbers of any length."""
 _DATATYPES: dict[str, Datatype] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES"}
 
 
@@ -110,7 +112,8 @@ def size_of(datatype: str, shape: Sequence[int], path: str) -> int:
     """Return how many values a tensor has. Raise Invalid for a datatype or a shape that is not taken."""
     if datatype not in _ALLOWED:
         raise Invalid.at(f"{path}.datatype", f"must be one of {', '.join(_ALLOWED)}")
-    if not 1 <= len(shape) <= 2 or min(shape) < 0 or (len(shape) == 2 and shape[1] == 0):
+    is_one = 1 <= len(shape) <= 2 and min(shape) >= 0 and max(shape) < _BEYOND
+    if not is_one or (len(shape) == 2 and shape[1] == 0):
         raise Invalid.at(f"{path}.shape", "must be [rows], [rows, 1] or [rows, features]")
     return shape[0] if len(shape) == 1 else shape[0] * shape[1]
 
