@@ -297,10 +297,13 @@ def test_an_open_breaker_lets_one_caller_try_after_a_while() -> None:
     breaker.failed()
     breaker.failed()
     assert not breaker.allows()
+    assert breaker.is_open
 
     clock.advance(1.0)
 
+    assert not breaker.is_open
     assert [breaker.allows() for _ in range(3)] == [True, False, False]
+    assert breaker.is_open
     breaker.failed()
     clock.advance(1.0)
     assert breaker.allows()

@@ -34,7 +34,7 @@ from modelyard_inference.domain.ports import Run
 from modelyard_inference.domain.records import Block
 from modelyard_inference.domain.routing import Version
 from modelyard_inference.settings import InferenceSettings
-from modelyard_inference.usecases.serving import LoadedVersion
+from modelyard_inference.usecases.serving import LoadedVersion, ServedModels
 from modelyard_inference.wiring import build
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -396,6 +396,7 @@ class Platform:
     drift_url: str
     data_dir: Path
     grpc_target: str = ""
+    served: ServedModels | None = None
 
     def settings(self, **changes: Any) -> InferenceSettings:
         given: dict[str, Any] = {
@@ -416,6 +417,7 @@ class Platform:
         app = build(self.settings(**changes))
         with running(app) as url:
             self.grpc_target = f"127.0.0.1:{app.state.companions[0].port}"
+            self.served = app.state.inference.served
             yield url
 
 

@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -373,6 +373,31 @@ def test_server_and_models_describe_themselves(shared: tuple[Platform, Caller]) 
     assert [(one.name, one.datatype, list(one.shape)) for one in model.inputs][2] == ("day", "BYTES", [-1])
     assert not call("ModelReady", pb.ModelReadyRequest(name="nobody")).ready
     assert call.refused("ModelMetadata", pb.ModelMetadataRequest(name="nobody"))[0] == Code.NOT_FOUND
+
+
+def test_a_model_whose_runtime_is_away_is_ready_in_no_protocol(
+    platform: Platform, bundles: tuple[Packed, Packed]
+) -> None:
+    with a_server(platform, bundles) as http, grpc.insecure_channel(platform.grpc_target) as channel:
+
+        def told() -> tuple[set[int], set[bool]]:
+            paths = ("/v2/models/power/ready", "/v2/models/power/versions/1/ready", "/v1/models/power")
+            asked = [pb.ModelReadyRequest(name="power", version=version) for version in ("", "1")]
+            call = Caller(channel)
+            return {http.get(path).status_code for path in paths}, {call("ModelReady", one).ready for one in asked}
+
+        assert platform.served is not None
+        serving = platform.served.find("power")
+        away: Any = SimpleNamespace(predict=None, name="pyfunc", blocking=True, problem="it is started again")
+        before = told()
+        platform.served.serve(replace(serving, champion=replace(serving.champion, runtime=away)))
+        meanwhile, says = told(), http.get("/v2/models/power/ready")
+        away.problem = ""
+        after = told()
+
+    assert before == after == ({200}, {True})
+    assert meanwhile == ({503}, {False})
+    assert (says.headers["retry-after"], "it is started again" in says.json()["error"]) == ("1", True)
 
 
 @pytest.mark.parametrize("field", ["model_name", "repository_name"], ids=["Triton's numbers", "KServe's numbers"])

@@ -61,8 +61,8 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the peer is left alone now."""
-        return self._failures >= self._limit
+        """Whether the peer is left alone now: not once somebody may try again, or who heeds this never would."""
+        return self._failures >= self._limit and self._monotonic() < self._open_until
 
     def allows(self) -> bool:
         """Return whether a call may be made now; who asks an open breaker must make the call if it may."""

@@ -146,6 +146,18 @@ class ServedModels:
             raise Unavailable("this server does not know its models yet", retry_after_s=1)
         raise NotFound(f"there is no model {model!r} here; there is {', '.join(self.names) or 'none'}")
 
+    def check(self, model: str, version: str | None = None) -> None:
+        """Return if this version, or what answers for the model, can be asked now.
+
+        Raises:
+            NotFound: there is no such model or version here.
+            Unavailable: it is not loaded, or what runs it is away.
+        """
+        serving = self.find(model)
+        loaded = serving.champion if version is None else serving.version(version)
+        if loaded.problem:
+            raise Unavailable(f"model {model!r} is not ready: {loaded.problem}", retry_after_s=1)
+
     def get(self, model: str) -> Serving | None:
         """Return how a model is served; None where it is not."""
         return self._serving.get(model)

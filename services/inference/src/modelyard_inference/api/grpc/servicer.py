@@ -80,9 +80,7 @@ class InferenceServicer:
 
     async def _model_ready(self, request: pb.ModelReadyRequest, call: Call) -> Message:
         try:
-            serving = self._front.find(request.name)
-            if request.version:
-                serving.version(request.version)
+            self._served.check(request.name, request.version or None)
         except ModelyardError:
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)

@@ -23,5 +23,5 @@ def alive() -> dict[str, str]:
 @router.get("/v1/models/{model}")
 def model_ready(model: str, services: Services) -> dict[str, object]:
     """Tell whether a model answers now."""
-    services.served.find(model)
+    services.served.check(model)
     return {"name": model, "ready": True}

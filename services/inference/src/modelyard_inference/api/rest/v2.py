@@ -47,7 +47,7 @@ def metadata(model: str, services: Services) -> ModelMetadata:
 @router.get("/models/{model}/ready")
 def model_ready(model: str, services: Services) -> dict[str, object]:
     """Tell whether a model answers now."""
-    services.served.find(model)
+    services.served.check(model)
     return {"name": model, "ready": True}
 
 
@@ -61,7 +61,7 @@ def version_metadata(model: str, version: str, services: Services) -> ModelMetad
 @router.get("/models/{model}/versions/{version}/ready")
 def version_ready(model: str, version: str, services: Services) -> dict[str, object]:
     """Tell whether one version answers now."""
-    services.served.find(model).version(version)
+    services.served.check(model, version)
     return {"name": model, "version": version, "ready": True}
 
 
