@@ -23,11 +23,13 @@ from modelyard_bundle.packaging import Packed
 from modelyard_common.auth.authenticator import Authenticator
 from modelyard_common.auth.tokens import hash_token
 from modelyard_common.bodies import HeldBytes
-from modelyard_common.errors import Unavailable
+from modelyard_common.errors import Invalid, Unavailable
 from modelyard_common.health import Health
 from modelyard_common.metrics import GRPC_REQUESTS
 from modelyard_inference.api.front import Bounds
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
+from modelyard_inference.api.grpc.calls import Call, Method
+from modelyard_inference.api.grpc.edge import labels_of
 from modelyard_inference.api.grpc.server import GrpcServer
 
 Code = grpc.StatusCode
@@ -170,6 +172,16 @@ def test_metadata_of_a_call_labels_it_too(shared: tuple[Platform, Caller]) -> No
     prediction = answer.parameters["modelyard-prediction-id"].string_param
     event = eventually(lambda: platform.drift.events.get((f"{prediction}/0", "champion")))
     assert (event["event_time"], event["routing_key"]) == ("2025-12-31T23:00:00Z", "me")
+
+
+def test_a_routing_key_in_metadata_is_read_as_one_in_a_message() -> None:
+    def key(sent: bytes) -> str | None:
+        metadata = {b"modelyard-routing-key": sent}
+        return labels_of(Call(cast(Any, None), 1, Method(cast(Any, None)), metadata, HeldBytes(1).share())).routing_key
+
+    assert key("Zürich".encode()) == "Zürich"
+    with pytest.raises(Invalid, match="modelyard-routing-key: is not UTF-8"):
+        key(b"Z\xfcrich")
 
 
 @pytest.mark.parametrize("version", ["", "1"], ids=["at once", "by a task"])

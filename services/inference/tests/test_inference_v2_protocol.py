@@ -7,15 +7,17 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from inference_fakes import GOOD_ROW, Platform, a_platform, a_server, eventually
+from inference_fakes import GOOD_ROW, SIGNATURE, Platform, StubRuntime, a_platform, a_server, eventually, stub_version
 from modelyard_bundle.packaging import Packed
 from modelyard_common.auth.tokens import hash_token
+from modelyard_contracts.bundle_v1 import Column
 
 INFER = "/v2/models/power/infer"
 
@@ -185,6 +187,18 @@ def test_a_raw_body_is_one_input_where_a_model_has_one(platform: Platform, one_f
     assert outputs(response)["predict"]["data"] == [1]
 
 
+def test_a_raw_body_to_a_version_is_that_versions_one_input(platform: Platform, one_feature: Packed) -> None:
+    other = SIGNATURE.model_copy(update={"features": (Column(name="temperature", type="number"),)})
+    raw, header = np.float64([0.7]).tobytes(), {"inference-header-content-length": "0"}
+    with a_server(platform, (one_feature,)) as http:
+        assert platform.served is not None
+        serving = platform.served.find("power")
+        platform.served.serve(replace(serving, kept=(stub_version(5, "e", StubRuntime(label=1), other),)))
+        response = http.post("/v2/models/power/versions/5/infer", content=raw, headers=header)
+
+    assert outputs(response)["predict"]["data"] == [1]
+
+
 @pytest.fixture(scope="module")
 def one_feature(tmp_path_factory: pytest.TempPathFactory) -> Packed:
     from inference_fakes import make_one_feature_bundle
@@ -204,6 +218,35 @@ def test_packed_bodies_are_read(shared: httpx.Client) -> None:
         headers={"content-encoding": "gzip", "content-type": "application/json"},
     )
     assert scored.json() == {"predictions": [1]}
+
+
+@pytest.mark.parametrize("padding", [b"", b"\0" * 500], ids=["to the end", "padded"])
+@pytest.mark.parametrize("size", [7, 1000, 10**6], ids=str)
+def test_a_file_of_gzip_may_be_many_streams(shared: httpx.Client, size: int, padding: bytes) -> None:
+    body = json.dumps(GOOD).encode().ljust(200_000 if size > 7 else 0)
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    packed = b"".join(map(gzip.compress, parts)) + padding
+
+    response = shared.post(INFER, content=packed, headers={"content-encoding": "gzip"})
+
+    assert outputs(response)["predict"]["data"] == [1]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_bodies_to_the_repository_may_be_packed(shared: httpx.Client, encoding: str) -> None:
+    pack = {"gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+
+    listed = shared.post(
+        "/v2/repository/index", content=pack(b'{"ready": true}'), headers={"content-encoding": encoding}
+    )
+    refused = shared.post(
+        "/v2/repository/models/power/load",
+        content=pack(b'{"parameters": {"config": 1}}'),
+        headers={"content-encoding": encoding},
+    )
+
+    assert [entry["state"] for entry in listed.json()] == ["READY"]
+    assert (refused.status_code, "config" in refused.json()["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(
@@ -239,12 +282,12 @@ def test_small_answers_are_never_packed(shared: httpx.Client) -> None:
 
 
 def test_a_packed_body_is_bounded_by_what_is_in_it(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
-    bomb = gzip.compress(b" " * 50_000_000)
+    bombs = (gzip.compress(b" " * 50_000_000), gzip.compress(b" " * 60_000) * 2)
     with a_server(platform, bundles, max_body_bytes=100_000) as http:
-        refused = http.post(INFER, content=bomb, headers={"content-encoding": "gzip"})
+        refused = [http.post(INFER, content=bomb, headers={"content-encoding": "gzip"}) for bomb in bombs]
 
-    assert len(bomb) < 100_000
-    assert (refused.status_code, "once unpacked" in refused.json()["error"]) == (413, True)
+    assert max(map(len, bombs)) < 100_000
+    assert [(one.status_code, "once unpacked" in one.json()["error"]) for one in refused] == [(413, True)] * 2
 
 
 @pytest.mark.parametrize(
@@ -255,8 +298,24 @@ def test_a_packed_body_is_bounded_by_what_is_in_it(platform: Platform, bundles: 
         ("gzip", b"{}", 400),
         ("gzip", gzip.compress(b"{}")[:-4], 400),
         ("gzip", gzip.compress(b"{}") * 2, 400),
+        ("gzip", gzip.compress(b"{}") + b"x", 400),
+        ("gzip", gzip.compress(b"{}") + b"\0x", 400),
+        ("gzip", gzip.compress(b"{}") + gzip.compress(b" ")[:-1], 400),
+        ("gzip", gzip.compress(b"") * 5000, 400),
+        ("deflate", zlib.compress(b"{}") * 2, 400),
     ],
-    ids=["unknown", "twice", "not packed", "cut", "two streams"],
+    ids=[
+        "unknown",
+        "twice",
+        "not packed",
+        "cut",
+        "two documents",
+        "something behind",
+        "something behind zeros",
+        "cut in the second",
+        "too many streams",
+        "two streams without a file",
+    ],
 )
 def test_wrong_encodings_are_refused(shared: httpx.Client, encoding: str, content: bytes, status: int) -> None:
     response = shared.post(INFER, content=content, headers={"content-encoding": encoding})

@@ -21,6 +21,11 @@ _LEVEL = 1
 _ON_THE_LOOP_BYTES = 64 * 1024
 """Above this, packing takes long enough to keep the event loop from its other work: about a millisecond."""
 
+_MOST_STREAMS = 4096
+"""Of one body. More bring next to nothing each, and each costs as much to begin as a small body."""
+_PIECE_BYTES = 64 * 1024
+"""Whatever is behind a stream is copied where it ends; so it is not all of the body."""
+
 _GZIP, _ZLIB = 31, 15
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 
@@ -38,16 +43,41 @@ def unpacked(body: bytes, encoding: str, most_bytes: int) -> bytes:
         return body
     if encoding not in _WINDOWS:
         raise UnsupportedMedia("content-encoding must be gzip, deflate or identity")
-    unpack = zlib.decompressobj(_WINDOWS[encoding])
+    window = _WINDOWS[encoding]
     try:
-        content = unpack.decompress(body, most_bytes + 1)
+        parts, end = _streams(body, window, most_bytes)
     except zlib.error as exc:
         raise Invalid.at("body", f"is not {encoding}") from exc
-    if len(content) > most_bytes:
+    if sum(map(len, parts)) > most_bytes:
         raise TooLarge(f"the body is larger than {most_bytes} bytes once unpacked")
-    if not unpack.eof or unpack.unused_data:
+    if end is None or (body[end:].strip(b"\0") if window == _GZIP else body[end:]):
         raise Invalid.at("body", f"is not one whole {encoding} stream")
-    return content
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _streams(body: bytes, window: int, most_bytes: int) -> tuple[list[bytes], int | None]:
+    """Return what is packed in a body, at most one byte beyond the bound, and where the last stream ends, if it does.
+
+    A file of gzip is one stream after another (RFC 1952, section 2.2); bgzip and servers that pack piece by piece
+    write many.
+
+    Raises:
+        zlib.error: it is not packed so.
+    """
+    parts: list[bytes] = []
+    view, place, left = memoryview(body), 0, most_bytes + 1
+    for _ in range(_MOST_STREAMS if window == _GZIP else 1):
+        unpack = zlib.decompressobj(window)
+        while not unpack.eof and place < len(view) and left:
+            piece = view[place : place + _PIECE_BYTES]
+            parts.append(unpack.decompress(piece, left))
+            left -= len(parts[-1])
+            place += len(piece) - len(unpack.unused_data)
+        if not unpack.eof or not left:
+            return parts, None
+        if place == len(view) or view[place] == 0:  # zeros may fill the last block of a file
+            break
+    return parts, place
 
 
 @contextmanager

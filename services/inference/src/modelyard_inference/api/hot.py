@@ -17,6 +17,7 @@ from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
 
 from modelyard_inference.api.bodies import WORTH_PACKING_BYTES, opened, packed
 from modelyard_inference.api.codecs import scoring, v2
+from modelyard_inference.api.codecs.labels import key_text
 from modelyard_inference.api.codecs.scoring import ScoringCall
 from modelyard_inference.api.errors import (
     ErrorBody,
@@ -152,7 +153,7 @@ class HotPath:
             caller.left = left
 
         try:
-            call = self._call(asked.model, heads, request.body)
+            call = self._call(asked.model, None, heads, request.body)
             parsed = time.perf_counter()
             if front.ask_soon(serving, call.rows, call.parameters, heads, request.principal, told, waits):
                 return True
@@ -209,7 +210,7 @@ class HotPath:
         """Answer ``POST /v1/models/{model}[/versions/{version}]:predict``."""
         return await self._answer(request, predict_target, self._predict, v1_error)
 
-    def _call(self, model: str, heads: _Heads, body: bytes) -> v2.V2Call:
+    def _call(self, model: str, version: str | None, heads: _Heads, body: bytes) -> v2.V2Call:
         text = heads.json_length
         if text is None:
             return v2.decode(body)
@@ -218,11 +219,13 @@ class HotPath:
         length = int(text)
         if length:
             return v2.decode(body, length)
-        return v2.decode_raw(body, self._front.find(model).champion.signature)
+        serving = self._front.find(model)
+        loaded = serving.champion if version is None else serving.version(version)
+        return v2.decode_raw(body, loaded.signature)
 
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         began = time.perf_counter()
-        call = self._call(target.model, heads, body)
+        call = self._call(target.model, target.version, heads, body)
         parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
@@ -352,7 +355,10 @@ def _asked(path: str, headers: Mapping[bytes, bytes]) -> _Asked | None:
     target = infer_target(path)
     if target is None or target.version is not None or b"content-encoding" in headers:
         return None
-    return _Asked(target.model, _heads(headers))
+    try:
+        return _Asked(target.model, _heads(headers))
+    except Invalid:  # whoever answers tells them
+        return None
 
 
 def _kin(asked: _Asked) -> Hashable | None:
@@ -363,8 +369,14 @@ def _kin(asked: _Asked) -> Hashable | None:
 
 
 def _heads(headers: Mapping[bytes, bytes]) -> _Heads:
+    """Return what is read of a head. Raise Invalid for a routing key that is not UTF-8, which it is in bodies."""
     heads = _Heads()
     for name, value in headers.items():
-        if (field := _HEADERS.get(name)) is not None:
+        if (field := _HEADERS.get(name)) is None:
+            continue
+        value = value.strip(b" \t")  # noqa: PLW2901  # the parser leaves what surrounds it
+        if field == "routing_key":
+            heads.routing_key = key_text(value)
+        else:
             setattr(heads, field, value.decode("latin-1"))
     return heads

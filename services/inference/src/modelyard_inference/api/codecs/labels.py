@@ -8,7 +8,7 @@ from typing import Any
 
 from modelyard_common.errors import Invalid
 
-__all__ = ["LONGEST_KEY", "event_times_from", "logged_from", "routing_key_from", "times_from_header"]
+__all__ = ["LONGEST_KEY", "event_times_from", "key_text", "logged_from", "routing_key_from", "times_from_header"]
 
 LONGEST_KEY = 512
 
@@ -36,6 +36,14 @@ def routing_key_from(parameters: Mapping[str, Any], header: str | None) -> str |
     if not isinstance(key, str) or not 0 < len(key) <= LONGEST_KEY or "\0" in key:
         raise Invalid.at("routing_key", f"must be a text of 1 to {LONGEST_KEY} characters, none of them NUL")
     return key
+
+
+def key_text(value: bytes) -> str:
+    """Return the routing key of a header. Raise Invalid: read otherwise than in a body, it would be another key."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError as exc:
+        raise Invalid.at("modelyard-routing-key", "is not UTF-8") from exc
 
 
 def logged_from(parameters: Mapping[str, Any], header: str | None) -> bool:

@@ -18,6 +18,7 @@ from modelyard_common import context, metrics, tracing
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.logs import get_logger
 
+from modelyard_inference.api.codecs.labels import key_text
 from modelyard_inference.api.front import Labels
 from modelyard_inference.api.grpc.calls import Call, Pairs
 from modelyard_inference.api.grpc.status import FAULTS, StatusCode, status_of
@@ -135,10 +136,11 @@ def read(kind: type[M], content: bytes) -> M:
 
 
 def labels_of(call: Call) -> Labels:
-    """Return what came beside a request's body."""
+    """Return what came beside a request's body. Raise Invalid for a routing key that is not UTF-8."""
+    key = call.metadata.get(b"modelyard-routing-key")
     return Labels(
         event_time=call.text(b"modelyard-event-time"),
-        routing_key=call.text(b"modelyard-routing-key"),
+        routing_key=None if key is None else key_text(key),
         log=call.text(b"modelyard-log"),
         principal=call.principal,
         timeout_ms=call.text(b"modelyard-timeout-ms"),

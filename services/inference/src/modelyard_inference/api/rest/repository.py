@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from modelyard_common.auth.guards import principal_of
 from modelyard_contracts.open_inference import IndexEntry
 
+from modelyard_inference.api.bodies import opened
 from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.api.described import index_of
 from modelyard_inference.api.errors import v2_error
@@ -41,7 +42,7 @@ class _LoadRequest(msgspec.Struct):
 @router.post("/index")
 async def index(request: Request, services: Services) -> list[IndexEntry]:
     """List the versions that are loaded; unless ``{"ready": true}`` is asked also the models that wait for one."""
-    asked = _decoded(await request.body(), _IndexRequest)
+    asked = await _sent(request, services, _IndexRequest)
     return index_of(services.served, only_ready=asked.ready)
 
 
@@ -49,7 +50,7 @@ async def index(request: Request, services: Services) -> list[IndexEntry]:
 async def load(model: str, request: Request, services: Services) -> dict[str, object]:
     """Serve a model as its routing says, now. For admins and services."""
     may_load(principal_of(request))
-    check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or ())
+    check_load_parameters((await _sent(request, services, _LoadRequest)).parameters or ())
     await run_in_threadpool(services.loading.load, model)
     return {"name": model, "load": True}
 
@@ -58,12 +59,12 @@ async def load(model: str, request: Request, services: Services) -> dict[str, ob
 async def unload(model: str, request: Request, services: Services) -> dict[str, object]:
     """Stop serving a model in this process until it is loaded again. For admins and services."""
     may_load(principal_of(request))
-    check_load_parameters(_decoded(await request.body(), _LoadRequest).parameters or (), unload=True)
+    check_load_parameters((await _sent(request, services, _LoadRequest)).parameters or (), unload=True)
     await run_in_threadpool(services.loading.unload, model)
     return {"name": model, "unload": True}
 
 
-def _decoded(body: bytes, shape: type[Any]) -> Any:
-    if not body.strip():
-        return shape()
-    return decoded(msgspec.json.Decoder(shape), body)
+async def _sent(request: Request, services: Services, shape: type[Any]) -> Any:
+    sent = await request.body()
+    with opened(sent, request.headers.get("content-encoding", ""), services.front) as body:
+        return decoded(msgspec.json.Decoder(shape), body) if body.strip() else shape()
