@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from typing import Any
 
 import httpx
@@ -263,6 +266,52 @@ def test_headers_carry_time_and_key_for_those_who_cannot_change_the_body(
 
     (event,) = eventually(lambda: platform.drift.role("champion"))
     assert (event["event_time"], event["routing_key"]) == ("2025-12-31T23:00:00Z", "me")
+
+
+def test_a_routing_key_is_the_same_in_a_header_as_in_a_body(served: tuple[Platform, httpx.Client]) -> None:
+    platform, http = served
+    key = "Zürich 東京"
+    named = GOOD_V2 | {"parameters": {"routing_key": key}}
+    http.post("/v2/models/power/infer", json=named).raise_for_status()
+    plain = HTTPConnection(http.base_url.host, http.base_url.port)  # httpx surrounds no value with spaces
+    with closing(plain):
+        headers = {"modelyard-routing-key": b"\t " + key.encode() + b" \t", "content-type": "application/json \t"}
+        plain.request("POST", "/models/power/invocations", json.dumps({"instances": [GOOD_ROW]}), headers)
+        assert plain.getresponse().status == 200
+
+    events = eventually(lambda: len(found := platform.drift.role("champion")) == 2 and found)
+
+    assert [event["routing_key"] for event in events] == [key, key]
+
+
+@pytest.mark.parametrize("path", ["/v2/models/power/infer", "/invocations"])
+def test_a_routing_key_that_is_no_text_is_named(shared: httpx.Client, path: str) -> None:
+    for _ in range(2):
+        response = shared.post(path, json=GOOD_V2, headers=[(b"modelyard-routing-key", b"Z\xfcrich")])
+
+        assert (response.status_code, "modelyard-routing-key: is not UTF-8" in response.text) == (400, True)
+
+
+def test_a_table_whose_first_line_names_nothing_is_told_so_without_it(shared: httpx.Client) -> None:
+    response = shared.post("/invocations", content=f"{SECRET},1\n2,3\n", headers={"content-type": "text/csv"})
+
+    assert (response.status_code, "the first line must name the features" in response.text) == (400, True)
+    assert SECRET not in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/invocations", {"dataframe_records": [{f"{number}{'z' * 9000}": 1 for number in range(99)}]}),
+        ("/v2/models/power/infer", {"inputs": [column(f"{n}{'z' * 9000}", 1.0, "FP64") for n in range(99)]}),
+        ("/v1/models/power:explain", {"instances": [GOOD_ROW], "parameters": {"log" + "z" * 9000: 1}}),
+    ],
+)
+def test_names_that_nobody_knows_come_back_in_part(shared: httpx.Client, path: str, body: Any) -> None:
+    response = shared.post(path, json=body)
+
+    assert response.status_code == 400
+    assert "z" * 50 in response.text and "z" * 65 not in response.text
 
 
 def test_metadata_readiness_and_index_speak_v2(shared: httpx.Client) -> None:

@@ -63,6 +63,8 @@ class Table(Columns):
 
 
 _MOST_ERRORS = 20
+_MOST_NAME = 64
+"""Characters of a name that somebody sent and nobody knows: it goes back in full only as far as it may help."""
 LARGEST = float(np.finfo(np.float32).max)
 """Models take numbers in 32 bits; a larger one would become infinite."""
 
@@ -90,7 +92,7 @@ def columns_from_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -
     for number, row in enumerate(rows):
         for name in row:
             if name not in names:
-                errors.append(FieldError(path=f"[{number}].{name}", message=_unknown(names)))
+                errors.append(FieldError(path=f"[{number}].{name[:_MOST_NAME]}", message=_unknown(names)))
         if len(errors) >= _MOST_ERRORS:
             break
     values = {column.name: [row.get(column.name) for row in rows] for column in signature.features}
@@ -100,7 +102,7 @@ def columns_from_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -
 def columns_from_values(signature: Signature, values: Mapping[str, Sequence[Any]]) -> Columns:
     """Return feature to values (all of one length) as columns. Raise Invalid as ``columns_from_rows`` does."""
     names = {column.name for column in signature.features}
-    errors = [FieldError(path=name, message=_unknown(names)) for name in values if name not in names]
+    errors = [FieldError(path=name[:_MOST_NAME], message=_unknown(names)) for name in values if name not in names]
     lengths = {len(column) for name, column in values.items() if name in names}
     if len(lengths) > 1:
         raise Invalid("the inputs have different numbers of rows")

@@ -134,6 +134,8 @@ class Binder:
             Invalid: not as many positions as features, or a feature that is given twice.
         """
         if rows.untyped:
+            if self._types.keys().isdisjoint(rows.named):  # what is no header is a row, whose values nobody repeats
+                raise Invalid.at("body", "the first line must name the features")
             return {name: self._typed(name, column) for name, column in rows.named.items()}
         if rows.matrix is not None:
             names, kind, columns = self._numeric, "numeric features", rows.matrix.columns()

@@ -58,7 +58,7 @@ async def _explained(model: str, version: str | None, request: Request, services
 
 def _only_timeout(parameters: Mapping[str, Any]) -> None:
     if other := parameters.keys() - {"timeout"}:
-        raise Invalid.at("parameters", f"{min(other)!r} is for predictions; an explanation takes timeout alone")
+        raise Invalid.at("parameters", f"{min(other)[:64]!r} is for predictions; an explanation takes timeout alone")
 
 
 def _response(found: Explained) -> ExplainResponse:
