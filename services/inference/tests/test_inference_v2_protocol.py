@@ -386,6 +386,26 @@ def test_unknown_paths_answer_with_the_protocols_error(shared: httpx.Client, pat
         assert (response.status_code, "error" in response.json()) == (404, True), method
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (INFER, {"error", "detail", "status"}),
+        ("/v2/models/power/versions/1/infer/", {"error", "detail", "status"}),
+        ("/invocations", {"error_code", "message"}),
+        ("/models/power/invocations", {"error_code", "message"}),
+        ("/v1/models/power:predict", {"error"}),
+    ],
+)
+def test_what_predicts_takes_post_alone_and_says_so_as_its_protocol_does(
+    shared: httpx.Client, method: str, path: str, says: set[str]
+) -> None:
+    response = shared.request(method, path)
+
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert method == "HEAD" or response.json().keys() >= says
+
+
 def test_statistics_count_what_a_version_has_done(shared: httpx.Client) -> None:
     def counted() -> tuple[int, int]:
         [found] = shared.get("/v2/models/power/versions/1/stats").json()["model_stats"]

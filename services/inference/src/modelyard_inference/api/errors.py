@@ -17,6 +17,7 @@ from modelyard_inference.domain.requests import Late
 __all__ = [
     "ErrorBody",
     "UnsupportedMedia",
+    "WrongMethod",
     "edge_error",
     "protocol_status",
     "retry_after",
@@ -31,6 +32,7 @@ _CODES = {
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
     404: "RESOURCE_DOES_NOT_EXIST",
+    405: "BAD_REQUEST",
     409: "RESOURCE_CONFLICT",
     413: "BAD_REQUEST",
     429: "REQUEST_LIMIT_EXCEEDED",
@@ -41,6 +43,10 @@ _CODES = {
 
 class UnsupportedMedia(Invalid):
     """The body is of a kind that is not read here."""
+
+
+class WrongMethod(Invalid):
+    """Only POST is taken here."""
 
 
 class ErrorBody(NamedTuple):
@@ -54,6 +60,8 @@ def protocol_status(error: ModelyardError) -> int:
     """Return the HTTP status of an error in all inference protocols."""
     if isinstance(error, UnsupportedMedia):
         return 415
+    if isinstance(error, WrongMethod):
+        return 405
     if isinstance(error, Late):
         return 504
     return 400 if isinstance(error, Invalid) else status_of(error)

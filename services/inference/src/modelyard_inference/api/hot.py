@@ -21,6 +21,7 @@ from modelyard_inference.api.codecs.labels import key_text
 from modelyard_inference.api.codecs.scoring import ScoringCall
 from modelyard_inference.api.errors import (
     ErrorBody,
+    WrongMethod,
     protocol_status,
     retry_after,
     scoring_error,
@@ -111,6 +112,9 @@ class HotPath:
             RawRoute(
                 lambda method, path: _posted(predict_target, method, path), self.predict, "/v1/models/{model}:predict"
             ),
+            _not_posted(infer_target, "/v2/models/{model}/infer", v2_error),
+            _not_posted(invocations_target, "/models/{model}/invocations", scoring_error),
+            _not_posted(predict_target, "/v1/models/{model}:predict", v1_error),
         )
 
     async def infer(self, request: RawRequest) -> RawAnswer | None:
@@ -344,10 +348,22 @@ def _posted(target_of: Callable[[str], Target | None], method: str, path: str) -
     return method == "POST" and target_of(path) is not None
 
 
+def _not_posted(target_of: Callable[[str], Target | None], template: str, error_body: _ErrorBodyOf) -> RawRoute:
+    """Return the route of any other method."""
+
+    async def refused(request: RawRequest) -> RawAnswer:
+        del request
+        return _failure(WrongMethod(), error_body)
+
+    return RawRoute(lambda method, path: target_of(path) is not None, refused, template)
+
+
 def _failure(error: ModelyardError, error_body: _ErrorBodyOf) -> RawAnswer:
     wait = retry_after(error)
     content, media_type = error_body(error)
     headers = b"retry-after: %b\r\n" % wait.encode() if wait else b""
+    if isinstance(error, WrongMethod):
+        headers += b"allow: POST\r\n"
     return RawAnswer(content, media_type.encode(), protocol_status(error), headers)
 
 
