@@ -281,6 +281,29 @@ async def test_a_route_that_breaks_is_answered_for_and_leaves_nothing_in_flight(
     assert not one.wire.is_closed
 
 
+@pytest.mark.parametrize(
+    ("path", "length", "status"), [("/raw", 100_001, b"413"), ("/raw", 9, b"200"), ("/nothing", 9, b"404")], ids=str
+)
+@on_a_loop
+async def test_whoever_waits_to_send_a_body_that_nobody_asks_for_is_hung_up_on(
+    path: str, length: int, status: bytes
+) -> None:
+    with line() as one:
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        one.say(head.encode())
+        async with asyncio.timeout(20):
+            while not (one.wire.is_closed or one.wire.written):  # noqa: ASYNC110  # what is written sets no event
+                await asyncio.sleep(0.001)  # a thread of the framework's answers
+        asked = not one.wire.is_closed
+        if asked:
+            one.say(b"waited  .")
+            await settled()
+
+    assert re.findall(rb"HTTP/1.1 ([2-5]\d\d)", one.wire.written) == [status]
+    assert asked == (status == b"200") == (not one.wire.is_closed)
+    assert (b"connection: close\r\n" in one.wire.written) == one.wire.is_closed
+
+
 @pytest.mark.parametrize("name", ["x-request-id", "traceparent"])
 @on_a_loop
 async def test_heads_that_are_another_each_time_are_not_kept(name: str) -> None:

@@ -101,6 +101,7 @@ class BoundedBody:
 
     Attributes:
         refusal: why no more of it was taken.
+        is_asked_for: somebody has begun to read it; a caller that waits for that (``Expect: 100-continue``) sends it.
     """
 
     def __init__(self, receive: Callable[[], Awaitable[_Message]], limit: int, held: HeldBytes | None = None) -> None:
@@ -109,9 +110,11 @@ class BoundedBody:
         self._share = held.share() if held is not None else None
         self._size = 0
         self.refusal: ModelyardError | None = None
+        self.is_asked_for = False
 
     async def __call__(self) -> _Message:
         """Return the next message. Raise TooLarge or Overloaded."""
+        self.is_asked_for = True
         message = await self._receive()
         if message["type"] == "http.request":
             try:

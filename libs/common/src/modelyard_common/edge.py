@@ -303,12 +303,15 @@ class Edge:
                 return None
             return await route.answer(RawRequest(scope["path"], principal, headers, body, receive))
         except ModelyardError as exc:
-            return self._error(scope["path"], exc)
+            answer = self._error(scope["path"], exc)
         except Exception as exc:
             _log.error("request.failed", error=exc, ecs={"http.request.method": scope["method"][:_MOST_METHOD]})
-            return self._error(scope["path"], _our_fault())
+            answer = self._error(scope["path"], _our_fault())
         finally:
             bounded.close()
+        if _waits(headers) and not bounded.is_asked_for:
+            return answer._replace(headers=answer.headers + b"connection: close\r\n")
+        return answer
 
     def _error(self, path: str, error: ModelyardError) -> RawAnswer:
         """Return an error as the path's protocol writes it."""
@@ -328,7 +331,7 @@ class Edge:
         request_id = _take_request_id(headers)
         span = self._trace(scope, headers)
         bounded = BoundedBody(receive, self._max_body_bytes, self._held)
-        answer = _Answer(send, request_id, bounded, partial(self._error, scope["path"]))
+        answer = _Answer(send, request_id, bounded, partial(self._error, scope["path"]), waits=_waits(headers))
         started = time.perf_counter()
         self._in_flight += 1
         try:
@@ -440,6 +443,12 @@ def _text(headers: Headers, name: bytes) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def _waits(headers: Headers) -> bool:
+    """Return whether the caller sends its body when it is asked for. One who is answered before may send it or not, so
+    that nobody knows where the next request begins: the connection ends then (RFC 9110, section 10.1.1)."""
+    return headers.get(b"expect", b"").strip().lower() == b"100-continue"
+
+
 def _our_fault() -> ModelyardError:
     return ModelyardError("something went wrong here; the log has it under this request id")
 
@@ -466,11 +475,14 @@ class _Answer:
         request_id: bytes,
         body: BoundedBody,
         error: Callable[[ModelyardError], RawAnswer],
+        *,
+        waits: bool,
     ) -> None:
         self._error = error
         self._send = send
         self._request_id = request_id
         self._body = body
+        self._waits = waits
         self.status = 500
         self._begun = False
         self._replaced = False
@@ -488,6 +500,8 @@ class _Answer:
             self.status = message["status"]
             headers = list(message.get("headers", ()))
             headers.append((b"x-request-id", self._request_id))
+            if self._waits and not self._body.is_asked_for:
+                headers.append((b"connection", b"close"))
             message = message | {"headers": headers}
         await self._send(message)
 
