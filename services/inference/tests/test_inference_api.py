@@ -16,6 +16,7 @@ from modelyard_bundle.packaging import Packed
 from modelyard_client import InferenceClient
 from modelyard_common.errors import Invalid, NotFound
 from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
+from modelyard_inference.api.codecs.labels import event_times_from, times_from_header
 
 
 def column(name: str, value: Any, datatype: str) -> dict[str, Any]:
@@ -266,6 +267,30 @@ def test_headers_carry_time_and_key_for_those_who_cannot_change_the_body(
 
     (event,) = eventually(lambda: platform.drift.role("champion"))
     assert (event["event_time"], event["routing_key"]) == ("2025-12-31T23:00:00Z", "me")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("86400", 86400),
+        ("-5", -5),
+        ("0", 0),
+        ("1.5", 1.5),
+        ("1772366400.25", 1772366400.25),
+        ("2026-03-01t12:00:00z", 1772366400),
+        ("2026-03-01T13:00:00+01:00", 1772366400),
+    ],
+)
+def test_a_time_as_text_is_what_it_is_as_a_number(text: str, seconds: float) -> None:
+    wanted = event_times_from(seconds)
+
+    assert event_times_from(text) == times_from_header(f" {text} ") == wanted
+
+
+@pytest.mark.parametrize("text", ["20260301", "2026-03-01", "- 5", "--5", "1e9", "٨٦٤٠٠", ".", "9" * 400, "nan", ""])
+def test_a_text_that_is_no_time_or_may_be_a_date_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="event_time"):
+        event_times_from(text)
 
 
 def test_a_routing_key_is_the_same_in_a_header_as_in_a_body(served: tuple[Platform, httpx.Client]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from modelyard_common.errors import Invalid
 __all__ = ["LONGEST_KEY", "event_times_from", "key_text", "logged_from", "routing_key_from", "times_from_header"]
 
 LONGEST_KEY = 512
+_SECONDS = re.compile(r"-?\d+\.?\d*", re.ASCII)
 
 
 def event_times_from(value: Any, path: str = "event_time") -> tuple[datetime, ...]:
@@ -64,7 +66,7 @@ def _time(value: Any, path: str) -> datetime:
         if isinstance(value, str):
             if _is_number(value):
                 return datetime.fromtimestamp(float(value), UTC)
-            time = datetime.fromisoformat(value)
+            time = datetime.fromisoformat(value.upper())  # RFC 3339 takes t and z as well
             if time.tzinfo is None:
                 raise Invalid.at(path, "needs an offset, for example 2026-01-31T12:00:00Z")
             return time.astimezone(UTC)
@@ -76,4 +78,5 @@ def _time(value: Any, path: str) -> datetime:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).isdecimal() and "-" not in text and len(text) > 8
+    """Return whether a text is seconds; eight digits may as well be a date, and are none of both here."""
+    return _SECONDS.fullmatch(text) is not None and not (len(text) == 8 and text.isdecimal())
