@@ -174,6 +174,20 @@ def test_metadata_of_a_call_labels_it_too(shared: tuple[Platform, Caller]) -> No
     assert (event["event_time"], event["routing_key"]) == ("2025-12-31T23:00:00Z", "me")
 
 
+def test_texts_in_base64_are_read_where_a_tensor_says_so(shared: tuple[Platform, Caller]) -> None:
+    platform, call = shared
+    request = typed()
+    request.inputs[2].contents.bytes_contents[0] = b"TcOkcno="
+    request.inputs[2].parameters["content_type"].string_param = "base64"
+
+    prediction = call("ModelInfer", request).parameters["modelyard-prediction-id"].string_param
+    event = eventually(lambda: platform.drift.events.get((f"{prediction}/0", "champion")))
+    request.inputs[2].parameters["content_type"].string_param = "other"
+
+    assert event["features"]["day"] == "März"
+    assert call.refused("ModelInfer", request)[0] == Code.INVALID_ARGUMENT
+
+
 def test_a_routing_key_in_metadata_is_read_as_one_in_a_message() -> None:
     def key(sent: bytes) -> str | None:
         metadata = {b"modelyard-routing-key": sent}

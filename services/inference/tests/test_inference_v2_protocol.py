@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import struct
@@ -20,6 +21,7 @@ from modelyard_common.auth.tokens import hash_token
 from modelyard_contracts.bundle_v1 import Column
 
 INFER = "/v2/models/power/infer"
+SECRET = "very-secret-value"
 
 
 def column(name: str, datatype: str, data: list[Any], **more: Any) -> dict[str, Any]:
@@ -457,6 +459,62 @@ def test_requests_as_mlservers_clients_encode_data_frames_are_taken(shared: http
     }
 
     assert outputs(shared.post(INFER, json=body))["predict"]["data"] == [1, 0]
+
+
+@pytest.mark.parametrize("in_binary", [False, True], ids=["json", "binary"])
+def test_texts_in_base64_are_read_where_a_tensor_says_so(platform: Platform, bundles: Any, in_binary: bool) -> None:
+    day = base64.b64encode("März".encode()).decode()
+    with a_server(platform, bundles) as http:
+        if in_binary:
+            body, header = binary_body([*ROW[:2], ("day", "BYTES", [1], texts(day))])
+            length = int(header["inference-header-content-length"])
+            document = json.loads(body[:length])
+            document["inputs"][2]["parameters"]["content_type"] = "base64"
+            text = json.dumps(document).encode()
+            header["inference-header-content-length"] = str(len(text))
+            for _ in range(2):  # the second time its head is known
+                response = http.post(INFER, content=text + body[length:], headers=header)
+                assert response.status_code == 200, response.text
+        else:
+            said = column("day", "BYTES", [day], parameters={"content_type": "base64"})
+            response = http.post(INFER, json={"inputs": [*GOOD["inputs"][:2], said]})
+            assert response.status_code == 200, response.text
+        events = eventually(lambda: platform.drift.role("champion"))
+
+    assert {event["features"]["day"] for event in events} == {"März"}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        (column("day", "BYTES", [SECRET], parameters={"content_type": "base64"}), "inputs[0]: holds values"),
+        (column("day", "BYTES", ["_w=="], parameters={"content_type": "base64"}), "inputs[0]: holds values"),
+        (column("day", "BYTES", ["/w=="], parameters={"content_type": "base64"}), "inputs[0]: holds values"),
+        (column("day", "BYTES", ["mon"], parameters={"content_type": "pd_json"}), "'pd_json' is not known"),
+        (column("day", "BYTES", ["mon"], parameters={"content_type": "x" * 999}), "x' is not known; there is base64"),
+        (column("day", "BYTES", ["mon"], parameters={"content_type": ["np"]}), "content_type: it is not known"),
+        (column("load", "FP64", [1.0], parameters={"content_type": "base64"}), "for BYTES only"),
+        (
+            {"name": "m", "shape": [1, 200], "datatype": "FP64", "data": [1.5] * 200}
+            | {"parameters": {"content_type": "datetime"}},
+            "'datetime' is not known",
+        ),
+    ],
+)
+def test_a_tensor_that_is_written_otherwise_than_it_says_is_refused(
+    shared: httpx.Client, tensor: dict[str, Any], says: str
+) -> None:
+    response = shared.post(INFER, json={"inputs": [tensor]})
+
+    assert (response.status_code, says in response.json()["error"]) == (400, True), response.text
+    assert SECRET not in response.text and "x" * 65 not in response.text
+
+
+@pytest.mark.parametrize("content_type", ["np", "pd", "str"])
+def test_content_types_that_say_nothing_new_change_nothing(shared: httpx.Client, content_type: str) -> None:
+    said = [one | {"parameters": {"content_type": content_type}} for one in GOOD["inputs"]]
+
+    assert outputs(shared.post(INFER, json={"inputs": said}))["predict"]["data"] == [1]
 
 
 def test_the_timeout_parameter_is_microseconds(shared: httpx.Client) -> None:

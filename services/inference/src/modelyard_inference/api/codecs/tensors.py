@@ -5,7 +5,8 @@ JSON, the binary extension and gRPC differ in how a tensor's values are written;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import base64
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -21,10 +22,12 @@ from modelyard_inference.domain.requests import Answer, Matrix, Rows, plain
 __all__ = [
     "DATATYPES",
     "INTEGER_BITS",
+    "PLAIN_TYPES",
     "VALUES",
     "Output",
     "Tensor",
     "Wanted",
+    "as_said",
     "check_values",
     "chosen",
     "input_tensors",
@@ -56,6 +59,8 @@ _RANGES = {
     for name, bits in INTEGER_BITS.items()
 }
 _UNBOUNDED = {name: allowed for name, allowed in _ALLOWED.items() if name not in _RANGES}
+PLAIN_TYPES = ("np", "pd", "str", None)
+"""Content types that say nothing which the datatype and the signature do not."""
 _BEYOND = 2**63
 """No dimension is as large: the protocol's are of 64 bits, and JSON's numbers of any length."""
 _DATATYPES: dict[str, Datatype] = {"number": "FP64", "integer": "INT64", "boolean": "BOOL", "category": "BYTES"}
@@ -129,6 +134,28 @@ def check_values(datatype: str, size: int, values: Sequence[Any], path: str) -> 
         present = [value for value in values if value is not None]
         if present and not (limits[0] <= min(present) and max(present) <= limits[1]):
             raise Invalid.at(path, f"holds values that are not {datatype}")
+
+
+def as_said(
+    datatype: str, values: list[Any] | npt.NDArray[Any], parameters: Mapping[str, Any] | None, path: str
+) -> list[Any] | npt.NDArray[Any]:
+    """Return the values of a tensor that says how they are written, as MLServer's clients do.
+
+    Raises:
+        Invalid: a content type that is not known, or values that are not written so.
+    """
+    content_type = (parameters or {}).get("content_type")
+    if content_type in PLAIN_TYPES:
+        return values
+    if content_type != "base64":
+        named = short(content_type) if isinstance(content_type, str) else "it"
+        raise Invalid.at(f"{path}.parameters.content_type", f"{named} is not known; there is base64, np, pd, str")
+    if datatype != "BYTES":
+        raise Invalid.at(f"{path}.parameters.content_type", "may be base64 for BYTES only")
+    try:
+        return [value if value is None else base64.b64decode(value, validate=True).decode() for value in values]
+    except ValueError as exc:
+        raise Invalid.at(path, "holds values that are not text in base64") from exc
 
 
 def rows_of(tensors: Sequence[Tensor]) -> Rows:

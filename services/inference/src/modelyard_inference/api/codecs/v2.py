@@ -13,16 +13,19 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_inference.api.codecs.floats import one_tensor_of
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers, width_of
 from modelyard_inference.api.codecs.tensors import (
+    PLAIN_TYPES,
     VALUES,
     Output,
     Tensor,
     Wanted,
+    as_said,
     check_values,
     chosen,
     is_usual,
@@ -198,19 +201,24 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
     tensors, place = [], 0
     for position, tensor in enumerate(request.inputs):
         if tensor.data is not None and is_usual(tensor.datatype, tensor.shape, tensor.data, known=known):
-            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, tensor.data))
+            values: list[Any] | npt.NDArray[Any] = tensor.data
+            if tensor.parameters:
+                values = as_said(tensor.datatype, values, tensor.parameters, f"inputs[{position}]")
+            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, values))
             continue
         path = f"inputs[{position}]"
         size = size_of(tensor.datatype, tensor.shape, path)
         if tensor.data is not None:
             laid = _laid_out(tensor.data, tensor.shape, path)
             check_values(tensor.datatype, size, laid, f"{path}.data")
-            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, laid))
+            values = as_said(tensor.datatype, laid, tensor.parameters, path)
+            tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, values))
             continue
         length = _binary_size(tensor, binary, place, path)
         assert binary is not None  # noqa: S101  # or there would be no length
         values = unpack_numbers(tensor.datatype, size, binary[place : place + length], path)
         place += length
+        values = as_said(tensor.datatype, values, tensor.parameters, path)
         tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, values))
     if binary is not None and place != len(binary):
         raise Invalid.at("body", f"has {len(binary) - place} bytes after the last tensor")
@@ -239,9 +247,11 @@ def _layout(content: bytes) -> _Layout:
     parameters, binary_output = _parameters(request)
     placed, place = [], 0
     for position, tensor in enumerate(request.inputs):
-        path = f"inputs[{position}]"
-        size, length = size_of(tensor.datatype, tensor.shape, path), (tensor.parameters or {})["binary_data_size"]
+        path, said = f"inputs[{position}]", tensor.parameters or {}
+        size, length = size_of(tensor.datatype, tensor.shape, path), said["binary_data_size"]
         if tensor.data is not None or type(length) is not int or length < 0:
+            raise KeyError(path)
+        if said.get("content_type") not in PLAIN_TYPES:
             raise KeyError(path)
         there = slice(place, place + length)
         placed.append(_Placed(tensor.name, tensor.datatype, tuple(tensor.shape), size, there, path))
@@ -338,6 +348,8 @@ def _one_matrix(body: bytes) -> V2Call | None:
         request = msgspec.convert(found.envelope, _Envelope)
         tensor = msgspec.convert(found.tensor, _AboutFloats)
     except msgspec.ValidationError:
+        return None
+    if tensor.parameters and tensor.parameters.get("content_type") not in PLAIN_TYPES:
         return None
     shape, values = tensor.shape, found.values
     if len(shape) != 2 or shape[1] == 1 or not is_usual(tensor.datatype, shape, values, known=True):

@@ -20,6 +20,7 @@ from modelyard_inference.api.codecs.tensors import (
     Output,
     Tensor,
     Wanted,
+    as_said,
     check_values,
     chosen,
     outputs_of,
@@ -72,6 +73,8 @@ def decode(request: ModelInferRequest) -> V2Call:
         else:
             values = _typed(datatype, tensor.contents, path)
             check_values(datatype, size, values, f"{path}.contents")
+        if tensor.parameters:
+            values = as_said(datatype, values, plain(tensor.parameters), path)
         tensors.append(Tensor(tensor.name, datatype, shape, values))
     return V2Call(rows_of(tensors), request.id or None, parameters, _wanted(request), bool(raw))
 
