@@ -243,6 +243,20 @@ def test_a_candidate_that_hangs_is_found_out_by_callers_who_leave_before_it_is_l
     assert engine.reports.told == [("power", CANDIDATE, 7, "tripped", "it did not answer in time")]
 
 
+def test_callers_who_leave_no_time_and_hang_up_say_nothing_of_a_candidate(yard: Any) -> None:
+    engine = yard(candidate=StubRuntime(blocking=True, hold=threading.Event()))
+
+    async def play() -> None:
+        for _ in range(4):
+            await engine.leave(timeout_s=0.15, after_s=0.02)
+        await asyncio.sleep(0.2)
+
+    asyncio.run(play())
+
+    assert engine.observer.failures == []
+    assert engine.reports.told == []
+
+
 @pytest.mark.parametrize(
     ("error", "failures", "trips", "trips_with_the_next"),
     [

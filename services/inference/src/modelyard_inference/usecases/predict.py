@@ -29,7 +29,7 @@ from modelyard_inference.usecases.shadow import Shadow
 __all__ = ["Failed", "Predict"]
 
 _log = get_logger(__name__)
-_LEAST_S = 1.0
+_LEAST_S = 0.1
 """Whoever leaves less time says nothing of a candidate that is late."""
 
 
