@@ -20,6 +20,7 @@ from modelyard_bundle.signature import LARGEST, Columns
 from modelyard_common import context
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, Overloaded, Unavailable
+from modelyard_contracts.bundle_v1 import Column
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.domain.answers import AnswerReader, BadAnswer
 from modelyard_inference.domain.coalescing import answer_all, take
@@ -706,3 +707,42 @@ def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], arra
             outcomes.append(exc.message)
 
     assert str(outcomes[0]) == str(outcomes[1])
+
+
+COUNTED = SIGNATURE.model_copy(
+    update={
+        "features": (
+            Column(name="load", type="number"),
+            Column(name="count", type="integer"),
+            Column(name="age", type="integer", required=False),
+        )
+    }
+)
+
+
+def ways(load: Any, count: Any, age: Any, rows: int) -> list[Rows]:
+    """Return the same rows as they may come."""
+    named = {name: [value] * rows for name, value in (("load", load), ("count", count), ("age", age))}
+    texts = {name: ["" if value is None else str(value) for value in column] for name, column in named.items()}
+    listed = Rows(rows, {}, matrix=Matrix([load, count, age] * rows, 3), source="inputs[0]")
+    array = np.array([load, count, np.nan if age is None else age] * rows)
+    return [
+        Rows(rows, named),
+        Rows(rows, texts, untyped=True),
+        listed,
+        Rows(rows, {}, matrix=Matrix(array, 3), source="inputs[0]"),
+    ]
+
+
+@pytest.mark.parametrize("rows", [1, 200])
+@pytest.mark.parametrize("way", range(4), ids=["named", "text", "list", "array"])
+def test_a_part_of_an_integer_is_refused_and_named(way: int, rows: int) -> None:
+    binder = stub_version(1, "a", StubRuntime(), COUNTED).binder
+
+    for age in (4, 4.0, None):
+        taken = binder.bind(ways(0.5, 3.0, age, rows)[way]).numbers
+        assert taken[:, :2].tolist() == [[0.5, 3.0]] * rows
+    for count, age, says in ((1.5, 4, r"^\[0\]\.count: must be a whole number"), (1, 0.25, r"^\[0\]\.age: must be")):
+        with pytest.raises(Invalid, match=says) as caught:
+            binder.bind(ways(0.5, count, age, rows)[way])
+        assert len(caught.value.errors) == min(rows, 20)

@@ -77,6 +77,7 @@ class Binder:
         self._only_numbers = all(column.type in ("number", "integer") for column in signature.features)
         self._only_plain = all(column.type != "boolean" for column in signature.features)
         self._types = {column.name: column.type for column in signature.features}
+        self._whole = [place for name, place in self._places.items() if self._types[name] == "integer"]
 
     def bind(self, rows: Rows) -> Bound:
         """Return the rows as this version takes them.
@@ -84,6 +85,12 @@ class Binder:
         Raises:
             Invalid: unknown or missing features, wrong types, numbers too large; names each, never a value.
         """
+        bound = self._bound(rows)
+        if self._whole:
+            self._refuse_fractions(bound.numbers)
+        return bound
+
+    def _bound(self, rows: Rows) -> Bound:
         matrix = rows.matrix
         if matrix is not None and not rows.named and self._only_numbers and matrix.width == len(self._numeric):
             numbers = _numbers_of(matrix.values, known=True)
@@ -178,6 +185,19 @@ class Binder:
             return None
         rows = numbers.reshape(len(self._numeric), -1).T if self._numeric else numbers.reshape(count, 0)
         return np.ascontiguousarray(rows), tuple(_objects(column) for column in texts)
+
+    def _refuse_fractions(self, numbers: npt.NDArray[np.float32]) -> None:
+        """Refuse parts of integers, which some runtimes would cut off; 3.0 is one, and what is missing is none."""
+        part = numbers[:, self._whole]
+        if (part == np.rint(part)).all():
+            return
+        wrong = np.argwhere((part != np.rint(part)) & ~np.isnan(part))[:20].tolist()
+        errors = tuple(
+            FieldError(path=f"[{row}].{self._numeric[self._whole[place]]}", message="must be a whole number")
+            for row, place in wrong
+        )
+        if errors:
+            raise Invalid(f"{errors[0].path}: {errors[0].message}", errors=errors)
 
     def _refuse_huge(self, values: Values) -> None:
         """Refuse numbers that models, which compute in 32 bits, would see as infinite."""
