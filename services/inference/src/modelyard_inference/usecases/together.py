@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from modelyard_common.clock import Clock
-from modelyard_common.logs import get_logger
 
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.binding import Bound
@@ -19,8 +18,6 @@ from modelyard_inference.usecases.record import champion_blocks
 from modelyard_inference.usecases.serving import Serving
 
 __all__ = ["Together"]
-
-_log = get_logger(__name__)
 
 
 class Together:
@@ -73,8 +70,7 @@ class Together:
         try:
             bound = champion.binder.bind(rows)
             runs, answers = self._answers(serving, bound, counts, began - arrived)
-        except Exception as exc:  # a runtime may raise anything; asked by themselves, it is found out whose fault it is
-            _log.debug("together.left", kind=type(exc).__name__)
+        except Exception:  # a runtime may raise anything; asked by themselves, it is found out whose fault it is
             return False
         ended = self._clock.monotonic()
         ids = [self._new_id() for _ in counts]
