@@ -25,7 +25,8 @@ from modelyard_common.settings import ServiceSettings
 from test_known_heads import Wire, on_a_loop, settled
 from uvicorn.server import ServerState
 
-_ANSWER = re.compile(rb"HTTP/1.1 (\d+) .*?\r\n.*?content-length: (\d+)\r\n.*?x-request-id: (\w+)\r\n\r\n", re.DOTALL)
+_HEAD = rb"HTTP/1.1 (\d+) .*?\r\n.*?content-length: (\d+)\r\n.*?x-request-id: (\w+)\r\n(?:[^\r]+\r\n)*\r\n"
+_ANSWER = re.compile(_HEAD, re.DOTALL)
 
 
 @dataclass
@@ -312,3 +313,40 @@ async def test_an_answer_that_cannot_be_sent_leaves_the_others_theirs(monkeypatc
         await settled()
         assert [line.heard for line in lines] == [[(200, b"ROW-X")], [], [(200, b"ROW-X")]]
         assert aborted == [True]
+
+
+@on_a_loop
+async def test_one_that_breaks_when_asked_alone_leaves_the_others_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with house() as its:
+        lines = its.crowd(3)
+        await settled()
+        await gathered(lines)
+        aborted: list[bool] = []
+
+        def breaks(head: Any, data: bytes, start: int) -> None:
+            raise RuntimeError("nobody foresaw it")
+
+        monkeypatch.setattr(lines[0].protocol, "ask_alone", breaks)
+        monkeypatch.setattr(lines[0].wire, "abort", lambda: aborted.append(True), raising=False)
+        for line in lines:
+            line.say(b"odd-x")
+        await settled()
+        assert [line.heard for line in lines] == [[], [(200, b"ODD-X")], [(200, b"ODD-X")]]
+        assert aborted == [True]
+
+
+@on_a_loop
+@pytest.mark.parametrize("body", [b"row-x", b"odd-x", b"slo-x"])
+async def test_who_is_told_to_hang_up_before_the_turn_is_over_does_so_behind_the_answer(body: bytes) -> None:
+    with house() as its:
+        lines = its.crowd(2)
+        await settled()
+        await gathered(lines)
+        for line in lines:
+            line.say(body)
+            line.protocol.shutdown()
+        for _ in range(10):
+            await settled()
+        assert [line.heard for line in lines] == [[(200, body.upper())]] * 2
+        assert all(line.wire.is_closed for line in lines)
+        assert all(b"connection: close" in line.wire.written for line in lines)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from inference_fakes import SIGNATURE, CountingObserver, ListSink, stub_version
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid
+from modelyard_inference.api import hot
 from modelyard_inference.api.codecs import v2
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.requests import Answer, Rows
@@ -227,3 +228,31 @@ def test_bodies_that_differ_in_more_than_their_numbers_are_left_to_be_read_alone
     assert length >= len(head) or other != head + tail
     if b"\\u0069d" in other:
         assert v2.decode_together([memoryview(other)] * 2, length) is None
+
+
+def test_who_asks_for_what_there_is_not_is_refused_alone() -> None:
+    asked, bodies, heard = hot._asked("/v2/models/power/infer", {}), [], []
+    for more in ({}, {"outputs": [{"name": "secret"}]}, {"outputs": [{"name": "predict"}]}):
+        tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0.5, 1.5]}
+        bodies.append(memoryview(json.dumps({"inputs": [tensor]} | more).encode()))
+
+    class Front:
+        counted = 0
+
+        def plain(self, model: str) -> object:
+            return self
+
+        def ask_together(self, serving: Any, rows: Rows, counts: list[int], arrived: float, done: Any) -> bool:
+            done([answer_of(f"id-{place}", [1] * count) for place, count in enumerate(counts)])
+            return True
+
+        def took(self, model: str, parse_s: float, encode_s: float, times: int) -> None:
+            self.counted += times
+
+    front: Any = Front()
+    path = hot.HotPath(front, front)
+    assert asked is not None
+    assert path.infer_together(asked, bodies, 0.0, heard.extend)
+    assert [answer.status for answer in heard] == [200, 400, 200]
+    assert [b"secret" in answer.content for answer in heard] == [False, True, False]
+    assert [b"id-0" in heard[0].content, b"id-2" in heard[2].content, front.counted] == [True, True, 3]

@@ -147,6 +147,8 @@ class DirectProtocol(BoundedProtocol):
             if held:
                 self.flow.resume_reading()
             self._parse(data + held)
+            if self._hangs_up:  # since: it was told to while the request was gathered
+                super().shutdown()
 
     def _is_between_requests(self) -> bool:
         """Return whether the next byte begins a request, and nothing is being answered."""

@@ -279,13 +279,13 @@ class Edge:
             return False
 
         def done(answers: Sequence[RawAnswer]) -> None:
-            took_s, status = time.monotonic() - arrived, answers[0].status
+            took_s, statuses = time.monotonic() - arrived, [answer.status for answer in answers]
+            if not self._counts_first:
+                send(answers, _new_request_ids(count))
+            for status in set(statuses):
+                self._count(first.method, first.path, first.template, status, took_s, statuses.count(status))
             if self._counts_first:
-                self._count(first.method, first.path, first.template, status, took_s, count)
                 send(answers, _new_request_ids(count))
-            else:
-                send(answers, _new_request_ids(count))
-                self._count(first.method, first.path, first.template, status, took_s, count)
 
         self._in_flight += count
         try:

@@ -97,6 +97,11 @@ class Gathering:
                     asker.give_up()
 
         heads, bodies = [one.head for one in group], [memoryview(data)[start:] for _, _, data, start in group]
-        if not self._edge.answer_together(heads, bodies, since, send):
-            for asker, head, data, start in group:
+        if self._edge.answer_together(heads, bodies, since, send):
+            return
+        for asker, head, data, start in group:
+            try:
                 asker.ask_alone(head, data, start)
+            except Exception as exc:  # likewise
+                _log.error("request.failed", error=exc)
+                asker.give_up()

@@ -82,7 +82,7 @@ class RawAnswer(NamedTuple):
 
 Together = Callable[[Any, Sequence[memoryview], float, Callable[[Sequence[RawAnswer]], None]], bool]
 """Takes what the route has made of the first head, the bodies, ``time.monotonic()`` when the first of them came, and
-who takes the answers: in the order of the bodies, all of one status. False: nothing was done."""
+who takes the answers, in the order of the bodies. False: nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)

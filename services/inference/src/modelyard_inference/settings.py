@@ -57,7 +57,8 @@ class InferenceSettings(ServiceSettings):
     """A batch that runs longer does not count among ``model_runs``: one input on which a model hangs holds the others
     up for this long, not until its deadline. Raise it where a model takes longer by rights and cannot run twice."""
     workers: int = Field(4, ge=1)
-    """Threads for champions whose runtime blocks, and for large requests."""
+    """Threads for champions whose runtime blocks, and for large requests. One version takes half of them at most, but
+    may always have two: one that hangs leaves the others theirs."""
     candidate_workers: int = Field(2, ge=1)
     """Threads for candidates, apart, so that one that hangs leaves the champion its own."""
     explain_rows: int = Field(16, ge=1)

@@ -233,6 +233,8 @@ class IsolatedRuntimes:
         self._live: weakref.WeakSet[IsolatedRuntime] = weakref.WeakSet()
         self._dropped: SimpleQueue[str] = SimpleQueue()
         self._held: dict[str, int] = {}
+        self._unloading: set[str] = set()
+        """What nobody holds any more, and could not be unloaded yet."""
         self._wake: Callable[[], None] = lambda: None
         self.status: tuple[VersionStatus, ...] = ()
         """How each version was doing at the last look."""
@@ -248,6 +250,7 @@ class IsolatedRuntimes:
                 if not self._held.get(digest):
                     self._host.withdraw(digest)
                 raise
+            self._unloading.discard(digest)
             self._held[digest] = self._held.get(digest, 0) + 1
         runtime = IsolatedRuntime(self, wanted, loaded, self._call_s)
         self._live.add(runtime)
@@ -288,6 +291,7 @@ class IsolatedRuntimes:
     def keep(self) -> None:
         """Do one round: unload what nobody needs, load again what a restart has lost, look how each is doing."""
         with self._turn:
+            self._unload_what_is_left()
             self._unload_dropped()
             live = list(self._live)
             if not live and self._control is None:
@@ -355,19 +359,28 @@ class IsolatedRuntimes:
             except Empty:
                 return
             self._held[digest] -= 1
-            if self._held[digest]:
-                continue
-            del self._held[digest]
-            if self._control is not None:
-                try:
-                    self._said(UNLOAD, Unload(digest), _CONTROL_S)
-                    others = {version.digest for version in self._looked().versions}
-                except ModelyardError as exc:
-                    _log.warning("runtime.not_unloaded", digest=digest, reason=exc.message)
-                    continue
-                if digest in others:  # another server has it loaded there
-                    continue
-            self._host.withdraw(digest)
+            if not self._held[digest]:
+                del self._held[digest]
+                self._unload(digest)
+
+    def _unload_what_is_left(self) -> None:
+        """Try again where unloading has failed: what is held for a process stays until it does not need it."""
+        left, self._unloading = self._unloading, set()
+        for digest in left - self._held.keys():
+            self._unload(digest)
+
+    def _unload(self, digest: str) -> None:
+        if self._control is not None:
+            try:
+                self._said(UNLOAD, Unload(digest), _CONTROL_S)
+                others = {version.digest for version in self._looked().versions}
+            except ModelyardError as exc:
+                _log.warning("runtime.not_unloaded", digest=digest, reason=exc.message)
+                self._unloading.add(digest)
+                return
+            if digest in others:  # another server has it loaded there
+                return
+        self._host.withdraw(digest)
 
     def _said(self, kind: int, message: object, timeout_s: float) -> bytes:
         """Return the supervisor's answer over the control connection. One that was lost is opened again first."""

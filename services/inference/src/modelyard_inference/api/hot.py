@@ -198,8 +198,8 @@ class HotPath:
             try:
                 contents = v2.encode_together(answers, calls)
                 replies = [_reply(answer, *content) for answer, content in zip(answers, contents, strict=True)]
-            except Exception as exc:
-                replies = [_error(exc, v2_error)] * len(answers)
+            except Exception:  # of one of them; it is found out which
+                replies = [_written_alone(answer, call) for answer, call in zip(answers, calls, strict=True)]
             encode_s, count = time.perf_counter() - answered, len(answers)
             done(replies)
             self._front.took(asked.model, (parsed - began) / count, encode_s / count, count)
@@ -312,6 +312,13 @@ def _encoded(answer: Answer, call: v2.V2Call) -> tuple[RawAnswer, float]:
     content, json_length = v2.encode(answer, call)
     encode_s = time.perf_counter() - began
     return _reply(answer, content, json_length), encode_s
+
+
+def _written_alone(answer: Answer, call: v2.V2Call) -> RawAnswer:
+    try:
+        return _reply(answer, *v2.encode(answer, call))
+    except Exception as exc:
+        return _error(exc, v2_error)
 
 
 def _reply(answer: Answer, content: bytes, json_length: int | None) -> RawAnswer:
