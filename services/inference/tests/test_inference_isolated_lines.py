@@ -15,10 +15,11 @@ import numpy as np
 import psutil
 import pytest
 from inference_fakes import SIGNATURE, make_bundle
-from modelyard_bundle.isolated import ModelFailed
+from modelyard_bundle.isolated import ModelFailed, Status
 from modelyard_bundle.packaging import Packed
 from modelyard_bundle.runtimes.base import Predicted
 from modelyard_bundle.signature import Columns, columns_from_rows
+from modelyard_common.errors import Unavailable
 from modelyard_common.frames import packed
 from modelyard_inference.adapters.isolated import IsolatedRuntime, IsolatedRuntimes
 from modelyard_inference.adapters.isolated_lines import Line
@@ -238,3 +239,34 @@ def test_an_answer_in_pieces_is_one_answer(tmp_path: Path) -> None:
         assert asyncio.run(play()) == (64, bytes(90_000))
     finally:
         listener.close()
+
+
+def test_what_could_not_be_unloaded_is_tried_again_and_held_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Host:
+        def __init__(self) -> None:
+            self.withdrawn: list[str] = []
+
+        def withdraw(self, digest: str) -> None:
+            self.withdrawn.append(digest)
+
+    host: Any = Host()
+    isolated = IsolatedRuntimes(host, call_s=1.0)
+    answers: list[Exception | bytes] = [Unavailable("it is busy"), b""]
+
+    def said(kind: int, message: object, timeout_s: float) -> bytes:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(isolated, "_said", said)
+    monkeypatch.setattr(isolated, "_looked", lambda: Status(1, ()))
+    monkeypatch.setattr(isolated, "_control", host)
+    isolated._held["sha256:a"] = 1
+    isolated._dropped.put("sha256:a")
+
+    isolated.keep()
+    assert host.withdrawn == []
+    isolated.keep()
+    assert host.withdrawn == ["sha256:a"]
+    assert answers == []
