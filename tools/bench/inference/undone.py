@@ -60,7 +60,8 @@ def _route() -> None:
     taken: list[RawRoute] = []
 
     def edge_of(*args: Any, raw_routes: Sequence[RawRoute], **more: Any) -> Edge:
-        taken.extend(route for route in raw_routes if route.template == template)
+        # Of two with this name the other refuses all methods but POST.
+        taken.extend(route for route in raw_routes if route.template == template and route.soon is not None)
         return shipped(*args, raw_routes=[route for route in raw_routes if route.template != template], **more)
 
     def rest(*args: Any) -> FastAPI:
