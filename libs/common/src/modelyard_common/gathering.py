@@ -2,8 +2,7 @@
 
 Most of the time that a small model's answer takes goes into what is done for each request: who asks, what their head
 means, where the answer comes from. Those whose heads mean the same share it. Nobody waits for anybody who is not there
-yet: whoever seems to come alone is answered at once, and a turn is over when the sockets that had something to say have
-said it.
+yet: whoever seems to come alone is answered at once (``crowd``).
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import time
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple, Protocol
 
+from modelyard_common.crowd import Crowd
 from modelyard_common.edge import Edge
 from modelyard_common.logs import get_logger
 from modelyard_common.raw import Head, RawAnswer
@@ -54,12 +54,9 @@ class Gathering:
         self._edge = edge
         self._waiting: dict[Hashable, list[_Asked]] = {}
         """By their kin."""
-        self._is_turning = False
         self._since = 0.0
-        """When this turn began."""
-        self._arrived = 0
-        """How many this turn has brought; crowd: how many the turn before."""
-        self._crowd = 0
+        """When the first of them came."""
+        self._crowd = Crowd()
 
     def take(self, asker: Asker, head: Head, data: bytes, start: int, loop: asyncio.AbstractEventLoop) -> None:
         """Answer a request within this turn of the event loop: at once where nobody else seems to come.
@@ -67,14 +64,11 @@ class Gathering:
         Args:
             data: the whole request; start: of its body in it.
         """
-        self._arrived += 1
-        if not self._is_turning:
-            self._is_turning = True
+        if self._crowd.is_alone(loop, self._turned):
+            self._answer([_Asked(asker, head, data, start)], time.monotonic())
+            return
+        if not self._waiting:
             self._since = time.monotonic()
-            loop.call_soon(self._turned)
-            if self._crowd <= 1:
-                self._answer([_Asked(asker, head, data, start)], self._since)
-                return
         waiting = self._waiting.get(head.kin)
         if waiting is None:
             waiting = self._waiting[head.kin] = []
@@ -82,7 +76,6 @@ class Gathering:
 
     def _turned(self) -> None:
         """Answer what this turn has brought; what comes meanwhile belongs to the next."""
-        self._is_turning, self._crowd, self._arrived = False, self._arrived, 0
         groups, self._waiting = self._waiting, {}
         for group in groups.values():
             self._answer(group, self._since)

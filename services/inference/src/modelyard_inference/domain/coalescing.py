@@ -7,7 +7,7 @@ halved until those that fail are found, so that n requests of which one is bad c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_inference.domain.answers import AnswerReader, Answers
 from modelyard_inference.domain.binding import Bound
 
-__all__ = ["Outcome", "answer_all", "answers_from", "is_nobodys", "merged", "take"]
+__all__ = ["Outcome", "answer_all", "answers_from", "batches", "is_nobodys", "merged", "take"]
 
 Outcome = Answers | Exception
 """What became of one request of a batch."""
@@ -55,6 +55,24 @@ def take(queue: deque[W], most_rows: int) -> list[W]:
         if first.alone:
             break
     return batch
+
+
+def batches(counts: Sequence[int], most_rows: int) -> Iterator[Sequence[int]]:
+    """Yield the same of requests that are there already: how many rows each of a batch has.
+
+    Args:
+        counts: of all, in their order.
+    """
+    if sum(counts) <= most_rows:
+        yield counts
+        return
+    start, rows = 0, 0
+    for place, count in enumerate(counts):
+        if place > start and rows + count > most_rows:
+            yield counts[start:place]
+            start, rows = place, 0
+        rows += count
+    yield counts[start:]
 
 
 def answer_all(

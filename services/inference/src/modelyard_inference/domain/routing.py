@@ -62,6 +62,10 @@ class Routing:
     replay: bool = False
     traceparent: str | None = field(default=None, compare=False)
 
+    def most_rows(self, server: int) -> int:
+        """Return how many rows a batch may have: what the model's manifest says, or the server where that is less."""
+        return server if self.batch_rows is None else min(self.batch_rows, server)
+
     def picks_candidate(self, key: str) -> bool:
         """Return whether the request with this routing key is the candidate's."""
         candidate = self.candidate

@@ -191,17 +191,12 @@ class Batching:
 
     def _most_rows(self, queue: deque[Waiting]) -> int:
         """Return how many rows the next batch of a queue may have: what its model's manifest says, or the server."""
-        asked = queue[0].turn.ask.serving.routing.batch_rows if queue else None
-        return self._limits.rows if asked is None else min(asked, self._limits.rows)
+        return queue[0].turn.ask.serving.routing.most_rows(self._limits.rows) if queue else self._limits.rows
 
     def _is_alone(self, queue: Queue, waiting: Waiting) -> bool:
         """Return whether nobody else seems to come in this turn of the event loop; at its end the others are run."""
-        queue.arrived += 1
-        if queue.turning:
-            return False
-        queue.turning = True
-        asyncio.get_running_loop().call_soon(self._turned, queue, waiting.turn.loaded)
-        return queue.crowd <= 1
+        loop = asyncio.get_running_loop()
+        return queue.crowd.is_alone(loop, partial(self._turned, queue, waiting.turn.loaded))
 
     async def _soon(self, queue: Queue, waiting: Waiting) -> Answer:
         """Return an answer from this turn of the event loop: at once to whoever seems to be alone."""
@@ -217,7 +212,6 @@ class Batching:
 
     def _turned(self, queue: Queue, loaded: LoadedVersion) -> None:
         """Run what this turn of the event loop has brought."""
-        queue.turning, queue.crowd, queue.arrived = False, queue.arrived, 0
         if loaded.runtime.blocking:  # since: it has just been put out of memory
             while queue.gathered:
                 self._let_queue(queue, queue.gathered.popleft())

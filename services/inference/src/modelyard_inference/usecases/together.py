@@ -6,12 +6,13 @@ here: nothing has been written or counted yet, and each is asked by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from modelyard_common.clock import Clock
 
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.binding import Bound
+from modelyard_inference.domain.coalescing import batches
 from modelyard_inference.domain.ports import Observer, PayloadSink, Run
 from modelyard_inference.domain.requests import Answer, Rows
 from modelyard_inference.usecases.record import champion_blocks
@@ -108,12 +109,11 @@ class Together:
         self, serving: Serving, bound: Bound, counts: Sequence[int], queued_s: float
     ) -> tuple[Sequence[Run], Sequence[Answers]]:
         """Return what ran together, and the answers to each request. Raise what any of them would be refused for."""
-        champion, asked = serving.champion, serving.routing.batch_rows
-        most = self._most_rows if asked is None else min(asked, self._most_rows)
+        champion = serving.champion
         runs: list[Run] = []
         answers: list[Answers] = []
         place = 0
-        for batch in _batches(counts, most):
+        for batch in batches(counts, serving.routing.most_rows(self._most_rows)):
             began = self._clock.monotonic()
             rows = sum(batch)
             found = champion.reader.split(batch, champion.runtime.predict(bound.part(place, place + rows).columns))
@@ -127,17 +127,3 @@ class Together:
             run.queued_s.extend([queued_s] * len(batch))
             runs.append(run)
         return runs, answers
-
-
-def _batches(counts: Sequence[int], most_rows: int) -> Iterator[Sequence[int]]:
-    """Yield what runs together: never less than one request, else no more rows than most_rows."""
-    if sum(counts) <= most_rows:
-        yield counts
-        return
-    start, rows = 0, 0
-    for place, count in enumerate(counts):
-        if place > start and rows + count > most_rows:
-            yield counts[start:place]
-            start, rows = place, 0
-        rows += count
-    yield counts[start:]

@@ -9,6 +9,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 
 import msgspec
+from modelyard_common.crowd import Crowd
 
 from modelyard_inference.domain.binding import Bound
 from modelyard_inference.domain.requests import Answer, Role
@@ -85,15 +86,13 @@ class Queue:
 
     Attributes:
         gathered: what this turn of the loop brought.
-        arrived: how many requests it brought; crowd: how many the turn before.
+        crowd: those who came in it, and in the one before.
         waiting: for a run in a lane; running: how many runs count.
         threads: of the lane that its runs have, those that do not count any more included.
     """
 
     gathered: deque[Waiting] = field(default_factory=deque)
-    turning: bool = False
-    arrived: int = 0
-    crowd: int = 0
+    crowd: Crowd = field(default_factory=Crowd)
     waiting: deque[Waiting] = field(default_factory=deque)
     running: int = 0
     threads: int = 0

@@ -1,0 +1,41 @@
+"""Who seems to come alone: one turn of the event loop is judged by the one before.
+
+A turn is over when the sockets that had something to say have said it. Where the turn before brought several, the first
+of this one waits for its end, so that what comes with it is done together; else it need not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+__all__ = ["Crowd"]
+
+
+class Crowd:
+    """Those who come in the turns of one event loop."""
+
+    __slots__ = ("_arrived", "_before", "_is_turning")
+
+    def __init__(self) -> None:
+        self._is_turning = False
+        self._arrived = 0
+        """How many this turn has brought; before: how many the one before."""
+        self._before = 0
+
+    def is_alone(self, loop: asyncio.AbstractEventLoop, turned: Callable[[], None]) -> bool:
+        """Note that one has come; return whether nobody else seems to come in this turn.
+
+        Args:
+            turned: the first one's is called when the turn is over; who comes from then on belongs to the next.
+        """
+        self._arrived += 1
+        if self._is_turning:
+            return False
+        self._is_turning = True
+        loop.call_soon(self._turned, turned)
+        return self._before <= 1
+
+    def _turned(self, turned: Callable[[], None]) -> None:
+        self._is_turning, self._before, self._arrived = False, self._arrived, 0
+        turned()
