@@ -90,6 +90,10 @@ def _heads() -> None:
     _replace(Learned, "learn", lambda self, raw, head, length: None)
 
 
+def _apart() -> None:
+    _replace(Edge, "answer_together", lambda self, heads, bodies, arrived, send: False)
+
+
 def _task() -> None:
     _replace(Edge, "head_of", lambda self, scope: None)
 
@@ -121,6 +125,7 @@ _CHOICES: Mapping[str, Callable[[], None]] = {
     "json": _json,
     "asyncio": functools.partial(_server, loop="asyncio"),
     "heads": _heads,
+    "apart": _apart,
     "task": _task,
     "route": _route,
     "objects": _objects,

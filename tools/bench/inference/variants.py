@@ -18,6 +18,7 @@ def _undone(name: str, title: str) -> Contender:
 VARIANTS: tuple[Contender, ...] = (
     next(contender for contender in CONTENDERS if contender.key == "modelyard"),
     _undone("heads", "the head of each request parsed, also one that was read before"),
+    _undone("apart", "each request through the house by itself instead of those of one turn together"),
     _undone("task", "a task of the ASGI application for each request"),
     _undone("route", "a FastAPI route instead of a plain ASGI application"),
     _undone("json", "the standard library's json instead of msgspec"),
