@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -437,11 +437,11 @@ def on_disk(spool: PayloadSpool) -> int:
 def test_what_made_room_leaves_the_disk_before_the_block_is_written(tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def write(fd: int, block: bytes) -> int:
+    def write(fd: int, parts: Sequence[bytes], start: int) -> int:
         seen.append(on_disk(spool))
         if is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return os.write(fd, block)
+        return os.pwritev(fd, parts, start)
 
     is_full = False
     limits: dict[str, Any] = {"max_bytes": 16 * KIB, "segment_bytes": 2 * KIB}

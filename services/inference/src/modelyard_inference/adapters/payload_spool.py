@@ -10,12 +10,10 @@ is dropped and counted, and the prediction is answered all the same.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +24,14 @@ from modelyard_contracts.frames import framed
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, rows_of, unpack
 from modelyard_inference.adapters.spool_positions import Position, PositionFile
-from modelyard_inference.adapters.spool_records import framed_bytes, records, sound_bytes
+from modelyard_inference.adapters.spool_records import framed_bytes, records
 from modelyard_inference.adapters.spool_runs import Run, Runs
+from modelyard_inference.adapters.spool_segments import Segments, Write
 from modelyard_inference.domain.records import Block
 
 __all__ = ["DRIFT", "SINK", "Batch", "Blocks", "PayloadSpool", "SpoolState", "Written"]
 
 _log = get_logger(__name__)
-_SUFFIX = ".events"
 DRIFT, SINK = "drift", "sink"
 """Readers."""
 _POSITIONS = {DRIFT: "sent.json", SINK: "sent-sink.json"}
@@ -102,7 +100,7 @@ class PayloadSpool:
         segment_bytes: size after which a new file begins.
         readers: who gets all records.
         appended: called after each append, to wake the sender.
-        write: ``os.write``, for tests with a disk that fails.
+        write: for tests with a disk that fails.
     """
 
     def __init__(
@@ -113,35 +111,30 @@ class PayloadSpool:
         segment_bytes: int,
         readers: Sequence[str] = (DRIFT,),
         appended: Callable[[], None] = lambda: None,
-        write: Callable[[int, bytes], int] = os.write,
+        write: Write = os.pwritev,
     ) -> None:
         self.root = root
         self._root = root
         self._max_bytes = max_bytes - segment_bytes
-        self._segment_bytes = segment_bytes
         self.appended = appended
-        self._write = write
         self._lock = threading.Lock()
         self._problem: str | None = None
         self._dropped = 0
-        self._dirty: set[int] = set()
-        self._retired: list[int] = []
         self._room = 0
         """Bytes for which there is room at least, since readers only make more: it is worked out when it is used up."""
         root.mkdir(parents=True, exist_ok=True)
         self._owner = _own(root)
         self._positions = {reader: PositionFile(root / _POSITIONS[reader]) for reader in readers}
         self._sent = {reader: file.read() for reader, file in self._positions.items()}
-        self._sizes = self._mend()
+        places = [sent.segment for sent in self._sent.values()]
+        self._segments = Segments(root, segment_bytes, first=min(places), begun=max(places), write=write)
         self._runs = Runs()
-        self._current = max([*self._sizes, *(sent.segment for sent in self._sent.values())]) + 1
-        self._fd: int | None = None
 
     @property
     def state(self) -> SpoolState:
         """How full it is."""
         with self._lock:
-            return SpoolState(self._pending(DRIFT), sum(self._sizes.values()), self._dropped, self._problem)
+            return SpoolState(self._pending(DRIFT), self._segments.size_bytes, self._dropped, self._problem)
 
     def pending_bytes(self, reader: str) -> int:
         """Return how much a reader does not have yet."""
@@ -170,10 +163,13 @@ class PayloadSpool:
                 self._drop(rows, "full", f"the spool is full: events are dropped until {self._slowest} takes some")
                 return
             try:
-                self._put(block, rows)
+                start = self._segments.put(block)
             except OSError as exc:
+                self._segments.give_up_room()  # whose disk is full needs it
                 self._drop(rows, "disk", f"the spool cannot be written: {_reason(exc)}")
                 return
+            self._runs.wrote(self._segments.current, start, len(block), rows)
+            self._room -= len(block)
             if self._problem is not None:
                 _log.info("spool.recovered", dropped=self._dropped)
                 self._problem = None
@@ -218,12 +214,12 @@ class PayloadSpool:
         frames = b"" if run is None else self._bytes_of(run)
         if run is None or len(frames) < run.end - run.start:
             return None
-        return Written(frames, Position(run.segment, run.end), run.end < size or run.segment < self._current)
+        return Written(frames, Position(run.segment, run.end), run.end < size or run.segment < self._segments.current)
 
     def _bytes_of(self, run: Run) -> bytes:
         """Return what lies there: less where the file is gone, or cut, or cannot be read."""
         try:
-            fd = os.open(self._path(run.segment), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._segments.path(run.segment), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return b""
         try:
@@ -256,7 +252,7 @@ class PayloadSpool:
                 if rows >= most_rows or offset - position.offset >= most_bytes:
                     break
             if payloads:
-                more = offset < size or position.segment < self._current
+                more = offset < size or position.segment < self._segments.current
                 return Blocks(payloads, Position(position.segment, offset), more)
         return None
 
@@ -276,8 +272,8 @@ class PayloadSpool:
         seen: Position | None = None
         while True:
             with self._lock:
-                position, current = self._sent[reader], self._current
-                sizes = dict(self._sizes)
+                position, current = self._sent[reader], self._segments.current
+                sizes = dict(self._segments.sizes)
             later = [number for number in sizes if number > position.segment]
             size = sizes.get(position.segment, 0)
             if position.offset < size:
@@ -300,7 +296,7 @@ class PayloadSpool:
             Unavailable: it is there, and cannot be read now.
         """
         try:
-            fd = os.open(self._path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._segments.path(position.segment), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 yield from records(fd, position.offset, size)
             finally:
@@ -311,13 +307,32 @@ class PayloadSpool:
             raise Unavailable(f"the spool cannot be read: {_reason(exc)}") from exc
 
     def sent(self, position: Position, reader: str = DRIFT) -> None:
-        """Remember that a reader has everything before a position, and delete the files that all are done with."""
+        """Remember that a reader has everything before a position, and be done with the files that all have read."""
         with self._lock:
             position = self._sent[reader] = max(position, self._sent[reader])  # it may have had to make room since
             self._runs.forget(self._sent[DRIFT])
-            done = self._done()
+            done = self._segments.forget(self._first)
         self._positions[reader].write(position)
-        self._unlink(done)
+        if done and self._keep(done[-1]):
+            done.pop()
+        self._segments.delete(done)
+
+    def _keep(self, number: int) -> bool:
+        """Keep a file that all have read, to be written over, where there is room for it; return whether it is."""
+        spare = self._segments.emptied(number)
+        if spare is None:
+            return False
+        _, size = spare
+        with self._lock:
+            if self._owner < 0 or self._room < size or not self._segments.keep(spare):
+                return False
+            self._room -= size
+        return True
+
+    @property
+    def _first(self) -> int:
+        """The oldest file that somebody has to read."""
+        return min(sent.segment for sent in self._sent.values())
 
     def sync(self) -> None:
         """Bring what was written to the disk itself.
@@ -326,18 +341,17 @@ class PayloadSpool:
             OSError: of a file that the disk did not take; it is tried again while the file is written to.
         """
         with self._lock:
-            dirty, self._dirty = self._dirty, set()
-            retired, self._retired = self._retired, []
+            dirty, complete = self._segments.unsynced()
         failed: dict[int, OSError] = {}
         for fd in dirty:
             try:
                 os.fdatasync(fd)
             except OSError as exc:  # that of one file is not for the others to pay
                 failed[fd] = exc
-        for fd in retired:
+        for fd in complete:
             os.close(fd)
         with self._lock:
-            self._dirty |= failed.keys() & {self._fd, *self._retired}  # and none of those just closed
+            self._segments.failed_to_sync(set(failed))
         for error in failed.values():
             raise error
 
@@ -345,9 +359,7 @@ class PayloadSpool:
         """Sync and let go of the files; a second call does nothing."""
         with self._lock:
             owner, self._owner = self._owner, -1
-            if self._fd is not None:
-                self._retired.append(self._fd)
-                self._fd = None
+            self._segments.close()
         try:
             self.sync()
         finally:
@@ -356,68 +368,16 @@ class PayloadSpool:
             if owner >= 0:
                 os.close(owner)
 
-    def _put(self, block: bytes, rows: int) -> None:
-        fd = self._open()
-        size = self._sizes[self._current]
-        try:
-            written = self._write(fd, block)
-            if written != len(block):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the last bytes that fitted
-        except OSError:
-            if not _cut(fd, size):  # or a torn record would lie between whole ones
-                self._retired.append(fd)
-                self._fd = None
-                self._current += 1
-            raise
-        self._dirty.add(fd)
-        self._sizes[self._current] = size + len(block)
-        self._runs.wrote(self._current, size, len(block), rows)
-        self._room -= len(block)
-
-    def _open(self) -> int:
-        if self._fd is not None and self._sizes[self._current] < self._segment_bytes:
-            return self._fd
-        number = self._current if self._fd is None else self._current + 1
-        fd = os.open(self._path(number), os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        if self._fd is not None:
-            self._retired.append(self._fd)
-        self._fd, self._current = fd, number
-        self._sizes.setdefault(number, 0)
-        return fd
-
-    def _mend(self) -> dict[int, int]:
-        """Return the sizes of the files that are there, the newest cut at its last whole record."""
-        files = {int(path.stem): path for path in self._root.glob(f"*{_SUFFIX}") if path.stem.isdigit()}
-        sizes = {}
-        for number, path in sorted(files.items()):
-            if number < min(sent.segment for sent in self._sent.values()):
-                path.unlink(missing_ok=True)
-                continue
-            sizes[number] = path.stat().st_size
-        if sizes:
-            newest = max(sizes)
-            fd = os.open(files[newest], os.O_RDWR | os.O_CLOEXEC)
-            try:
-                whole = sound_bytes(fd, sizes[newest])
-                if whole < sizes[newest]:
-                    _log.warning("spool.torn_end", segment=newest, lost_bytes=sizes[newest] - whole)
-                    metrics.SPOOL_DAMAGED.inc(sizes[newest] - whole)
-                    os.ftruncate(fd, whole)
-                    sizes[newest] = whole
-            finally:
-                os.close(fd)
-        return sizes
-
     def _pending(self, reader: str) -> int:
         return self._bytes_after(self._sent[reader])
 
     def _bytes_after(self, place: Position) -> int:
-        later = sum(size for number, size in self._sizes.items() if number > place.segment)
+        later = sum(size for number, size in self._segments.sizes.items() if number > place.segment)
         return later + self._bytes_left(place)
 
     def _bytes_left(self, place: Position) -> int:
         """Return how much of its own file lies after a place."""
-        return max(0, self._sizes.get(place.segment, 0) - place.offset)
+        return max(0, self._segments.sizes.get(place.segment, 0) - place.offset)
 
     @property
     def _slowest(self) -> str:
@@ -428,6 +388,11 @@ class PayloadSpool:
 
         Where there would be none all the same, nobody loses anything.
         """
+        room = self._max_bytes - self._bytes_after(min(self._sent.values())) - self._segments.kept_bytes
+        if room >= size:
+            self._room = room
+            return True
+        self._segments.give_up_room()
         sent, lost = dict(self._sent), dict.fromkeys(self._sent, 0)
         while True:
             slowest = min(sent, key=lambda reader: sent[reader])
@@ -435,7 +400,7 @@ class PayloadSpool:
             room = self._max_bytes - self._bytes_after(place)
             if room >= size:
                 break
-            later = [number for number in self._sizes if number > place.segment]
+            later = [number for number in self._segments.sizes if number > place.segment]
             if not later or not any(other.segment > place.segment for other in sent.values()):
                 return False
             lost[slowest] += self._bytes_left(place)
@@ -445,20 +410,8 @@ class PayloadSpool:
             if lost_bytes:
                 metrics.READER_LOST.labels(reader).inc(lost_bytes)
                 _log.error("spool.reader_lost", reader=reader, lost_bytes=lost_bytes)
-        self._unlink(self._done())  # at once: a full disk needs their room for the block
+        self._segments.delete(self._segments.forget(self._first))  # at once: a full disk needs their room for the block
         return True
-
-    def _done(self) -> list[int]:
-        first = min(sent.segment for sent in self._sent.values())
-        done = [number for number in self._sizes if number < first]
-        for number in done:
-            del self._sizes[number]
-        return done
-
-    def _unlink(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            with suppress(OSError):
-                self._path(number).unlink()
 
     def _leave_out(self, block: Block, error: Exception) -> None:
         """Drop what cannot be written, on whatever disk: nothing is wrong with the spool."""
@@ -473,16 +426,6 @@ class PayloadSpool:
         if self._problem != problem:
             _log.error("spool.dropping", reason=problem)
         self._problem = problem
-
-    def _path(self, number: int) -> Path:
-        return self._root / f"{number:012d}{_SUFFIX}"
-
-
-def _cut(fd: int, size: int) -> bool:
-    """Cut what a file has more; return whether it is as long now."""
-    with suppress(OSError):
-        os.ftruncate(fd, size)
-    return os.fstat(fd).st_size == size
 
 
 def _reason(error: OSError) -> str:
