@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -401,6 +402,19 @@ def test_server_and_models_describe_themselves(shared: tuple[Platform, Caller]) 
     assert call.refused("ModelMetadata", pb.ModelMetadataRequest(name="nobody"))[0] == Code.NOT_FOUND
 
 
+@contextmanager
+def with_a_runtime_away(platform: Platform) -> Iterator[None]:
+    """Have what runs ``power`` away for as long."""
+    assert platform.served is not None
+    serving = platform.served.find("power")
+    away: Any = SimpleNamespace(predict=None, name="pyfunc", blocking=True, problem="it is started again")
+    platform.served.serve(replace(serving, champion=replace(serving.champion, runtime=away)))
+    try:
+        yield
+    finally:
+        away.problem = ""
+
+
 def test_a_model_whose_runtime_is_away_is_ready_in_no_protocol(
     platform: Platform, bundles: tuple[Packed, Packed]
 ) -> None:
@@ -412,18 +426,36 @@ def test_a_model_whose_runtime_is_away_is_ready_in_no_protocol(
             call = Caller(channel)
             return {http.get(path).status_code for path in paths}, {call("ModelReady", one).ready for one in asked}
 
-        assert platform.served is not None
-        serving = platform.served.find("power")
-        away: Any = SimpleNamespace(predict=None, name="pyfunc", blocking=True, problem="it is started again")
         before = told()
-        platform.served.serve(replace(serving, champion=replace(serving.champion, runtime=away)))
-        meanwhile, says = told(), http.get("/v2/models/power/ready")
-        away.problem = ""
+        with with_a_runtime_away(platform):
+            meanwhile, says = told(), http.get("/v2/models/power/ready")
         after = told()
 
     assert before == after == ({200}, {True})
     assert meanwhile == ({503}, {False})
     assert (says.headers["retry-after"], "it is started again" in says.json()["error"]) == ("1", True)
+
+
+def test_a_version_whose_runtime_is_away_is_not_ready_in_the_index(
+    platform: Platform, bundles: tuple[Packed, Packed]
+) -> None:
+    with a_server(platform, bundles) as http, grpc.insecure_channel(platform.grpc_target) as channel:
+
+        def told(only_ready: bool) -> list[dict[str, str]]:
+            over_http = http.post("/v2/repository/index", json={"ready": only_ready}).json()
+            entries = Caller(channel)("RepositoryIndex", pb.RepositoryIndexRequest(ready=only_ready)).models
+            fields = ("name", "version", "state", "reason")
+            assert [{field: getattr(entry, field) for field in fields} for entry in entries] == over_http
+            return list(over_http)
+
+        with with_a_runtime_away(platform):
+            meanwhile, ready = told(False), told(True)
+        after = told(True)
+
+    version = {"name": "power", "version": "1"}
+    assert meanwhile == [version | {"state": "UNAVAILABLE", "reason": "it is started again"}]
+    assert ready == []
+    assert after == [version | {"state": "READY", "reason": ""}]
 
 
 @pytest.mark.parametrize("field", ["model_name", "repository_name"], ids=["Triton's numbers", "KServe's numbers"])

@@ -40,19 +40,30 @@ def metadata_of(serving: Serving, loaded: LoadedVersion | None = None) -> ModelM
 
 
 def index_of(served: ServedModels, *, only_ready: bool) -> list[IndexEntry]:
-    """Return the versions that are loaded, and the models that wait for one."""
-    found = [
-        IndexEntry(name=serving.routing.model, version=str(loaded.version.number), state="READY")
-        for serving in served.all()
-        for loaded in serving.loaded
-    ]
+    """Return the versions that are loaded, and the models that wait for one.
+
+    Args:
+        only_ready: leave out what cannot be asked now.
+    """
+    found = [_entry(serving, loaded) for serving in served.all() for loaded in serving.loaded]
     if only_ready:
-        return found
+        return [entry for entry in found if entry.state == "READY"]
     waiting = [
         IndexEntry(name=name, version="", state="UNAVAILABLE", reason=reason)
         for name, reason in sorted(served.waiting.items())
     ]
     return found + waiting
+
+
+def _entry(serving: Serving, loaded: LoadedVersion) -> IndexEntry:
+    """Return a version; ready it is while what runs it is there."""
+    problem = loaded.problem
+    return IndexEntry(
+        name=serving.routing.model,
+        version=str(loaded.version.number),
+        state="UNAVAILABLE" if problem else "READY",
+        reason=problem,
+    )
 
 
 def config_of(serving: Serving, loaded: LoadedVersion) -> dict[str, Any]:
