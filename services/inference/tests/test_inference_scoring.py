@@ -105,6 +105,32 @@ def test_answers_come_as_arrow_when_they_are_asked_for_so(served: tuple[Platform
 
 
 @pytest.mark.parametrize(
+    ("accepted", "kind"),
+    [
+        (STREAM.upper(), STREAM),
+        (f"text/html, {STREAM}; q=0.5, */*;q=0.1", STREAM),
+        (f"application/json, {STREAM}", STREAM),
+        (f"{STREAM};version=1;Q=0.9, application/json;q=0.8", STREAM),
+        (f"{STREAM};q=0", "application/json"),
+        (f"{STREAM};q=0.000, */*", "application/json"),
+        (f"{STREAM};q=0.5, application/json", "application/json"),
+        (f"{STREAM};q=0.5, application/*", "application/json"),
+        (f"{STREAM}+xml", "application/json"),
+        (f"text/html;profile={STREAM}", "application/json"),
+        ("*/*", "application/json"),
+    ],
+)
+def test_answers_are_what_the_caller_likes_best(
+    served: tuple[Platform, httpx.Client], accepted: str, kind: str
+) -> None:
+    _, http = served
+
+    response = post(http, b'{"instances": [{"load": 0.7, "day": "mon"}]}', "application/json", accept=accepted)
+
+    assert (response.status_code, response.headers["content-type"]) == (200, kind)
+
+
+@pytest.mark.parametrize(
     ("task", "classes", "answers", "columns"),
     [
         (

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from modelyard_common.errors import Invalid, TooLarge
 
+from modelyard_inference.api.accepting import weights
 from modelyard_inference.api.errors import UnsupportedMedia
 from modelyard_inference.api.front import Front
 
@@ -110,9 +111,5 @@ def _packed(content: bytes, encoding: str) -> bytes:
 
 def _best(accepted: str) -> str:
     """Return gzip or deflate, whichever is accepted first of the two in this order (RFC 9110, section 12.5.3)."""
-    taken: dict[str, bool] = {}
-    for part in accepted.lower().split(","):
-        name, _, weight = part.partition(";")
-        quality = weight.strip().removeprefix("q=").strip()
-        taken[name.strip()] = not quality or quality.strip("0.") != ""
-    return next((name for name in ("gzip", "deflate") if taken.get(name, taken.get("*", False))), "")
+    taken = weights(accepted)
+    return next((name for name in ("gzip", "deflate") if taken.get(name, taken.get("*", 0)) > 0), "")

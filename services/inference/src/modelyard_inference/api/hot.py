@@ -244,7 +244,7 @@ class HotPath:
         parsed = time.perf_counter()
         found = await self._front.ask(model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
-        if scoring.ARROW_STREAM in heads.accept:
+        if scoring.wants_arrow(heads.accept):
             table = await self._tables.write(scoring.columns_of(found))
             reply = _Reply(table, found, scoring.ARROW_STREAM.encode())
         else:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from modelyard_common.errors import Invalid
 
+from modelyard_inference.api.accepting import weights
 from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.api.errors import UnsupportedMedia
 from modelyard_inference.domain.ports import TableFormat
@@ -28,6 +29,7 @@ __all__ = [
     "decode_v1",
     "encode",
     "media_type_of",
+    "wants_arrow",
 ]
 
 JSON, CSV = "application/json", "text/csv"
@@ -140,6 +142,15 @@ def media_type_of(content_type: str) -> str:
     if kind not in _TYPES:
         raise UnsupportedMedia(f"This predictor only supports the following content types: Types: {sorted(_TYPES)}.")
     return kind
+
+
+def wants_arrow(accepted: str) -> bool:
+    """Return whether an answer is to be an Arrow stream: ``accept`` names it, and does not prefer JSON."""
+    if "arrow" not in accepted.lower():  # most name nothing of the kind
+        return False
+    taken = weights(accepted)
+    of_json = next((taken[name] for name in (JSON, "application/*", "*/*") if name in taken), 0.0)
+    return taken.get(ARROW_STREAM, 0.0) > 0 and taken[ARROW_STREAM] >= of_json
 
 
 def columns_of(answer: Answer) -> dict[str, list[Any]]:
