@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import random
 import signal
@@ -23,8 +24,9 @@ from modelyard_bundle.packaging import Packed
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_inference.adapters.columnar import ColumnarProcess
 from modelyard_inference.adapters.lanes import ThreadLane
-from modelyard_inference.api.codecs.scoring import columns_of
+from modelyard_inference.api.codecs.scoring import columns_of, decode_csv
 from modelyard_inference.domain.answers import Answers
+from modelyard_inference.domain.binding import Binder
 from modelyard_inference.domain.requests import Answer, Late
 
 PARQUET = "application/vnd.apache.parquet"
@@ -191,6 +193,28 @@ def test_content_types_are_those_of_mlflow(served: tuple[Platform, httpx.Client]
 
     assert response.status_code == status
     assert response.headers["content-type"] == ("application/json" if status == 200 else "text/plain; charset=utf-8")
+
+
+NUMBERS = ("1", "-2.5", "+1", ".5", "1.", "1e5", "1E-5", "007", " 1 ", "\t1", '"1"', '" 1"')
+MISSING = ("", "NaN", "nan", "-nan", "NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "None")
+INFINITE = ("infinity", "-Inf", "1e400")
+NO_NUMBERS = ("1_000", "1e1_0", "\u0663", "\uff11", "\xa01", "1\u2003", "0x10", "1d5", "1e", "+ 1", "1 2", "1f", "none")
+
+
+@pytest.mark.parametrize("text", [*NUMBERS, *MISSING, *INFINITE, *NO_NUMBERS])
+def test_numbers_in_csv_are_those_that_mlflow_reads(text: str) -> None:
+    content = f"load,day,price\n1,mon,{text}\n"
+    try:  # as mlflow.pyfunc.scoring_server.parse_csv_input does
+        theirs = float(pd.read_csv(io.StringIO(content), dtype={"price": np.float64})["price"][0])
+    except ValueError:
+        theirs = math.inf
+
+    try:
+        ours = float(Binder(SIGNATURE).bind(decode_csv(content.encode()).rows).numbers[0, 1])
+    except Invalid as exc:
+        assert "price" in exc.message and math.isinf(theirs)  # no model computes with what is infinite
+    else:
+        assert ours == pytest.approx(theirs, nan_ok=True)
 
 
 def test_health_ping_and_version_answer_as_mlflow_does(served: tuple[Platform, httpx.Client]) -> None:

@@ -256,14 +256,19 @@ def _side_by_side(columns: Sequence[npt.NDArray[np.float32]], count: int) -> npt
 
 
 def _read(kind: str, text: str) -> Any:
+    """Return what a value of CSV means; a number is what pandas, by which MLflow's server reads it, takes for one."""
     if text == "":
         return None
     if kind == "category":
         return text
     if kind == "boolean":
         return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower(), text)
+    if "_" in text or not text.isascii():  # float() takes 1_000, and the digits of all scripts
+        return text
     try:
         number = float(text)
     except ValueError:
+        if text in {"NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "None"}:
+            return None
         return text
     return None if number != number else number  # noqa: PLR0124  # NaN: how pandas writes what is missing
