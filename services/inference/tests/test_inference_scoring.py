@@ -29,9 +29,11 @@ from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.binding import Binder
 from modelyard_inference.domain.requests import Answer, Late
 
+CSV = "text/csv"
 PARQUET = "application/vnd.apache.parquet"
 STREAM = "application/vnd.apache.arrow.stream"
 FILE = "application/vnd.apache.arrow.file"
+DAYS = pd.to_datetime(["2026-01-01", "2026-01-03"])
 FRAME = pd.DataFrame({"load": [0.7, -3.0], "price": [0.2, float("nan")], "day": ["mon", "tue"]})
 
 
@@ -65,12 +67,20 @@ def post(http: httpx.Client, content: bytes, kind: str, **headers: str) -> httpx
 TABLES = {
     "parquet": (parquet(FRAME), PARQUET),
     "parquet with an index": (parquet(FRAME.set_axis(["a", "b"])), PARQUET),
+    "parquet with an index of a name": (parquet(FRAME.assign(id=["a", "b"]).set_index("id")), PARQUET),
+    "parquet with an index of days": (parquet(FRAME.assign(at=DAYS).set_index("at")), PARQUET),
+    "parquet with a feature as its index": (parquet(FRAME.set_index("day")), PARQUET),
+    "parquet with several as its index": (parquet(FRAME.assign(id=[7, 9]).set_index(["id", "day"])), PARQUET),
     "parquet, zstd": (parquet(FRAME, compression="zstd"), PARQUET),
     "parquet of categories": (parquet(FRAME.astype({"day": "category"})), PARQUET),
     "parquet of 32 bits": (parquet(FRAME.astype({"load": "float32"})), PARQUET),
     "arrow stream": (arrow(FRAME), STREAM),
+    "arrow stream with an index of a name": (arrow(FRAME.set_index(pd.Index([7, 9], name="id"))), STREAM),
     "arrow stream, lz4": (arrow(FRAME, options=ipc.IpcWriteOptions(compression="lz4")), STREAM),
     "arrow file": (arrow(FRAME, FILE), FILE),
+    "arrow file with an index of a name": (arrow(FRAME.set_index(pd.Index([7, 9], name="id")), FILE), FILE),
+    "csv": (FRAME.to_csv(index=False).encode(), CSV),
+    "csv with an index": (FRAME.to_csv().encode(), CSV),
 }
 
 
@@ -159,6 +169,8 @@ BAD = {
     "points in time": (parquet(FRAME.assign(day=pd.Timestamp("2026-01-01"))), PARQUET, 400),
     "lists": (arrow(FRAME.assign(load=[[1], [2]])), STREAM, 400),
     "unknown column": (parquet(FRAME.assign(x=1)), PARQUET, 400),
+    "unknown column beside an index": (parquet(FRAME.assign(x=1, id=[7, 9]).set_index("id")), PARQUET, 400),
+    "nothing but an index": (parquet(FRAME.set_index("load")[[]]), PARQUET, 400),
     "missing column": (parquet(FRAME[["price", "day"]]), PARQUET, 400),
 }
 

@@ -37,8 +37,14 @@ _MOST_BODY_BYTES = _MEMORY_BYTES
 _BATCH_ROWS = 64
 """Rows that are unpacked at a time: a dictionary may make each of them as long as the whole body."""
 _INDEX = re.compile(r"__index_level_\d+__")
-"""How pandas names an index, which is no feature: it takes it off again when it reads the file."""
+"""How pandas names an index without a name, which is no feature: it takes it off again when it reads the file."""
 _PLAIN = frozenset({int, float, str, bool, type(None)})
+
+
+class _Pandas(msgspec.Struct):
+    """What pandas says of a table beside its schema; an index that is a range is no column."""
+
+    index_columns: list[str | dict[str, Any]]
 
 
 class _Refused(Exception):
@@ -70,6 +76,8 @@ def main(source: BinaryIO, sink: BinaryIO, most_rows: int, most_bytes: int) -> N
 
 def _read(what: int, body: bytes, most_rows: int, most_bytes: int) -> bytes:
     columns: dict[str, list[Any]] = {}
+    index: frozenset[str] | None = None
+    left_out: set[str] = set()
     rows = size = 0
     for batch in _batches(what, body):
         rows += batch.num_rows
@@ -81,12 +89,31 @@ def _read(what: int, body: bytes, most_rows: int, most_bytes: int) -> bytes:
         names = batch.schema.names
         if len(set(names)) != len(names):
             raise _Refused("has two columns of one name")
+        index = _index_of(batch) if index is None else index
         for place, name in enumerate(names):
-            if not _INDEX.fullmatch(name):
-                columns.setdefault(name, []).extend(_values(name, cast(Any, batch.column(place)).to_pylist()))
+            if _INDEX.fullmatch(name) or name in left_out:
+                continue
+            try:
+                values = _values(name, cast(Any, batch.column(place)).to_pylist())
+            except _Refused:
+                if name not in index:
+                    raise
+                left_out.add(name)  # such as points in time: no feature is one
+                columns.pop(name, None)
+            else:
+                columns.setdefault(name, []).extend(values)
     if not rows or not columns:
         raise _Refused("has no rows")
-    return msgspec.msgpack.encode((rows, columns))
+    return msgspec.msgpack.encode((rows, columns, index))
+
+
+def _index_of(batch: RecordBatch) -> frozenset[str]:
+    """Return which columns are the index, if pandas has written the table and says so."""
+    try:
+        said = msgspec.json.decode((batch.schema.metadata or {})[b"pandas"], type=_Pandas)
+    except (KeyError, msgspec.DecodeError):
+        return frozenset()
+    return frozenset(name for name in said.index_columns if isinstance(name, str))
 
 
 def _batches(what: int, body: bytes) -> Iterator[RecordBatch]:

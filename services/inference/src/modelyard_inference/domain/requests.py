@@ -5,7 +5,7 @@ Made for each request, so they are structs: a frozen dataclass takes ten times a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from sys import getsizeof
 from typing import Any, Literal
@@ -79,6 +79,8 @@ class Rows(msgspec.Struct, frozen=True):
         matrix: the same of the numeric features, in one piece.
         source: what the positional values are called in the request, for messages.
         untyped: every value came as text (CSV); the signature says what it means.
+        index: those of the names that are a table's index, as pandas writes one: features only where the signature
+            says so.
     """
 
     count: int
@@ -87,6 +89,12 @@ class Rows(msgspec.Struct, frozen=True):
     matrix: Matrix | None = None
     source: str = ""
     untyped: bool = False
+    index: frozenset[str] = frozenset()
+
+    def without_index(self, features: Collection[str]) -> Rows:
+        """Return the same rows without the index; what of it is a feature stays."""
+        named = {name: column for name, column in self.named.items() if name not in self.index or name in features}
+        return self if len(named) == len(self.named) else msgspec.structs.replace(self, named=named)
 
     def held_bytes(self) -> int:
         """Return about how much memory the values take. It looks at each, so it is for those who keep them."""

@@ -41,6 +41,8 @@ TABLES: Mapping[str, TableFormat] = {
 }
 _TYPES = frozenset({JSON, CSV, *TABLES})
 _FORMS = "dataframe_split, dataframe_records, instances and inputs"
+_NAMELESS = frozenset({""})
+"""How pandas writes an index into CSV."""
 _PARAMS = frozenset({"event_time", "log", "routing_key", "timeout"})
 
 
@@ -122,7 +124,7 @@ def decode_csv(body: bytes) -> ScoringCall:
         raise Invalid.at("body", "is not CSV") from exc
     if len(lines) < 2:
         raise Invalid.at("body", "must have a header and at least one row")
-    return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True), {})
+    return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True, index=_NAMELESS), {})
 
 
 def media_type_of(content_type: str) -> str:
@@ -183,7 +185,14 @@ def _split(split: _Split) -> Rows:
     return _table(split.columns, split.data, "dataframe_split.data")
 
 
-def _table(names: Sequence[str], data: Sequence[Sequence[Any]], path: str, *, untyped: bool = False) -> Rows:
+def _table(
+    names: Sequence[str],
+    data: Sequence[Sequence[Any]],
+    path: str,
+    *,
+    untyped: bool = False,
+    index: frozenset[str] = frozenset(),
+) -> Rows:
     if len(set(names)) != len(names):
         raise Invalid.at(path, "has two columns of one name")
     if not data:
@@ -191,7 +200,8 @@ def _table(names: Sequence[str], data: Sequence[Sequence[Any]], path: str, *, un
     for row, values in enumerate(data):
         if len(values) != len(names):
             raise Invalid.at(f"{path}[{row}]", f"has {len(values)} values for {len(names)} columns")
-    return Rows(count=len(data), named=dict(zip(names, zip(*data, strict=True), strict=True)), untyped=untyped)
+    named = dict(zip(names, zip(*data, strict=True), strict=True))
+    return Rows(count=len(data), named=named, untyped=untyped, index=index)
 
 
 def _records(records: Sequence[Mapping[str, Any]], path: str) -> Rows:
