@@ -18,6 +18,7 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from inference_fakes import Platform, a_platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
@@ -507,18 +508,67 @@ def test_tokens_are_asked_for_as_over_http(platform: Platform, bundles: tuple[Pa
         assert nobody("ServerLive", pb.ServerLiveRequest()).live
 
 
-def test_health_knows_its_services_and_reflection_lists_them(shared: tuple[Platform, Caller]) -> None:
+def reflected(call: Caller) -> Any:
+    """Return what a client knows by reflection."""
     from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+    return ProtoReflectionDescriptorDatabase(call.channel)
+
+
+def test_health_knows_its_services_and_reflection_lists_them(shared: tuple[Platform, Caller]) -> None:
     _, call = shared
 
-    services = set(ProtoReflectionDescriptorDatabase(call.channel).get_services())
+    services = set(reflected(call).get_services())
 
     assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= services
     assert call.health("inference.GRPCInferenceService") == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(grpc.RpcError) as caught:
         call.health("other")
     assert caught.value.code() == Code.NOT_FOUND
+
+
+SYMBOLS = {
+    "inference.GRPCInferenceService": "open_inference.proto",
+    "inference.GRPCInferenceService.ModelInfer": "open_inference.proto",
+    "inference.ModelInferRequest": "open_inference.proto",
+    "inference.ModelInferRequest.InferInputTensor": "open_inference.proto",
+    "inference.ModelInferRequest.inputs": "open_inference.proto",
+    "inference.InferParameter.parameter_choice": "open_inference.proto",
+    "grpc.health.v1.Health.Check": "grpc_health/v1/health.proto",
+    "grpc.health.v1.HealthCheckResponse.ServingStatus": "grpc_health/v1/health.proto",
+    "grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo": "grpc_reflection/v1alpha/reflection.proto",
+}
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_reflection_knows_services_methods_and_messages(shared: tuple[Platform, Caller], symbol: str) -> None:
+    known = reflected(shared[1])
+
+    found = known.FindFileContainingSymbol(symbol)
+
+    assert found.name == SYMBOLS[symbol]
+    assert known.FindFileByName(found.name) == found
+
+
+def test_reflection_describes_every_method_that_is_served(shared: tuple[Platform, Caller]) -> None:
+    known = reflected(shared[1])
+    pool = DescriptorPool(known)
+
+    methods = {
+        f"/{service}/{name}"
+        for service in known.get_services()
+        for name in pool.FindServiceByName(service).methods_by_name
+    }
+    infer = pool.FindMethodByName("inference.GRPCInferenceService.ModelInfer")
+
+    assert "/inference.GRPCInferenceService/RepositoryModelUnload" in methods and len(methods) > 12
+    assert list(infer.input_type.fields_by_name) == list(pb.ModelInferRequest.DESCRIPTOR.fields_by_name)
+
+
+@pytest.mark.parametrize("symbol", ["nobody", "", "inference.GRPCInferenceService.Nobody", "inference.nobody.Nobody"])
+def test_reflection_knows_nothing_else(shared: tuple[Platform, Caller], symbol: str) -> None:
+    with pytest.raises(KeyError):
+        reflected(shared[1]).FindFileContainingSymbol(symbol)
 
 
 def test_calls_are_counted(shared: tuple[Platform, Caller]) -> None:

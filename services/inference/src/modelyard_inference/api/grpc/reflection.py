@@ -62,7 +62,7 @@ class ReflectionServicer:
         elif asked == "file_by_filename":
             _write(response, _POOL.FindFileByName(request.file_by_filename))
         elif asked == "file_containing_symbol":
-            _write(response, _POOL.FindFileContainingSymbol(request.file_containing_symbol))
+            _write(response, _file_of(request.file_containing_symbol))
         elif asked == "file_containing_extension":
             extended = _POOL.FindMessageTypeByName(request.file_containing_extension.containing_type)
             number = request.file_containing_extension.extension_number
@@ -79,6 +79,15 @@ class ReflectionServicer:
 
 def _fail(response: ServerReflectionResponse, code: StatusCode, text: str) -> None:
     response.error_response.CopyFrom(ErrorResponse(error_code=int(code), error_message=text))
+
+
+def _file_of(symbol: str) -> FileDescriptor:
+    """Return the file of a symbol. Raise KeyError when there is none."""
+    try:
+        found: FileDescriptor = _POOL.FindFileContainingSymbol(symbol)
+    except KeyError:  # of methods it knows nothing
+        found = _POOL.FindMethodByName(symbol).containing_service.file
+    return found
 
 
 def _write(response: ServerReflectionResponse, file: FileDescriptor) -> None:
