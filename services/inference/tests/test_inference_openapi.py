@@ -39,17 +39,91 @@ PATHS = {
 
 
 @pytest.mark.parametrize(("path", "name"), PATHS.items())
-def test_the_example_of_each_protocol_is_valid_and_is_answered_as_described(
+def test_the_examples_of_each_protocol_are_valid_and_are_answered_as_described(
     shared: httpx.Client, document: dict[str, Any], path: str, name: str
 ) -> None:
-    [example] = document["components"]["schemas"][f"power.{name}"]["examples"]
+    examples = document["components"]["schemas"][f"power.{name}"]["examples"]
 
-    response = shared.post(path, json=example)
+    answered = [answers_as_described(shared, document, path, name, example) for example in examples]
 
-    assert list(validator(document, f"power.{name}").iter_errors(example)) == []
+    assert answered and all(answered)
+
+
+def answers_as_described(
+    http: httpx.Client, document: dict[str, Any], path: str, name: str, body: dict[str, Any]
+) -> bool:
+    """Return whether a body fits the document, and its answer too."""
+    response = http.post(path, json=body)
     assert response.status_code == 200, response.text
     answer = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
-    assert list(validator(document, answer.rpartition("/")[2]).iter_errors(response.json())) == []
+    return (
+        validator(document, f"power.{name}").is_valid(body)
+        and validator(document, answer.rpartition("/")[2]).is_valid(response.json())
+        and answer == f"#/components/schemas/power.{name.replace('Request', 'Response')}"
+    )
+
+
+ROW = list(GOOD_ROW.values())
+FORMS: dict[str, dict[str, Any]] = {
+    "rows": {"instances": [GOOD_ROW, {"load": 1, "day": "mon"}]},
+    "rows by position": {"instances": [ROW, [-3, None, "tue"]]},
+    "rows as inputs": {"inputs": [GOOD_ROW]},
+    "rows by position as inputs": {"inputs": [ROW]},
+    "columns": {"inputs": {"load": [0.7, -3], "price": [0.2, None], "day": ["mon", "tue"]}},
+    "columns of lists of one": {"inputs": {"load": [[0.7], [-3]], "day": ["mon", "tue"]}},
+    "one value a column": {"inputs": GOOD_ROW},
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@pytest.mark.parametrize(("path", "name"), list(PATHS.items())[1:], ids=list(PATHS.values())[1:])
+def test_the_document_has_every_form_that_is_taken(
+    shared: httpx.Client, document: dict[str, Any], path: str, name: str, form: dict[str, Any]
+) -> None:
+    assert answers_as_described(shared, document, path, name, form)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"inputs": {"load": ["x"], "day": ["mon"]}},
+        {"inputs": {"load": [], "day": []}},
+        {"inputs": {"load": [0.7]}},
+        {"inputs": {**GOOD_ROW, "colour": 1}},
+        {"inputs": [[0.7, 0.2]]},
+        {"inputs": []},
+        {"instances": [GOOD_ROW], "inputs": [GOOD_ROW]},
+        {"instances": [0.7]},
+        {},
+    ],
+    ids=["text", "no rows", "one missing", "one too many", "too short", "nothing", "both", "no row", "neither"],
+)
+@pytest.mark.parametrize(("path", "name"), list(PATHS.items())[1:], ids=list(PATHS.values())[1:])
+def test_forms_that_are_refused_do_not_fit_the_document_either(
+    shared: httpx.Client, document: dict[str, Any], path: str, name: str, form: dict[str, Any]
+) -> None:
+    assert shared.post(path, json=form).status_code == 400
+    assert not validator(document, f"power.{name}").is_valid(form)
+
+
+def test_the_document_has_every_media_type_that_invocations_take_and_give(
+    shared: httpx.Client, document: dict[str, Any]
+) -> None:
+    path = "/models/power/invocations"
+    operation = document["paths"][path]["post"]
+    taken, given = operation["requestBody"]["content"], operation["responses"]["200"]["content"]
+    example = taken["text/csv"]["example"]
+
+    refused = shared.post(path, content=b"", headers={"content-type": "text/html"})
+    from_csv = shared.post(path, content=example, headers={"content-type": "text/csv"})
+    gives = {
+        kind: shared.post(path, content=example, headers={"content-type": "text/csv", "accept": kind}) for kind in given
+    }
+
+    assert refused.status_code == 415 and refused.text.endswith(f"Types: {sorted(taken)}.")
+    assert validator(document, "power.ScoringResponse").is_valid(from_csv.raise_for_status().json())
+    assert {kind: answer.headers["content-type"] for kind, answer in gives.items()} == {kind: kind for kind in given}
+    assert len(given) == 2
 
 
 @pytest.mark.parametrize(

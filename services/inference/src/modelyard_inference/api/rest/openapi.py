@@ -5,6 +5,8 @@ Made anew whenever it is asked for, since models come and go without a restart.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +16,7 @@ from modelyard_bundle.signature import LARGEST
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.explanations_v1 import Background, ExplainResponse
 
+from modelyard_inference.api.codecs import scoring
 from modelyard_inference.api.codecs.labels import LONGEST_KEY
 from modelyard_inference.api.codecs.tensors import DATATYPES, metadata_datatype, output_tensors
 from modelyard_inference.api.rest.error_documents import Responses, scoring_errors, v1_errors, v2_errors
@@ -30,6 +33,7 @@ _TIMEOUT: Schema = {
     "minimum": 0,
     "description": "Microseconds that the answer may take; 0 leaves it to the server.",
 }
+_BYTES: Schema = {"schema": {"type": "string", "format": "binary"}}
 _YEAR_1 = datetime.min.replace(tzinfo=UTC).timestamp()
 _TIMES: list[Schema] = [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": _YEAR_1}]
 _PARAMETERS: Schema = {
@@ -63,21 +67,24 @@ def typed_openapi(app: FastAPI, served: ServedModels) -> Callable[[], Schema]:
         schemas = dict(found["components"].get("schemas", {}))
         for serving in served.all():
             schemas |= _schemas(serving)
-            found["paths"] |= _paths(serving.routing.model)
+            found["paths"] |= _paths(serving.routing.model, serving.champion.signature)
         found["components"]["schemas"] = schemas
         return found
 
     return document
 
 
-def _paths(model: str) -> Schema:
+def _paths(model: str, signature: Signature) -> Schema:
     infer = "infer", "InferRequest", "InferResponse", "open inference"
     invocations = "invocations", "ScoringRequest", "ScoringResponse", "mlflow scoring"
-    predict = "predict", "PredictRequest", "ScoringResponse", "v1"
+    predict = "predict", "PredictRequest", "PredictResponse", "v1"
     explain = "explain", "ExplainRequest", "ExplainResponse", "v1"
+    scored = _operation(model, *invocations, scoring_errors())
+    scored["post"]["requestBody"]["content"] |= {scoring.CSV: _csv(signature), **dict.fromkeys(scoring.TABLES, _BYTES)}
+    scored["post"]["responses"]["200"]["content"] |= {scoring.ARROW_STREAM: _BYTES}
     return {
         f"/v2/models/{model}/infer": _operation(model, *infer, v2_errors()),
-        f"/models/{model}/invocations": _operation(model, *invocations, scoring_errors()),
+        f"/models/{model}/invocations": scored,
         f"/v1/models/{model}:predict": _operation(model, *predict, v1_errors()),
         f"/v1/models/{model}:explain": _operation(model, *explain, v1_errors()),
     }
@@ -108,7 +115,6 @@ def _operation(model: str, verb: str, request: str, response: str, tag: str, err
 def _schemas(serving: Serving) -> Schema:
     model, signature = serving.routing.model, serving.champion.signature
     row: Schema = {"$ref": _ref(model, "Row")}
-    rows: Schema = {"type": "array", "minItems": 1, "items": row}
     outputs = {one.name: one for one in output_tensors(signature)}
     label: Schema = {"type": _LABELS[outputs["predict"].datatype]}
     if signature.classes:
@@ -125,29 +131,36 @@ def _schemas(serving: Serving) -> Schema:
                 "items": {"anyOf": [_output(one.name, one.datatype) for one in outputs.values()]},
             },
         ),
-        "ScoringRequest": _scoring_request(signature, rows),
+        "ScoringRequest": _scoring_request(signature, row),
         "ScoringResponse": _object(predictions={"type": "array", "items": label}),
-        "PredictRequest": {
-            **_object(instances=rows),
-            "additionalProperties": False,
-            "properties": {
-                "instances": rows,
-                "parameters": _or_null(_PARAMETERS),
-                "signature_name": {"type": ["string", "null"]},
-            },
-            "examples": [{"instances": [_example(signature)]}],
+        "PredictRequest": _v1_request(signature, row, _PARAMETERS),
+        "PredictResponse": {
+            "description": "Answers to instances are predictions, answers to inputs are outputs.",
+            "oneOf": [_object(**{name: {"type": "array", "items": label}}) for name in ("predictions", "outputs")],
         },
     }
-    named |= {"ExplainRequest": _explain_request(signature, rows), "ExplainResponse": _explain_response(signature)}
+    timeout = {"type": "object", "additionalProperties": False, "properties": {"timeout": _TIMEOUT}}
+    named |= {
+        "ExplainRequest": _v1_request(signature, row, timeout),
+        "ExplainResponse": _explain_response(signature),
+    }
     return {f"{model}.{name}": schema for name, schema in named.items()}
 
 
-def _explain_request(signature: Signature, rows: Schema) -> Schema:
-    timeout = {"type": "object", "additionalProperties": False, "properties": {"timeout": _TIMEOUT}}
+def _v1_request(signature: Signature, row: Schema, parameters: Schema) -> Schema:
+    rows, columns = _rows(signature, row), _columns(signature)
+    example = _example(signature)
     return {
-        **_object(instances=rows),
-        "properties": {"instances": rows, "parameters": _or_null(timeout)},
-        "examples": [{"instances": [_example(signature)]}],
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "instances": {"anyOf": rows},
+            "inputs": {"anyOf": [columns, *rows]},
+            "parameters": _or_null(parameters),
+            "signature_name": {"type": ["string", "null"]},
+        },
+        "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+        "examples": [{"instances": [example]}, {"inputs": {name: [value] for name, value in example.items()}}],
     }
 
 
@@ -246,7 +259,44 @@ def _matrix() -> Schema:
     }
 
 
-def _scoring_request(signature: Signature, rows: Schema) -> Schema:
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "minItems": 1, "items": items}
+
+
+def _rows(signature: Signature, row: Schema) -> list[Schema]:
+    """Return the forms of rows that TensorFlow Serving has: by name, by position, and one feature by itself."""
+    values = [_value(column) for column in signature.features]
+    width = len(values)
+    by_position = {"type": "array", "prefixItems": values, "minItems": width, "maxItems": width}
+    return [_list(one) for one in (row, by_position, *(values if width == 1 else []))]
+
+
+def _columns(signature: Signature) -> Schema:
+    """Return its form of columns, all of one length; one value stands for a row."""
+    columns: Schema = {}
+    for column in signature.features:
+        value = _value(column)
+        columns[column.name] = {"anyOf": [value, _list(value), _list({**_list(value), "maxItems": 1})]}
+    return {
+        "type": "object",
+        "description": "Columns, all of one length.",
+        "additionalProperties": False,
+        "properties": columns,
+        "required": [column.name for column in signature.features if column.required],
+    }
+
+
+def _csv(signature: Signature) -> Schema:
+    """Return CSV: a header of features, then rows; an empty field is missing."""
+    lines = io.StringIO()
+    rows = csv.DictWriter(lines, [column.name for column in signature.features], lineterminator="\n")
+    rows.writeheader()
+    rows.writerow(_example(signature))
+    return {"schema": {"type": "string"}, "example": lines.getvalue()}
+
+
+def _scoring_request(signature: Signature, row: Schema) -> Schema:
+    loose: Schema = {"anyOf": [_columns(signature), *_rows(signature, row)]}
     names = [column.name for column in signature.features]
     split = {
         "type": "object",
@@ -260,9 +310,9 @@ def _scoring_request(signature: Signature, rows: Schema) -> Schema:
     }
     forms: Schema = {
         "dataframe_split": split,
-        "dataframe_records": rows,
-        "instances": {"anyOf": [rows, {"type": "array", "items": {"type": "array"}}]},
-        "inputs": {"type": ["object", "array"]},
+        "dataframe_records": _list(row),
+        "instances": loose,
+        "inputs": loose,
     }
     return {
         "type": "object",
