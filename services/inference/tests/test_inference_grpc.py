@@ -190,6 +190,18 @@ def test_texts_in_base64_are_read_where_a_tensor_says_so(shared: tuple[Platform,
     assert call.refused("ModelInfer", request)[0] == Code.INVALID_ARGUMENT
 
 
+def test_a_request_that_is_written_otherwise_than_it_says_is_refused(shared: tuple[Platform, Caller]) -> None:
+    _, call = shared
+    request = typed()
+    request.parameters["content_type"].string_param = "pd"
+    answer = call("ModelInfer", request)
+    request.parameters["content_type"].string_param = "base64"
+
+    assert answer.model_name == "power"
+    says = "parameters.content_type: 'base64' is not known; there is np, pd, str"
+    assert call.refused("ModelInfer", request) == (Code.INVALID_ARGUMENT, says)
+
+
 def test_a_routing_key_in_metadata_is_read_as_one_in_a_message() -> None:
     def key(sent: bytes) -> str | None:
         metadata = {b"modelyard-routing-key": sent}

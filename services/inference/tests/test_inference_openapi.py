@@ -126,6 +126,32 @@ def test_the_document_has_every_media_type_that_invocations_take_and_give(
     assert len(given) == 2
 
 
+PLAIN = {"parameters": {"content_type": "np"}}
+OTHER = {"parameters": {"content_type": "base64"}}
+
+
+def test_what_values_are_said_to_be_is_in_the_document(shared: httpx.Client, document: dict[str, Any]) -> None:
+    [example] = document["components"]["schemas"]["power.InferRequest"]["examples"]
+    output = {"name": "predict"}
+    bodies = [{**example, **said, "outputs": [output | of]} for said in (PLAIN, OTHER) for of in (PLAIN, OTHER)]
+
+    fits = [validator(document, "power.InferRequest").is_valid(body) for body in bodies]
+
+    assert fits == [shared.post("/v2/models/power/infer", json=body).status_code == 200 for body in bodies]
+    assert fits == [True, False, False, False]
+
+
+def test_the_document_knows_that_outputs_may_be_binary(shared: httpx.Client, document: dict[str, Any]) -> None:
+    [example] = document["components"]["schemas"]["power.InferRequest"]["examples"]
+    binary = {**example, "outputs": [{"name": "predict", "parameters": {"binary_data": True}}]}
+    given = document["paths"]["/v2/models/power/infer"]["post"]["responses"]["200"]["content"]
+
+    kinds = {shared.post("/v2/models/power/infer", json=body).headers["content-type"] for body in (example, binary)}
+
+    assert validator(document, "power.InferRequest").is_valid(binary)
+    assert kinds == set(given)
+
+
 @pytest.mark.parametrize(
     "row",
     [{"load": "x"}, {"price": 1.0}, {**GOOD_ROW, "colour": 1}, {**GOOD_ROW, "load": None}],

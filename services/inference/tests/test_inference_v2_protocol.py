@@ -510,11 +510,31 @@ def test_a_tensor_that_is_written_otherwise_than_it_says_is_refused(
     assert SECRET not in response.text and "x" * 65 not in response.text
 
 
-@pytest.mark.parametrize("content_type", ["np", "pd", "str"])
-def test_content_types_that_say_nothing_new_change_nothing(shared: httpx.Client, content_type: str) -> None:
-    said = [one | {"parameters": {"content_type": content_type}} for one in GOOD["inputs"]]
+@pytest.mark.parametrize("content_type", ["np", "pd", "str", None])
+def test_content_types_that_say_nothing_new_change_nothing(shared: httpx.Client, content_type: str | None) -> None:
+    said = {"parameters": {"content_type": content_type}}
+    body = {"inputs": [one | said for one in GOOD["inputs"]], "outputs": [{"name": "predict"} | said]} | said
 
-    assert outputs(shared.post(INFER, json={"inputs": said}))["predict"]["data"] == [1]
+    assert outputs(shared.post(INFER, json=body))["predict"]["data"] == [1]
+
+
+MATRIX = {"name": "m", "shape": [1, 200], "datatype": "FP64", "data": [1.5] * 200}
+
+
+@pytest.mark.parametrize("content_type", ["base64", "pd_json", "", 7, ["np"], "x" * 999])
+@pytest.mark.parametrize("inputs", [GOOD["inputs"], [MATRIX]], ids=["columns", "one matrix"])
+def test_a_request_that_is_written_otherwise_than_it_says_is_refused(
+    shared: httpx.Client, inputs: list[dict[str, Any]], content_type: Any
+) -> None:
+    said = {"parameters": {"content_type": content_type}}
+
+    of_all = shared.post(INFER, json={"inputs": inputs} | said)
+    of_an_output = shared.post(INFER, json={"inputs": inputs, "outputs": [{"name": "predict"} | said]})
+
+    for response, path in ((of_all, "parameters"), (of_an_output, "outputs[0].parameters")):
+        message = response.json()["error"]
+        assert (response.status_code, message.startswith(f"{path}.content_type: ")) == (400, True), message
+        assert "is not known; there is np, pd, str" in message and "x" * 65 not in message
 
 
 def test_the_timeout_parameter_is_microseconds(shared: httpx.Client) -> None:

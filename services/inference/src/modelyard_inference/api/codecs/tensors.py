@@ -28,6 +28,7 @@ __all__ = [
     "Tensor",
     "Wanted",
     "as_said",
+    "check_plain_type",
     "check_values",
     "chosen",
     "input_tensors",
@@ -148,14 +149,25 @@ def as_said(
     if content_type in PLAIN_TYPES:
         return values
     if content_type != "base64":
-        named = short(content_type) if isinstance(content_type, str) else "it"
-        raise Invalid.at(f"{path}.parameters.content_type", f"{named} is not known; there is base64, np, pd, str")
+        check_plain_type(content_type, f"{path}.parameters", "base64, ")
     if datatype != "BYTES":
         raise Invalid.at(f"{path}.parameters.content_type", "may be base64 for BYTES only")
     try:
         return [value if value is None else base64.b64decode(value, validate=True).decode() for value in values]
     except ValueError as exc:
         raise Invalid.at(path, "holds values that are not text in base64") from exc
+
+
+def check_plain_type(content_type: Any, path: str, others: str = "") -> None:
+    """Raise Invalid for a content type that says what nobody here does.
+
+    Args:
+        path: of the parameters that it is one of.
+        others: what is taken there besides, for the message.
+    """
+    if content_type not in PLAIN_TYPES:
+        named = short(content_type) if isinstance(content_type, str) else "it"
+        raise Invalid.at(f"{path}.content_type", f"{named} is not known; there is {others}np, pd, str")
 
 
 def rows_of(tensors: Sequence[Tensor]) -> Rows:

@@ -26,6 +26,7 @@ from modelyard_inference.api.codecs.tensors import (
     Tensor,
     Wanted,
     as_said,
+    check_plain_type,
     check_values,
     chosen,
     is_usual,
@@ -439,6 +440,7 @@ def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARA
     """Return a request's parameters. Raise Invalid for one that means nothing here."""
     if parameters and (unknown := parameters.keys() - known):
         raise Invalid.at("parameters", f"{short(min(unknown))} is not known; there is {', '.join(sorted(known))}")
+    check_plain_type(parameters.get("content_type"), "parameters")
     return parameters
 
 
@@ -451,6 +453,7 @@ def _wanted(request: _Envelope) -> Sequence[Wanted]:
         path = f"outputs[{place}].parameters"
         if unknown := given.keys() - {"binary_data", "content_type"}:
             raise Invalid.at(path, f"{short(min(unknown))} is not known; there is binary_data")
+        check_plain_type(given.get("content_type"), path)
         raw = given.get("binary_data")
         wanted.append(Wanted(output.name, None if raw is None else _truth(raw, f"{path}.binary_data")))
     return wanted

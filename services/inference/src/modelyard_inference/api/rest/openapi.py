@@ -18,7 +18,7 @@ from modelyard_contracts.explanations_v1 import Background, ExplainResponse
 
 from modelyard_inference.api.codecs import scoring
 from modelyard_inference.api.codecs.labels import LONGEST_KEY
-from modelyard_inference.api.codecs.tensors import DATATYPES, metadata_datatype, output_tensors
+from modelyard_inference.api.codecs.tensors import DATATYPES, PLAIN_TYPES, metadata_datatype, output_tensors
 from modelyard_inference.api.rest.error_documents import Responses, scoring_errors, v1_errors, v2_errors
 from modelyard_inference.usecases.serving import ServedModels, Serving
 
@@ -32,6 +32,15 @@ _TIMEOUT: Schema = {
     "type": ["integer", "null"],
     "minimum": 0,
     "description": "Microseconds that the answer may take; 0 leaves it to the server.",
+}
+_PLAIN_TYPE: Schema = {
+    "enum": list(PLAIN_TYPES),
+    "description": "What MLServer's clients say of values; no more is known.",
+}
+_OUTPUT_PARAMETERS: Schema = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"binary_data": {"type": ["boolean", "null"]}, "content_type": _PLAIN_TYPE},
 }
 _BYTES: Schema = {"schema": {"type": "string", "format": "binary"}}
 _YEAR_1 = datetime.min.replace(tzinfo=UTC).timestamp()
@@ -79,11 +88,13 @@ def _paths(model: str, signature: Signature) -> Schema:
     invocations = "invocations", "ScoringRequest", "ScoringResponse", "mlflow scoring"
     predict = "predict", "PredictRequest", "PredictResponse", "v1"
     explain = "explain", "ExplainRequest", "ExplainResponse", "v1"
+    inferred = _operation(model, *infer, v2_errors())
+    inferred["post"]["responses"]["200"]["content"] |= {"application/octet-stream": _BYTES}
     scored = _operation(model, *invocations, scoring_errors())
     scored["post"]["requestBody"]["content"] |= {scoring.CSV: _csv(signature), **dict.fromkeys(scoring.TABLES, _BYTES)}
     scored["post"]["responses"]["200"]["content"] |= {scoring.ARROW_STREAM: _BYTES}
     return {
-        f"/v2/models/{model}/infer": _operation(model, *infer, v2_errors()),
+        f"/v2/models/{model}/infer": inferred,
         f"/models/{model}/invocations": scored,
         f"/v1/models/{model}:predict": _operation(model, *predict, v1_errors()),
         f"/v1/models/{model}:explain": _operation(model, *explain, v1_errors()),
@@ -215,7 +226,11 @@ def _infer_request(signature: Signature) -> Schema:
             "parameters": _or_null(
                 {
                     **_PARAMETERS,
-                    "properties": {**_PARAMETERS["properties"], "binary_data_output": {"type": "boolean"}},
+                    "properties": {
+                        **_PARAMETERS["properties"],
+                        "binary_data_output": {"type": "boolean"},
+                        "content_type": _PLAIN_TYPE,
+                    },
                 }
             ),
             "inputs": {"type": "array", "minItems": 1, "items": {"anyOf": [*tensors, _matrix()]}},
@@ -224,7 +239,10 @@ def _infer_request(signature: Signature) -> Schema:
                 "items": {
                     "type": "object",
                     "required": ["name"],
-                    "properties": {"name": {"enum": [one.name for one in output_tensors(signature)]}},
+                    "properties": {
+                        "name": {"enum": [one.name for one in output_tensors(signature)]},
+                        "parameters": _or_null(_OUTPUT_PARAMETERS),
+                    },
                 },
             },
         },
