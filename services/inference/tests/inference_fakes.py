@@ -84,6 +84,7 @@ class StubRuntime:
     blocking: bool = False
     error: Exception | None = None
     hold: threading.Event | None = None
+    takes_s: float = 0.0
     name: str = "stub"
     calls: int = 0
 
@@ -92,6 +93,7 @@ class StubRuntime:
         self.calls += 1
         if self.hold is not None:
             self.hold.wait(20)
+        time.sleep(self.takes_s)
         if self.error is not None:
             raise self.error
         rows = len(next(iter(columns.values())))

@@ -53,6 +53,7 @@ class Yard:
     candidate_signature: Any = SIGNATURE
     max_shadow_rows: int = 10
     max_shadow_bytes: int = 1024**2
+    timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
         self.sink, self.reports, self.observer = ListSink(), ListReports(), CountingObserver()
@@ -82,6 +83,7 @@ class Yard:
             champions=Batching(lane=self.lane, **around),
             candidates=Batching(lane=self.candidate_lane, inline=False, **around),
             patience=Patience(self.clock, most=2),
+            timeout_s=self.timeout_s,
         )
         self.served.known()
         self.served.serve(
@@ -177,6 +179,48 @@ def test_when_the_candidate_is_late_the_champion_answers_within_the_same_deadlin
     assert engine.sink.by_role("candidate")[0].error == "it did not answer in time"
 
 
+def test_a_candidate_whose_share_would_hardly_do_for_the_champion_is_not_to_blame_for_being_late(yard: Any) -> None:
+    engine = yard(
+        champion=StubRuntime(blocking=True, takes_s=0.3), candidate=StubRuntime(blocking=True, hold=threading.Event())
+    )
+
+    assert [engine.ask(timeout_s=1).role for _ in range(4)] == ["champion"] * 4
+
+    assert (engine.observer.failures, engine.sink.by_role("candidate"), engine.reports.told) == ([], [], [])
+
+
+def test_a_candidate_that_is_late_much_longer_than_the_champion_takes_is_to_blame_at_once(yard: Any) -> None:
+    engine = yard(
+        champion=StubRuntime(blocking=True, takes_s=0.05), candidate=StubRuntime(blocking=True, hold=threading.Event())
+    )
+
+    assert engine.ask(timeout_s=1).role == "champion"
+
+    assert engine.observer.failures == [(2, "candidate", "late")]
+
+
+def test_what_callers_wait_in_vain_adds_up_until_the_candidate_answers(yard: Any) -> None:
+    hold = threading.Event()
+    engine = yard(champion=StubRuntime(blocking=True, takes_s=0.3), candidate=StubRuntime(blocking=True), timeout_s=1.8)
+
+    failures = []
+    for held in (hold, None, hold, hold):
+        engine.candidate.hold = held
+        engine.ask(timeout_s=1)
+        failures.append(len(engine.observer.failures))
+    hold.set()
+
+    assert failures == [0, 0, 0, 1]
+
+
+def test_a_tiny_deadline_says_nothing_by_itself_of_a_candidate_that_is_late(yard: Any) -> None:
+    engine = yard(candidate=StubRuntime(blocking=True, hold=threading.Event()))
+
+    assert engine.ask(timeout_s=0.15).role == "champion"
+
+    assert engine.observer.failures == []
+
+
 def test_when_the_candidate_refuses_rows_that_the_champion_takes_it_is_counted_against_it(yard: Any) -> None:
     wider = SIGNATURE.model_copy(update={"features": (*SIGNATURE.features, Column(name="new", type="number"))})
     engine = yard(candidate_signature=wider)
@@ -255,6 +299,21 @@ def test_callers_who_leave_no_time_and_hang_up_say_nothing_of_a_candidate(yard: 
 
     assert engine.observer.failures == []
     assert engine.reports.told == []
+
+
+def test_callers_who_hang_up_say_nothing_of_a_candidate_whose_share_would_hardly_do_for_the_champion(yard: Any) -> None:
+    engine = yard(
+        champion=StubRuntime(blocking=True, takes_s=0.3), candidate=StubRuntime(blocking=True, hold=threading.Event())
+    )
+    engine.ask(timeout_s=1)
+
+    async def play() -> None:
+        await engine.leave(timeout_s=0.6)
+        await asyncio.sleep(0.4)
+
+    asyncio.run(play())
+
+    assert engine.observer.failures == []
 
 
 @pytest.mark.parametrize(

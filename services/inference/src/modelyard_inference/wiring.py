@@ -161,6 +161,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         ),
         patience=Patience(clock, max(1, settings.max_concurrent // 2)),
         candidate_share=settings.candidate_share,
+        timeout_s=settings.timeout_s,
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
     tables = ColumnarProcess(table_lane, most_rows=settings.max_rows, most_bytes=settings.max_body_bytes)

@@ -23,14 +23,16 @@ from modelyard_inference.usecases.batching import Batching, Done, Leave, Turn
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.patience import Patience
 from modelyard_inference.usecases.record import Ask
-from modelyard_inference.usecases.serving import LoadedVersion, ServedModels, Serving
+from modelyard_inference.usecases.serving import Guard, LoadedVersion, ServedModels, Serving
 from modelyard_inference.usecases.shadow import Shadow
 
 __all__ = ["Failed", "Predict"]
 
 _log = get_logger(__name__)
 _LEAST_S = 0.1
-"""Whoever leaves less time says nothing of a candidate that is late."""
+"""Whoever leaves less time says nothing by itself of a candidate that is late."""
+_MUCH_LONGER = 2.0
+"""Than the champion: far above what two runs of one model differ by on a busy machine."""
 
 
 class Failed(ModelyardError):
@@ -46,6 +48,7 @@ class Predict:
         candidates: what answers its share, apart, so that one that hangs leaves the champion its own threads.
         patience: of those whom champions answer; a candidate that is away has a champion to answer for it.
         candidate_share: part of the time left that a candidate may take.
+        timeout_s: what this server gives a request whose caller asks for no less.
     """
 
     served: ServedModels
@@ -58,6 +61,7 @@ class Predict:
     candidates: Batching
     patience: Patience
     candidate_share: float = 0.5
+    timeout_s: float = 10.0
 
     async def __call__(self, query: Query) -> Answer:
         """Return the answer; its records are written when this returns.
@@ -96,51 +100,67 @@ class Predict:
             self.shadow.offer(ask)
             return answer
         if route.picks_candidate(query.routing_key or ask.prediction_id):
-            return await self._canary(ask, candidate)
-        return await self._answer(ask, serving.champion, "champion")
+            return await self._canary(ask, candidate, guard)
+        return await self._beside(ask, guard)
 
-    async def _canary(self, ask: Ask, candidate: LoadedVersion) -> Answer:
+    async def _beside(self, ask: Ask, guard: Guard) -> Answer:
+        """Return the champion's answer, and let the guard know how long a candidate may take by right."""
+        started = self.clock.monotonic()
+        answer = await self._answer(ask, ask.serving.champion, "champion")
+        guard.champion_s = self.clock.monotonic() - started
+        return answer
+
+    async def _canary(self, ask: Ask, candidate: LoadedVersion, guard: Guard) -> Answer:
         """Return the candidate's answer, or the champion's when the candidate fails or is late."""
         started = self.clock.monotonic()
         allowed_s = (ask.query.deadline - started) * self.candidate_share
-        unheard = partial(self._unheard, ask, candidate, started)
+        unheard = partial(self._unheard, ask, candidate, guard, started)
         try:
             answer = await self.candidates.answer(
                 Turn(ask, candidate, "candidate", started + allowed_s, unheard=unheard)
             )
         except Exception as exc:  # a runtime may raise anything; the champion answers for it
             took_s = self.clock.monotonic() - started
-            return await self._instead(ask, candidate, exc, took_s)
-        if ask.serving.guard is not None:
-            ask.serving.guard.succeeded()
+            return await self._instead(ask, candidate, guard, exc, took_s)
+        guard.succeeded()
         return answer
 
-    def _unheard(self, ask: Ask, candidate: LoadedVersion, started: float, error: Exception | None) -> None:
+    def _unheard(
+        self, ask: Ask, candidate: LoadedVersion, guard: Guard, started: float, error: Exception | None
+    ) -> None:
         """Count how the candidate did although the caller had left: or one that hangs would not be found out by callers
         who are less patient than its share."""
         if error is None:
-            if ask.serving.guard is not None:
-                ask.serving.guard.succeeded()
+            guard.succeeded()
             return
         took_s = self.clock.monotonic() - started
         # Rows that no version takes, or a deadline that nobody keeps, are the caller's fault.
-        if not isinstance(error, Invalid) and (took_s >= _LEAST_S or not isinstance(error, Late)):
+        if not isinstance(error, Invalid) and (_took_too_long(guard, took_s) or not isinstance(error, Late)):
             self.judge.failed(ask, candidate, "candidate", error, took_s)
 
-    async def _instead(self, ask: Ask, candidate: LoadedVersion, error: Exception, took_s: float) -> Answer:
+    async def _instead(
+        self, ask: Ask, candidate: LoadedVersion, guard: Guard, error: Exception, took_s: float
+    ) -> Answer:
         """Return the champion's answer and count the candidate's failure.
 
         Where the champion does not answer either, it may be the caller's fault: rows that no version takes, or a
-        deadline that nobody keeps. That is counted against no candidate, or any caller could end a rollout.
+        deadline that nobody keeps. That is counted against no candidate, or any caller could end a rollout. Nor is it
+        that a candidate is late which had no chance: a share of a deadline that suits the champion may be too little
+        for any version. But what callers waited in vain adds up, so that one that hangs is found out by such too.
         """
         try:
-            answer = await self._answer(ask, ask.serving.champion, "champion")
+            answer = await self._beside(ask, guard)
         except asyncio.CancelledError:
             # Nobody knows what the champion would have said of those rows, or whether it would have been in time.
             if not isinstance(error, Invalid | Late):
                 self.judge.failed(ask, candidate, "candidate", error, took_s)
             raise
-        self.judge.failed(ask, candidate, "candidate", error, took_s)
+        if (
+            not isinstance(error, Late)
+            or guard.waited_in_vain(took_s) >= self.timeout_s * self.candidate_share
+            or _took_too_long(guard, took_s)
+        ):
+            self.judge.failed(ask, candidate, "candidate", error, took_s)
         return answer
 
     async def _named(self, ask: Ask, loaded: LoadedVersion) -> Answer:
@@ -216,6 +236,11 @@ class Predict:
 
     def _failed(self, ask: Ask, loaded: LoadedVersion, role: Role, reason: str) -> None:
         self.observer.failed(ask.query.model, loaded.version.number, role, reason)
+
+
+def _took_too_long(guard: Guard, took_s: float) -> bool:
+    """Return whether a candidate that is late took much longer than the champion last did."""
+    return took_s >= max(_LEAST_S, _MUCH_LONGER * guard.champion_s)
 
 
 def _refuse_the_future(query: Query, serving: Serving) -> None:

@@ -62,10 +62,16 @@ class LoadedVersion:
 
 
 class Guard:
-    """The breaker of one candidate, counted from several threads."""
+    """The breaker of one candidate, counted from several threads.
+
+    Attributes:
+        champion_s: what the champion took for the last request that it answered beside the candidate.
+    """
 
     def __init__(self, limit: int) -> None:
+        self.champion_s = 0.0
         self._breaker = Breaker(limit=limit)
+        self._in_vain_s = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -75,15 +81,22 @@ class Guard:
 
     def succeeded(self) -> None:
         """Count an answer."""
-        if self._breaker.failures:
+        if self._breaker.failures or self._in_vain_s:
             with self._lock:
                 self._breaker = self._breaker.succeeded()
+                self._in_vain_s = 0.0
 
     def failed(self) -> bool:
         """Count a failure; return whether it is the one that trips the breaker."""
         with self._lock:
             before, self._breaker = self._breaker, self._breaker.failed()
             return self._breaker.tripped and not before.tripped
+
+    def waited_in_vain(self, took_s: float) -> float:
+        """Count how long a caller waited for no answer; return how long all have since the last answer."""
+        with self._lock:
+            self._in_vain_s += took_s
+            return self._in_vain_s
 
 
 @dataclass(frozen=True, slots=True)
