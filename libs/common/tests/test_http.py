@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,47 @@ def test_the_deadline_holds_however_the_peer_is_slow(calling: Calling, answer: A
             client.request("GET", "/", timeout_s=0.4)
 
         assert time.monotonic() - began < 5
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """Serve a peer that says the head of its answer letter by letter, and never ends."""
+    over = threading.Event()
+
+    def drip(caller: socket.socket) -> None:
+        with caller, suppress(OSError):
+            caller.sendall(b"HTTP/1.1 200 OK\r\nx-slow: ")
+            while not over.wait(0.05):
+                caller.sendall(b"1")
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                caller, _ = listener.accept()
+                threading.Thread(target=drip, args=(caller,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("how", ["request", "post_large", "stream"])
+def test_the_deadline_holds_while_the_head_of_an_answer_drips(dripping: str, how: str) -> None:
+    client = HttpClient(dripping, service="peer", timeout_s=0.5)
+    began = time.monotonic()
+
+    with closing(client), pytest.raises(errors.Unavailable, match="Timeout"):
+        if how == "request":
+            client.request("GET", "/")
+        elif how == "post_large":
+            client.post_large("/", (b"a", b"b"), {})
+        else:
+            with client.stream("GET", "/"):
+                pass
+
+    assert 0.4 < time.monotonic() - began < 5
 
 
 def test_a_deadline_of_zero_is_a_deadline(calling: Calling) -> None:

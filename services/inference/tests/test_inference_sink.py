@@ -21,6 +21,7 @@ from cloudevents.http import CloudEvent, from_http
 from inference_fakes import Platform, a_server, eventually
 from inference_process import InferenceProcess
 from modelyard_bundle.packaging import Packed
+from modelyard_common.errors import Unavailable
 from modelyard_contracts.frames import framed
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import REQUEST, RESPONSE, Place
@@ -329,6 +330,34 @@ def test_an_answer_whose_body_drips_takes_no_longer_than_an_event_may() -> None:
 
     assert fate == "taken"
     assert 0.25 < took_s < 10
+
+
+def drip_a_head(caller: socket.socket) -> None:
+    caller.sendall(b"HTTP/1.1 200 OK\r\nx-slow: ")
+    for _ in range(200):
+        caller.sendall(b"a")
+        time.sleep(0.05)
+
+
+def test_an_answer_whose_head_drips_is_given_up_when_an_event_may_take_no_longer() -> None:
+    with a_talker(drip_a_head) as (url, _), a_sink_at(url, 0.3) as sink:
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="ReadTimeout"):
+            sink.post(AN_EVENT)
+
+        assert 0.25 < time.monotonic() - began < 5
+
+
+def test_a_sink_is_reached_by_the_proxy_of_the_environment_in_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_talker(drip_a_head) as (proxy, callers):
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        with a_sink_at("http://events.example/", 0.3) as sink:
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="ReadTimeout"):
+                sink.post(AN_EVENT)
+
+            assert 0.25 < time.monotonic() - began < 5
+    assert len(callers) == 1
 
 
 @pytest.mark.parametrize(("status", "fate"), [(200, "taken"), (400, "refused")])

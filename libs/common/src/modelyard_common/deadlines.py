@@ -1,7 +1,7 @@
 """A deadline for a whole call over httpx, whose own bounds are those of each wait.
 
 A peer that sends the head of its answer byte by byte keeps each of those, and its caller for hours. httpx gives no hook
-between two bytes of a head: what it reads from is put in between, at the one place where it takes a backend.
+between two bytes of a head: what it reads from is put in between, where each of its pools of connections has a backend.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-__all__ = ["DeadlineTransport"]
+__all__ = ["CallDeadline"]
 
 _PIECE_BYTES = 64 * 1024
 """Sent between two looks at the clock."""
@@ -79,18 +79,19 @@ class _Backend:
         return _Stream(self._backend.connect_tcp(host, port, timeout=left_s, **named), self._deadline)
 
 
-class DeadlineTransport(httpx.HTTPTransport):
-    """A transport whose calls may have a deadline.
+class CallDeadline:
+    """Bounds whole calls of a client, also those that go by way of a proxy of the environment.
 
     Args:
-        options: of ``httpx.HTTPTransport``.
+        client: whose transports are httpx's own; another is not bounded.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, client: httpx.Client) -> None:
         self._deadline = _Deadline()
-        pool: Any = self._pool
-        pool._network_backend = _Backend(pool._network_backend, self._deadline)
+        for transport in (client._transport, *client._mounts.values()):
+            if isinstance(transport, httpx.HTTPTransport):
+                pool: Any = transport._pool
+                pool._network_backend = _Backend(pool._network_backend, self._deadline)
 
     @contextmanager
     def until(self, deadline: float) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Outgoing HTTP: every call has a deadline, retries are bounded, a peer that is down is left alone for a while.
 
 Only what is safe to repeat is repeated: GET, HEAD, PUT, DELETE, and a POST that carries an idempotency key.
-httpx bounds each wait; that the pieces of an answer do not drip past the deadline is seen to here.
+A peer that drips is one that does not answer in time, be it in the head of its answer or in the body.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from modelyard_contracts.problem import Problem
 
 from modelyard_common import context, tracing
 from modelyard_common.auth.bearer import token_in
+from modelyard_common.deadlines import CallDeadline
 from modelyard_common.errors import ModelyardError, Unavailable
 from modelyard_common.kept_line import KeptLine, LineTaken
 from modelyard_common.problems import error_from
@@ -30,7 +31,6 @@ __all__ = ["CircuitBreaker", "HttpClient"]
 
 _SAFE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 _RETRYABLE = frozenset({429, 502, 503, 504})
-_DEADLINE = "modelyard.deadline"
 
 
 class CircuitBreaker:
@@ -87,30 +87,6 @@ class CircuitBreaker:
                 self._open_until = self._monotonic() + self._open_s
 
 
-class _Bounded(httpx.SyncByteStream):
-    """The body of an answer, up to a deadline."""
-
-    def __init__(self, body: httpx.SyncByteStream, deadline: float) -> None:
-        self._body = body
-        self._deadline = deadline
-
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self._body:
-            if time.monotonic() > self._deadline:
-                raise httpx.ReadTimeout("the answer did not end within the deadline")
-            yield piece
-
-    def close(self) -> None:
-        """Close the body."""
-        self._body.close()
-
-
-def _bound(response: httpx.Response) -> None:
-    deadline = response.request.extensions.get(_DEADLINE)
-    if deadline is not None and isinstance(response.stream, httpx.SyncByteStream):
-        response.stream = _Bounded(response.stream, deadline)
-
-
 class HttpClient:
     """Calls one peer.
 
@@ -150,8 +126,8 @@ class HttpClient:
             trust_env=False,
             verify=trust_for(base_url),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
-            event_hooks={"response": [_bound]},
         )
+        self._deadline = CallDeadline(self._client)
         self._line = KeptLine(base_url) if transport is None else None
 
     @property
@@ -242,7 +218,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[httpx.Response]:
-        """Open a streamed answer; timeout_s bounds the wait for each piece, not the whole.
+        """Open a streamed answer; timeout_s bounds the wait for its head and for each piece, not the whole.
 
         Raises:
             Unavailable: no connection, or it broke.
@@ -252,16 +228,17 @@ class HttpClient:
         wait_s = self._timeout_s if timeout_s is None else timeout_s
         sent = self._headers(headers, None)
         try:
-            with (
-                tracing.call(method, self._service, self.shown_url + path) as span,
-                self._client.stream(
-                    method, path, params=query, headers=sent | tracing.outgoing(), timeout=wait_s
-                ) as response,
-            ):
-                _note(span, response.status_code)
-                if not response.is_success:
-                    response.read()
-                    raise _error_of(response)
+            with tracing.call(method, self._service, self.shown_url + path) as span, ExitStack() as open_:
+                with self._deadline.until(time.monotonic() + wait_s):
+                    response = open_.enter_context(
+                        self._client.stream(
+                            method, path, params=query, headers=sent | tracing.outgoing(), timeout=wait_s
+                        )
+                    )
+                    _note(span, response.status_code)
+                    if not response.is_success:
+                        response.read()
+                        raise _error_of(response)
                 yield response
         except httpx.HTTPError as exc:
             raise self._unavailable(exc) from exc
@@ -282,7 +259,10 @@ class HttpClient:
             raise Unavailable(f"{self._service} at {self.shown_url} did not answer within the deadline")
         self._ask_breaker()
         try:
-            with tracing.call(method, self._service, self.shown_url + path, resend=attempt) as span:
+            with (
+                tracing.call(method, self._service, self.shown_url + path, resend=attempt) as span,
+                self._deadline.until(deadline),
+            ):
                 response = self._client.request(
                     method,
                     path,
@@ -291,7 +271,6 @@ class HttpClient:
                     content=content,
                     headers={**headers, **tracing.outgoing()},
                     timeout=left_s,
-                    extensions={_DEADLINE: deadline},
                 )
                 # It has been read, and its stream points back at it. In such a cycle the body that was sent would stay
                 # in memory until somebody looks for cycles, and a busy service looks seldom.

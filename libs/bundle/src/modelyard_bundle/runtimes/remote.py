@@ -17,7 +17,7 @@ import httpx
 import msgspec
 import numpy as np
 from modelyard_common.auth.bearer import token_in
-from modelyard_common.deadlines import DeadlineTransport
+from modelyard_common.deadlines import CallDeadline
 from modelyard_common.errors import Invalid, Overloaded, Unauthenticated, Unavailable
 from modelyard_common.http import CircuitBreaker
 from modelyard_common.trust import trust_for
@@ -84,15 +84,15 @@ class RemoteRuntime:
         self._token_file = token_file
         self._breaker = CircuitBreaker(_BREAKER_FAILURES, _BREAKER_OPEN_S, trial_s=timeout_s)
         self._path = _path(server)
-        self._transport = DeadlineTransport(
-            verify=trust_for(server.url),
-            trust_env=False,
-            limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS),
-        )
         # Redirects are not followed: they would lead to where nobody has allowed.
         self.client = httpx.Client(
-            base_url=server.url.rstrip("/"), timeout=timeout_s, trust_env=False, transport=self._transport
+            base_url=server.url.rstrip("/"),
+            timeout=timeout_s,
+            trust_env=False,
+            verify=trust_for(server.url),
+            limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=_MOST_CONNECTIONS),
         )
+        self._deadline = CallDeadline(self.client)
 
     @property
     def problem(self) -> str:
@@ -127,7 +127,7 @@ class RemoteRuntime:
         deadline = time.monotonic() + self._timeout_s
         try:
             with (
-                self._transport.until(deadline),
+                self._deadline.until(deadline),
                 self.client.stream("POST", self._path, content=body, headers=headers) as response,
             ):
                 content = _read(response, deadline)

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 
 import httpx
 from modelyard_common.auth.bearer import token_in
+from modelyard_common.deadlines import CallDeadline
 from modelyard_common.errors import ModelyardError, Unauthenticated, Unavailable
 from modelyard_common.trust import trust_for
 
@@ -72,14 +73,18 @@ class HttpSink:
             follow_redirects=False,
             verify=trust_for(url),
         )
+        self._deadline = CallDeadline(self._http)
 
     def post(self, event: CloudEvent) -> Fate:
         """Hand over one event."""
         until = time.monotonic() + self._timeout_s
         try:
             headers = dict(event.headers) | self._authorization()
-            with self._http.stream("POST", self._url, content=event.body, headers=headers) as answer:
-                _pass_over(answer, until)
+            with (
+                self._deadline.until(until),
+                self._http.stream("POST", self._url, content=event.body, headers=headers) as answer,
+            ):
+                _pass_over(answer)
         except httpx.HTTPError as exc:
             raise Unavailable(f"the sink does not answer ({type(exc).__name__})") from exc
         status = answer.status_code
@@ -103,13 +108,13 @@ class HttpSink:
             raise Unavailable(exc.message) from exc
 
 
-def _pass_over(answer: httpx.Response, until: float) -> None:
-    """Read the body to its end, if that is near."""
+def _pass_over(answer: httpx.Response) -> None:
+    """Read the body to its end, if that is near and comes in time."""
     left_bytes = _MOST_ANSWER_BYTES
     with suppress(httpx.HTTPError):
         for piece in answer.iter_raw():
             left_bytes -= len(piece)
-            if left_bytes < 0 or time.monotonic() > until:
+            if left_bytes < 0:
                 return  # and hang up
 
 
