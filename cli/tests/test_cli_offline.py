@@ -187,6 +187,46 @@ def test_an_output_of_another_input_is_no_finished_shard(yard: Yard, tmp_path: P
     assert (said.code, "of another input_bytes; --force replaces it" in said.err) == (4, True)
 
 
+@pytest.mark.parametrize("target", ["out.parquet", "out.csv"])
+@pytest.mark.parametrize(
+    ("source", "same_time", "told"),
+    [("in.csv", False, "input_digest"), ("in.parquet", True, "input_digest"), ("in.arrow", None, "input_modified_ns")],
+    ids=["another content", "another content of the same time", "the same ends of another time"],
+)
+def test_an_output_of_another_input_of_the_same_size_is_no_finished_shard(
+    yard: Yard, tmp_path: Path, source: str, same_time: bool | None, told: str, target: str
+) -> None:
+    command = ("predict", MODEL, "-f", tmp_path / source, "-o", tmp_path / target, "--shard", "0/2")
+    given = write(rows(10), tmp_path / source)
+    yard(*command).ok()
+    done = yard(*command).ok()
+    before = given.stat()
+    if same_time is not None:
+        content = bytearray(given.read_bytes())
+        content[-1] ^= 1
+        given.write_bytes(content)
+    os.utime(given, ns=(0, before.st_mtime_ns + (0 if same_time else 1)))
+
+    said = yard(*command)
+
+    assert given.stat().st_size == before.st_size
+    assert "is there already; --force does it again" in done.err.replace("\n", " ")
+    assert (said.code, f"of another {told}; --force replaces it" in said.err) == (4, True)
+
+
+def test_a_csv_that_says_nothing_of_its_origin_is_no_finished_shard(yard: Yard, tmp_path: Path) -> None:
+    given = write(rows(10), tmp_path / "in.csv")
+    command = ("predict", MODEL, "-f", given, "-o", tmp_path / "out.csv", "--shard", "0/2")
+    (tmp_path / "out-00000-of-00002.csv").write_text("label\n1\n")
+
+    said = yard(*command)
+    yard(*command, "--force").ok()
+    again = yard(*command).ok()
+
+    assert (said.code, "is no output of this command; --force replaces it" in said.err.replace("\n", " ")) == (2, True)
+    assert "is there already" in again.err
+
+
 def test_a_few_rows_are_still_answered_on_the_spot(yard: Yard, tmp_path: Path) -> None:
     given = write(rows(3), tmp_path / "in.csv")
 

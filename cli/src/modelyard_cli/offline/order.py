@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +13,9 @@ from modelyard_cli.offline.formats import TableFormat
 from modelyard_cli.offline.shards import Shard
 
 __all__ = ["OnError", "Order", "Outcome"]
+
+_END_BYTES = 64 * 1024
+"""Read of each end of an input: far more than the head of a table, and no time on any disk."""
 
 
 class OnError(StrEnum):
@@ -56,14 +61,20 @@ class Order:
         """Where the rows go that the model refuses."""
         return self.output.with_name(f"{self.output.name}.rejected.jsonl")
 
-    @property
     def origin(self) -> dict[str, Any]:
-        """What the output is made from; an output of another origin is not this one's."""
+        """Return what the output is made from; an output of another origin is not this one's.
+
+        Of the input that is what replacing it changes, and what tells without reading it that it is another: a shard
+        reads its part only.
+        """
+        status = self.source.stat()
         return {
             "model": self.model,
             "version": self.version,
             "input": self.source.name,
-            "input_bytes": self.source.stat().st_size,
+            "input_bytes": status.st_size,
+            "input_digest": _digest_of_ends(self.source),
+            "input_modified_ns": status.st_mtime_ns,
             "shard": f"{self.shard.index}/{self.shard.total}" if self.shard else None,
             "rows": self.most_rows,
             "keep": list(self.keep),
@@ -84,3 +95,12 @@ class Outcome:
     rejects: Path | None = None
     seconds: float = 0.0
     done_before: bool = False
+
+
+def _digest_of_ends(path: Path) -> str:
+    """Return a digest of the first and the last bytes of a file: those of Parquet say what is in between."""
+    with path.open("rb") as handle:
+        digest = hashlib.sha256(handle.read(_END_BYTES))
+        handle.seek(max(handle.tell(), handle.seek(0, os.SEEK_END) - _END_BYTES))
+        digest.update(handle.read())
+    return digest.hexdigest()

@@ -98,24 +98,41 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def open_output(path: Path, form: TableFormat, origin: Mapping[str, Any]) -> Iterator[TableOutput]:
+def open_output(
+    path: Path, form: TableFormat, origin: Mapping[str, Any], *, noted: bool = False
+) -> Iterator[TableOutput]:
     """Open an output for tables; it has its name once this ends without an error.
 
     Args:
         origin: what it is made from and by; Parquet and Arrow keep it among the schema's metadata.
+        noted: where the format cannot keep it, it is written into a file beside the output.
     """
     with whole_file(path) as sink:
         output = TableOutput(sink, form, origin)
         yield output
         output.close()
+        if noted and form is TableFormat.csv:
+            # In this order no end in between leaves an output beside the note of another.
+            path.unlink(missing_ok=True)
+            with whole_file(_note_beside(path)) as note:
+                note.write(json.dumps(origin, sort_keys=True).encode())
 
 
-def made_by(path: Path, form: TableFormat) -> dict[str, Any] | None:
-    """Return the origin of an output, or None where it does not say. Raise Invalid when it is no such output."""
-    if form is TableFormat.csv:
-        return None
+def made_by(path: Path, form: TableFormat) -> dict[str, Any]:
+    """Return the origin of an output. Raise Invalid when it does not say."""
     try:
-        schema = pq.read_schema(path) if form is TableFormat.parquet else ipc.open_file(pa.OSFile(str(path))).schema
-        return dict(json.loads((schema.metadata or {})[_ORIGIN]))
+        return dict(json.loads(_told_origin(path, form)))
     except (pa.ArrowException, OSError, KeyError, ValueError) as exc:
         raise Invalid(f"{path} is there already, and is no output of this command; --force replaces it") from exc
+
+
+def _told_origin(path: Path, form: TableFormat) -> bytes:
+    if form is TableFormat.csv:
+        return _note_beside(path).read_bytes()
+    schema = pq.read_schema(path) if form is TableFormat.parquet else ipc.open_file(pa.OSFile(str(path))).schema
+    told: bytes = (schema.metadata or {})[_ORIGIN]
+    return told
+
+
+def _note_beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.origin.json")

@@ -6,9 +6,10 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Any
 
 from modelyard_client import InferenceClient
 from modelyard_common.errors import Conflict, Invalid, NotFound
@@ -44,10 +45,11 @@ def score_file(client: InferenceClient, order: Order, progress: Progress = lambd
     if order.output.exists() and not order.force:
         return _finished(order)
     started = time.monotonic()
+    origin = order.origin()  # before it is read: what is put in its place meanwhile is another
     with open_table(order.source, order.source_format) as table, _ending_well():
         scorer = _scorer(client, order, table)
         first, last = _range(order, table)
-        rows, refused = _write(order, scorer, first, last, progress)
+        rows, refused = _write(order, origin, scorer, first, last, progress)
     seconds = time.monotonic() - started
     kept = order.on_error is OnError.reject_file and refused > 0
     return Outcome(order.output, rows, refused, order.rejects if kept else None, seconds)
@@ -58,7 +60,7 @@ def _finished(order: Order) -> Outcome:
     if order.shard is None:
         raise Conflict(f"{order.output} is there already; --force replaces it")
     origin = made_by(order.output, order.target_format)
-    if origin is not None and (other := [name for name, value in order.origin.items() if origin.get(name) != value]):
+    if other := [name for name, value in order.origin().items() if origin.get(name) != value]:
         raise Conflict(f"{order.output} is there already, of another {other[0]}; --force replaces it")
     return Outcome(order.output, done_before=True)
 
@@ -95,11 +97,15 @@ def _range(order: Order, table: Table) -> tuple[int, int | None]:
     return order.shard.range(min(count, order.most_rows or count))
 
 
-def _write(order: Order, scorer: Scorer, first: int, last: int | None, progress: Progress) -> tuple[int, int]:
+def _write(
+    order: Order, origin: Mapping[str, Any], scorer: Scorer, first: int, last: int | None, progress: Progress
+) -> tuple[int, int]:
     """Write what the scorer says; return how many rows were answered and how many refused."""
     refused: list[int] = []
     with ExitStack() as open_files:
-        output = open_files.enter_context(open_output(order.output, order.target_format, order.origin))
+        output = open_files.enter_context(
+            open_output(order.output, order.target_format, origin, noted=order.shard is not None)
+        )
         reject = open_files.enter_context(_rejects(order))
         one: Refused | None = None
         for part in scorer.parts(first, last):
