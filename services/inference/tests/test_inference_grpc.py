@@ -28,11 +28,13 @@ from modelyard_common.bodies import HeldBytes
 from modelyard_common.errors import Invalid, Unavailable
 from modelyard_common.health import Health
 from modelyard_common.metrics import GRPC_REQUESTS
+from modelyard_common.testing import running
 from modelyard_inference.api.front import Bounds
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.calls import Call, Method
 from modelyard_inference.api.grpc.edge import labels_of
 from modelyard_inference.api.grpc.server import GrpcServer
+from modelyard_inference.wiring import build
 
 Code = grpc.StatusCode
 
@@ -633,6 +635,20 @@ def test_a_taken_port_is_named(platform: Platform) -> None:
         taken.listen()
         with pytest.raises(Unavailable, match="grpc_port"):
             asyncio.run(serve_on(taken.getsockname()[1]))
+
+
+def test_a_server_that_has_lost_its_grpc_port_is_not_ready(platform: Platform, bundles: tuple[Packed, Packed]) -> None:
+    platform.registry.add(*bundles)
+    platform.registry.route("power", str(bundles[0].digest))
+    app = build(platform.settings())
+    with running(app) as url, httpx.Client(base_url=url, trust_env=False) as http:
+        before = eventually(lambda: (ready := http.get("/health/ready")).status_code == 200 and ready)
+        (server,) = app.state.companions
+        server._listening.get_loop().call_soon_threadsafe(server._listening.close)
+        after = eventually(lambda: (ready := http.get("/health/ready")).status_code == 503 and ready)
+
+    assert before.json()["checks"]["grpc"] == "ok"
+    assert after.json()["checks"]["grpc"] == f"127.0.0.1:{server.port} is not listened on any more"
 
 
 def test_the_stubs_are_what_the_definition_says() -> None:

@@ -458,12 +458,19 @@ def test_loads_that_take_long_hold_up_neither_heart_beats_nor_scrapes() -> None:
 
 
 A_WORKER = """
-import asyncio, signal, sys, time
+import asyncio, os, signal, sys, time
+from pathlib import Path
 from modelyard_inference.adapters.workers.member import Member
 from modelyard_inference.adapters.workers.post import Post
 
 member = Member(Post.read(sys.argv[1]))
-member.begin(None, settled=lambda: True, draining=lambda: False, spool=lambda: None)
+member.begin(
+    None,
+    settled=lambda: True,
+    draining=lambda: False,
+    spool=lambda: None,
+    broken=lambda: "it is" if (Path(__file__).parent / f"broken-{os.getpid()}").exists() else None,
+)
 
 async def main():
     stop = asyncio.Event()
@@ -528,6 +535,22 @@ def test_a_worker_that_cannot_be_begun_again_at_once_costs_no_other(supervising:
     code = supervising(during)
 
     assert (seen, code) == ([True, True], 0)
+
+
+def test_a_worker_that_does_not_do_its_part_is_replaced_though_its_event_loop_turns(
+    supervising: Callable[..., int], tmp_path: Path
+) -> None:
+    seen: list[bool] = []
+
+    def during(supervisor: Supervisor) -> None:
+        first, second = supervisor._places
+        assert first.process is not None
+        broken, other = first.process, second.process
+        (tmp_path / f"broken-{broken.pid}").touch()
+        eventually(lambda: first.process is not broken and first.seat is not None and first.seat.is_ready, 30)
+        seen.extend([broken.returncode == -signal.SIGKILL, second.process is other])
+
+    assert (supervising(during), seen) == (0, [True, True])
 
 
 def test_grpc_is_spoken_by_all_workers_on_one_port(serving: Callable[..., InferenceProcess]) -> None:

@@ -194,8 +194,6 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         Task("gauges", show, 1.0),
     ]
     health = _health(settings, lifecycle, watch, isolated, log)
-    if member is not None:
-        tasks += _joined(member, lifecycle, health, log.spool)
     totals = _totals_of_all(member) if member else totals_of
     services = InferenceServices(
         served=served,
@@ -229,6 +227,8 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         shared_port=member is not None,
         most_connections=settings.max_connections,
     )
+    health.add("grpc", grpc.check, critical=True)
+    tasks += _joined(member, lifecycle, health, log.spool, grpc) if member is not None else []
     life = Life(
         "inference",
         health,
@@ -284,13 +284,14 @@ def _health(
     return health
 
 
-def _joined(member: Member, lifecycle: Lifecycle, health: Health, spool: PayloadSpool) -> list[Task]:
+def _joined(member: Member, lifecycle: Lifecycle, health: Health, spool: PayloadSpool, grpc: GrpcServer) -> list[Task]:
     """Make this process one of several; return the tasks for it."""
     member.begin(
         lifecycle,
         settled=lambda: not lifecycle.unsettled,
         draining=lambda: health.is_draining,
         spool=lambda: _spool_view(spool).model_dump(),
+        broken=grpc.check,
     )
     health.add("workers", member.check, critical=True)
     health.add("other workers", member.check_others, critical=False)

@@ -46,6 +46,7 @@ class Member:
         self._settled: Callable[[], bool] = lambda: False
         self._draining: Callable[[], bool] = lambda: False
         self._spool: Callable[[], Any] = lambda: None
+        self._broken: Callable[[], str | None] = lambda: None
         os.set_inheritable(post.channel, False)  # what it starts is not the server
         handlers: Handlers = {
             "collect": _told_families,
@@ -65,6 +66,7 @@ class Member:
         settled: Callable[[], bool],
         draining: Callable[[], bool],
         spool: Callable[[], Any],
+        broken: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Take what this worker does itself.
 
@@ -73,8 +75,10 @@ class Member:
             settled: whether what this worker serves is loaded.
             draining: whether it is about to end.
             spool: its spool, in values that travel.
+            broken: what is wrong with this worker that only another one mends; None while nothing is.
         """
         self._own, self._settled, self._draining, self._spool = own, settled, draining, spool
+        self._broken = broken
 
     async def before_listening(self) -> None:
         """Return at once when all begin together; one that joins waits until it can answer as the others do."""
@@ -93,7 +97,7 @@ class Member:
     def say(self, stop: StopSignal) -> None:
         """Tell whether this worker is ready, when that has changed: a task."""
         del stop
-        ready = self._settled()
+        ready = self._settled() and self._broken() is None
         if ready != self._told_ready:
             self._told_ready = ready
             self._channel.tell("ready", ready)
@@ -140,7 +144,11 @@ class Member:
         return found
 
     def _beat(self) -> bool:
-        """Return once the event loop has had a turn: it is what answers. False: it has ended, as this process will."""
+        """Return once the event loop has had a turn: it is what answers. False: it has ended, as this process will.
+
+        Raises:
+            Unavailable: it turns, and this worker does not do its part all the same.
+        """
         loop, turned = self._loop, threading.Event()
         if loop is None:
             return True
@@ -151,6 +159,9 @@ class Member:
         while not turned.wait(_TURN_S):
             if loop.is_closed():
                 return False
+        if (reason := self._broken()) is not None:
+            _log.error("worker.broken", slot=self.post.slot, reason=reason)
+            raise Unavailable(reason)
         return True
 
     def _load_here(self, model: str) -> None:

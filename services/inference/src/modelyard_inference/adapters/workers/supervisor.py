@@ -184,7 +184,7 @@ class Supervisor:
         self._events.put(lambda: self._ended(place))
 
     def _feel(self, place: _Place, process: subprocess.Popen[bytes], seat: Seat) -> None:
-        """Kill a worker that stands still: probes would not find it, since the others answer them."""
+        """Kill a worker that stands still or lost a port: probes would not find it, since the others answer them."""
         while process.returncode is None:
             if not self.pod.beats(seat, self.patience_s) and process.returncode is None:
                 _log.error("worker.stands_still", slot=place.slot, seconds=self.patience_s)

@@ -90,6 +90,13 @@ class GrpcServer:
         self._listening, self._house = listening, house
         _log.info("grpc.listening", address=f"{self.host}:{self.port}")
 
+    def check(self) -> str | None:
+        """Return that nothing listens any more: a critical health check. Before the start, and once it is told to stop,
+        the health of the whole process says so."""
+        if self._listening is None or self._stopping is not None or self._listening.is_serving():
+            return None
+        return f"{self.host}:{self.port} is not listened on any more"
+
     async def stop(self) -> None:
         """Take no more calls, finish those in flight, end. A second call waits for the first."""
         if self._stopping is None:
