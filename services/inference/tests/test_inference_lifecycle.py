@@ -19,8 +19,10 @@ import pytest
 from inference_fakes import GOOD_ROW, ListReports, Platform, a_server, digest_of, eventually
 from modelyard_bundle.manifest import list_files, read_manifest, write_manifest
 from modelyard_bundle.packaging import Packed
+from modelyard_bundle.runtimes.base import Runtime
 from modelyard_common.errors import Invalid, NotFound, Unavailable
 from modelyard_common.testing import FakeClock, free_port
+from modelyard_contracts.bundle_v1 import BundleManifest
 from modelyard_inference.adapters.bundles import BundleCache, hold
 from modelyard_inference.adapters.metrics import ResidentCounts
 from modelyard_inference.adapters.runtimes import InProcess
@@ -63,6 +65,7 @@ class Works:
     root: Path
     first: Packed
     second: Packed
+    runtimes: InProcess = field(default_factory=InProcess)
 
     def __post_init__(self) -> None:
         self.source = FolderSource({str(one.digest): one.folder for one in (self.first, self.second)})
@@ -71,7 +74,7 @@ class Works:
         self.lifecycle = Lifecycle(
             served=self.served,
             bundles=self.cache,
-            runtimes=InProcess(),
+            runtimes=self.runtimes,
             residents=Residents(0, frozenset(), ResidentCounts(), self.clock),
             reports=self.reports,
             shelf=self.shelf,
@@ -452,6 +455,24 @@ def test_a_bundle_that_is_held_stays_until_it_is_let_go(works: Works) -> None:
 
     assert beside
     assert not first.exists()
+
+
+def test_a_bundle_stays_while_it_is_loaded_though_others_take_the_room_of_the_cache(
+    tmp_path: Path, bundles: tuple[Packed, Packed]
+) -> None:
+    class WhileOthersFetch(InProcess):
+        def load(self, folder: Path, manifest: BundleManifest, digest: str, name: str) -> Runtime:
+            runtime = super().load(folder, manifest, digest, name)
+            os.utime(folder, (1, 1))
+            BundleCache(folder.parent, works.source, most=1).open("other", works.two.digest)
+            return runtime
+
+    works = Works(tmp_path, *bundles, runtimes=WhileOthersFetch())
+
+    works.want(1, works.one)
+
+    assert works.in_force == (1, 1, None)
+    assert works.reports.outcomes(works.one.digest) == ["serving"]
 
 
 def test_what_is_cached_opens_while_another_bundle_is_on_its_way(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,17 +72,23 @@ class BundleCache:
             Invalid: what the registry gives is not what the digest stands for.
             Unavailable: it is not here and the registry does not give it, or the disk does not take it.
         """
+        with self.reading(model, digest) as found:
+            return found
+
+    @contextmanager
+    def reading(self, model: str, digest: str) -> Iterator[tuple[Path, BundleManifest]]:
+        """Give the same, and keep the folder meanwhile, though others take more than the cache has room for."""
         folder = self._root / Digest.parse(digest).hex
-        try:
-            with self._alone(folder.name):
-                manifest = self._found(digest, folder)
-                if manifest is not None:
-                    return folder, manifest
-                manifest = self._fetch(model, digest, folder)
-                self._prune(folder)
-                return folder, manifest
-        except OSError as exc:
-            raise Unavailable(f"the bundle cache cannot be written ({exc.strerror or type(exc).__name__})") from exc
+        with contextlib.ExitStack() as held:
+            try:
+                with self._alone(folder.name):
+                    manifest = self._found(digest, folder) or self._fetch(model, digest, folder)
+                    with contextlib.suppress(OSError):  # where it cannot be held, the latest is removed last
+                        held.callback(os.close, hold(folder))
+            except OSError as exc:
+                why = exc.strerror or type(exc).__name__
+                raise Unavailable(f"the bundle cache cannot be written ({why})") from exc
+            yield folder, manifest
 
     def _found(self, digest: str, folder: Path) -> BundleManifest | None:
         if not folder.is_dir():
@@ -107,6 +113,7 @@ class BundleCache:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         _log.info("bundle.fetched", model=model, digest=digest)
+        self._prune(folder)
         return manifest
 
     def _prune(self, opened: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -79,6 +80,9 @@ class Bundles(Protocol):
             Invalid: the bytes that can be had are not those.
             Unavailable: they cannot be had now.
         """
+
+    def reading(self, model: str, digest: str) -> AbstractContextManager[tuple[Path, BundleManifest]]:
+        """Give the same; the folder stays until this ends."""
 
 
 class Runtimes(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from modelyard_bundle.probe import replay
 from modelyard_bundle.runtimes.base import Runtime
@@ -20,6 +21,7 @@ from modelyard_common.clock import Clock
 from modelyard_common.errors import Invalid, ModelyardError, NotFound, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.tracing import span
+from modelyard_contracts.bundle_v1 import BundleManifest
 
 from modelyard_inference.domain.binding import Binder
 from modelyard_inference.domain.ports import Bundles, Reports, Runtimes, Shelf
@@ -293,7 +295,8 @@ class Lifecycle:
         """
         with span("load version", attributes={"modelyard.model": model, "modelyard.version": version.number}):
             try:
-                return self._run_first(model, version)
+                with self._bundles.reading(model, version.digest) as (folder, manifest):
+                    return self._run_first(model, version, folder, manifest)
             except ModelyardError:
                 raise
             except Exception as exc:  # it must not stop the models behind this one, nor what else a revision says
@@ -301,8 +304,7 @@ class Lifecycle:
                 _log.error("version.not_loaded", model=model, version=version.number, kind=kind)
                 raise Unavailable(f"version {version.number} cannot be loaded here ({kind})") from exc
 
-    def _run_first(self, model: str, version: Version) -> LoadedVersion:
-        folder, manifest = self._bundles.open(model, version.digest)
+    def _run_first(self, model: str, version: Version, folder: Path, manifest: BundleManifest) -> LoadedVersion:
         problem = Invalid("the bundle names no runtime")
         for name in manifest.runtimes:
             try:
@@ -323,9 +325,9 @@ class Lifecycle:
 
     def _again(self, model: str, version: Version, name: str) -> Runtime:
         """Return the runtime of a version that answered its probe set once, as if it had never been loaded."""
-        folder, manifest = self._bundles.open(model, version.digest)
-        runtime = self._runtimes.load(folder, manifest, version.digest, name)
-        replay(runtime, manifest.signature, folder)
+        with self._bundles.reading(model, version.digest) as (folder, manifest):
+            runtime = self._runtimes.load(folder, manifest, version.digest, name)
+            replay(runtime, manifest.signature, folder)
         return runtime
 
 
