@@ -332,6 +332,29 @@ class TestDecisions:
         assert (episode["features"], episode["windows"]) == (["performance:accuracy"], 2)
         assert [command.episode for command in world.training.commands] == [episode["id"]] * 2
 
+    def test_windows_below_the_floor_that_are_judged_by_the_same_labels_command_once(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        """What came while processing was held up is judged at once: the first command has all its labels already."""
+        world = make_world()
+        self.watch_accuracy(world)
+        for _ in range(2):
+            events = world.rows(100)
+            wrong = [{"prediction_id": event["id"], "value": 1 - event["prediction"]} for event in events]
+            for path, body in (
+                ("/v1/events", {"source": "test", "events": events}),
+                (f"/v1/models/{MODEL}/labels", {"labels": wrong}),
+            ):
+                assert world.client.post(path, json=body).is_success
+            world.sent += 24 * 60
+        world.turn()
+        [episode] = world.get("episodes")["items"]
+        assert episode["windows"] == 2
+        assert [command.episode for command in world.training.commands] == [episode["id"]]
+        self.answer(world, right=False)
+        first, second = world.training.commands
+        assert first.label_seq < second.label_seq
+
     def test_poor_performance_subsides_when_labels_say_so(self, make_world: Callable[..., World]) -> None:
         world = make_world()
         self.watch_accuracy(world)

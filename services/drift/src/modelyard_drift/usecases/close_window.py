@@ -15,7 +15,7 @@ from modelyard_stats.scoring import WindowScore, score_window
 
 from modelyard_drift.domain.episodes import CALM_WINDOWS, Episode, Glance, Sighting, close_all, follow, has_subsided
 from modelyard_drift.domain.performance import Performance, beyond, by_version
-from modelyard_drift.domain.policy import Limits, decide
+from modelyard_drift.domain.policy import Decision, Limits, decide
 from modelyard_drift.domain.severity import (
     ORDER,
     PERFORMANCE_PREFIX,
@@ -148,10 +148,10 @@ class CloseWindow:
             faults=faults,
         )
         store.save_episode(policy.model, replace(episode, commanded=episode.commanded or verdict.kind == "command"))
-        last = store.last_decision(episode.id)
-        if last is not None and last.decision == verdict.kind != "command":
-            return
         log = store.log(policy.model)
+        label_seq = log.label_seq if log is not None else 0
+        if _was_decided(store, episode, verdict, label_seq):
+            return
         decided = Decided(
             id=self.new_id("decision"),
             model=policy.model,
@@ -160,7 +160,7 @@ class CloseWindow:
             decision=verdict.kind,
             trigger="performance" if performance else "drift",
             reason=verdict.reason,
-            label_seq=log.label_seq if log is not None else 0,
+            label_seq=label_seq,
             command="pending" if verdict.kind == "command" else "none",
         )
         kind: Kind = "producer" if verdict.kind == "command" else "internal"
@@ -225,6 +225,19 @@ def _glance(store: Writer, policy: Policy, window: StoredWindow, *, with_perform
         }
         crossed |= set(failing_metrics(policy.spec, performance))
     return Glance(view.first_row, frozenset(judged), frozenset(crossed))
+
+
+def _was_decided(store: Writer, episode: Episode, verdict: Decision, label_seq: int) -> bool:
+    """Return whether a decision about an episode says nothing new.
+
+    A command does if labels have come since the last one. Of windows that waited and are judged together the first
+    commands: its run learns from the labels of all of them.
+    """
+    if verdict.kind == "command":
+        command = store.last_decision(episode.id, "command")
+        return command is not None and command.label_seq == label_seq
+    last = store.last_decision(episode.id)
+    return last is not None and last.decision == verdict.kind
 
 
 def _told(decided: Decided) -> dict[str, str]:

@@ -199,8 +199,8 @@ class Reader(Protocol):
     def decisions(self, model: str, *, before: int | None, limit: int) -> Sequence[tuple[int, Decided]]:
         """Return (number, decision), newest first."""
 
-    def last_decision(self, episode: str) -> Decided | None:
-        """Return the newest decision about an episode."""
+    def last_decision(self, episode: str, kind: str | None = None) -> Decided | None:
+        """Return the newest decision about an episode, or the newest of a kind."""
 
     def decision_counts(self) -> Mapping[str, Mapping[str, int]]:
         """Return for each model how often each decision was taken."""

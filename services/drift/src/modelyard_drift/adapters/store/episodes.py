@@ -38,9 +38,11 @@ class ReadsEpisodes(Reading):
             query = query.where(DecisionRow.number < before)
         return [(row.number, decision_from(row)) for row in self._session.scalars(query)]
 
-    def last_decision(self, episode: str) -> Decided | None:
-        """Return the newest decision about an episode."""
+    def last_decision(self, episode: str, kind: str | None = None) -> Decided | None:
+        """Return the newest decision about an episode, or the newest of a kind."""
         query = select(DecisionRow).where(DecisionRow.episode == episode).order_by(DecisionRow.number.desc()).limit(1)
+        if kind is not None:
+            query = query.where(DecisionRow.decision == kind)
         row = self._session.scalar(query)
         return decision_from(row) if row is not None else None
 
