@@ -44,11 +44,11 @@ class RunTrigger(Request):
     kind: Literal["spec", "manual", "cron", "drift", "performance"]
     reason: str = ""
     episode: str | None = None
-    """The drift episode, for which there is at most one run."""
+    """The episode. One of kind ``drift`` gets one run at most; one of performance gets one for each command."""
 
 
 class SubmitRunRequest(Request):
-    """Ask for a training run. With an ``Idempotency-Key``, or an episode, asked twice means run once."""
+    """Ask for a training run. With an ``Idempotency-Key``, or for an episode of drift, asked twice means run once."""
 
     model: ModelName
     trigger: RunTrigger = RunTrigger(kind="manual")
