@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from modelyard_cli.session import Session
 from modelyard_client import Modelyard
 from modelyard_common.errors import ModelyardError
 from modelyard_common.testing import free_port_base
-from modelyard_contracts.training_v1 import TERMINAL_STATES
+from modelyard_contracts.training_v1 import TERMINAL_STATES, RunView
 
 READY_S = 60.0
 
@@ -202,11 +202,30 @@ class Invariants:
 
     def test_no_run_starts_twice(self, outcome: Outcome) -> None:
         runs = outcome.client.training.runs(outcome.model)
-        episodes = Counter(run.trigger.episode for run in runs if run.trigger.episode)
 
-        assert all(run.state in TERMINAL_STATES for run in runs)
-        assert [run.attempts for run in runs] == [1] * len(runs)
-        assert set(episodes.values()) == {1}
+        assert [(run.id, run.state) for run in runs if run.state not in TERMINAL_STATES] == []
+        assert [(run.id, run.attempts) for run in runs if run.attempts != 1] == []
+
+    def test_each_command_of_drift_is_one_run(self, outcome: Outcome) -> None:
+        decisions = outcome.client.drift.decisions(outcome.model)
+        runs = [run for run in outcome.client.training.runs(outcome.model) if run.trigger.episode]
+        asked = Counter((one.run, one.trigger, one.episode) for one in decisions if one.decision == "command")
+        begun = Counter((run.id, run.trigger.kind, run.trigger.episode) for run in runs)
+
+        assert begun, "drift commanded nothing"
+        assert begun == asked, f"runs without a command: {begun - asked}; commands without a run: {asked - begun}"
+
+    def test_an_episode_trains_again_only_below_the_floor_and_with_newer_labels(self, outcome: Outcome) -> None:
+        """A change is learned from once, a model below its floor is tried again (ADR 7)."""
+        episodes: defaultdict[str, list[RunView]] = defaultdict(list)
+        for run in outcome.client.training.runs(outcome.model):
+            if run.trigger.episode:
+                episodes[run.trigger.episode].append(run)
+
+        for episode, runs in episodes.items():
+            found = [(run.id, run.trigger.kind, run.until_label_seq) for run in runs]
+            assert len(runs) == 1 or {kind for _, kind, _ in found} == {"performance"}, (episode, found)
+            assert len({until for _, _, until in found}) == len(runs), (episode, found)
 
     def test_the_ledger_tells_each_event_once_and_its_chain_holds(self, outcome: Outcome) -> None:
         page = outcome.client.registry.ledger(outcome.model)
