@@ -83,12 +83,15 @@ class FakeTraining:
 
     commands: list[Decided] = field(default_factory=list)
     failure: Exception | None = None
+    answers_get_lost: bool = False
 
     def command(self, decision: Decided) -> str:
         if self.failure is not None:
             raise self.failure
         if decision.id not in [known.id for known in self.commands]:
             self.commands.append(decision)
+        if self.answers_get_lost:
+            raise Unavailable("training does not answer")
         return f"run-{decision.id}"
 
 

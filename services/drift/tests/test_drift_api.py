@@ -262,6 +262,16 @@ class TestDecisions:
         assert world.get("status")["pending_commands"] == 0
         assert world.get("decisions")["items"][0]["command"] == "delivered"
 
+    def test_a_command_whose_answer_got_lost_is_repeated_and_no_other(self, world: World) -> None:
+        world.training.answers_get_lost = True
+        world.send(world.rows(200, heat=3.0))
+        assert world.get("status")["pending_commands"] == 1
+        world.training.answers_get_lost = False
+        world.turn()
+        [decision] = world.get("decisions")["items"]
+        assert (decision["command"], decision["run"]) == ("delivered", f"run-{decision['id']}")
+        assert [command.id for command in world.training.commands] == [decision["id"]]
+
     def test_what_training_refuses_is_recorded_and_not_repeated(self, world: World) -> None:
         world.training.failure = Conflict("model is paused")
         world.send(world.rows(100, heat=3.0))
