@@ -87,6 +87,10 @@ def edge_of(
     )
 
 
+_Answered = tuple[str, str, int, float, int]
+"""Method, route, status, seconds that it took, and how many answers."""
+
+
 class Edge:
     """What surrounds the application of a service."""
 
@@ -111,6 +115,7 @@ class Edge:
         self._in_flight = 0
         metrics.IN_FLIGHT.labels(service=service).set_function(lambda: self._in_flight)
         self._counters: dict[tuple[str, str, int], tuple[Counter, metrics.QuickHistogram]] = {}
+        self._answered = metrics.Gathered(self._count_all)
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """Return the application within this edge; anything but HTTP goes straight on."""
@@ -400,18 +405,7 @@ class Edge:
         self._count(scope["method"], scope["path"], template, status, took_s)
 
     def _count(self, method: str, path: str, template: str, status: int, took_s: float, times: int = 1) -> None:
-        counters = self._counters.get((method, template, status))
-        if counters is None:
-            # Kept, because finding them by their labels costs more than to count. There are few: see the labels.
-            label = method if method in _METHODS else "other"
-            counters = (
-                metrics.REQUESTS.labels(service=self._service, method=label, route=template, status=str(status)),
-                metrics.REQUEST_SECONDS.labels(service=self._service, method=label, route=template),
-            )
-            if label == method:
-                self._counters[method, template, status] = counters
-        counters[0].inc(times)
-        counters[1].observe_all((took_s,) * times)
+        self._answered.add((method, template, status, took_s, times))
         if status < 400 and not _log.says_all:
             return
         level = _log.debug if status < 400 else _log.info
@@ -422,6 +416,21 @@ class Edge:
             "event.duration": round(took_s * 1e9),
         }
         level("request.answered", ecs=ecs, route=template)
+
+    def _count_all(self, answered: Sequence[_Answered]) -> None:
+        for method, template, status, took_s, times in answered:
+            counters = self._counters.get((method, template, status))
+            if counters is None:
+                # Kept, because finding them by their labels costs more than to count. There are few: see the labels.
+                label = method if method in _METHODS else "other"
+                counters = (
+                    metrics.REQUESTS.labels(service=self._service, method=label, route=template, status=str(status)),
+                    metrics.REQUEST_SECONDS.labels(service=self._service, method=label, route=template),
+                )
+                if label == method:
+                    self._counters[method, template, status] = counters
+            counters[0].inc(times)
+            counters[1].observe_all((took_s,) * times)
 
 
 def _take_request_id(headers: Headers) -> bytes:

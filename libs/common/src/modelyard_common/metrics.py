@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar
+from weakref import WeakMethod
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -28,6 +29,7 @@ __all__ = [
     "MEMORY_LIMIT",
     "REQUESTS",
     "REQUEST_SECONDS",
+    "Gathered",
     "QuickCounter",
     "QuickHistogram",
     "Snapshot",
@@ -36,6 +38,58 @@ __all__ = [
 
 _MOST_KEPT = 512
 """Observations that a histogram keeps before it counts them: some ten microseconds' work at once, 16 KiB."""
+
+
+_MOST_GATHERED = 128
+"""Events, each of which several metrics are told of."""
+T = TypeVar("T")
+
+
+class Gathered(Generic[T]):
+    """What has happened and is not counted yet: that is done when somebody looks at a quick metric, or much has
+    gathered.
+
+    What is counted between other work finds none of what it needs in the processor's caches, and takes five times as
+    long as what is counted behind its like.
+
+    Args:
+        count: counts events; a bound method, in whose object this is kept.
+    """
+
+    def __init__(self, count: Callable[[Sequence[T]], None]) -> None:
+        self._count = count
+        self._events: list[T] = []
+        self._counting = threading.Lock()
+        # Where counts outlive their process, what is kept would go with it.
+        self._most = _MOST_GATHERED if shared_metrics.shared is None else 1
+        _SETTLES.append(WeakMethod(self.settle))
+
+    def add(self, event: T) -> None:
+        """Count an event by and by."""
+        events = self._events
+        events.append(event)
+        if len(events) >= self._most:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count all of them. One that another thread adds meanwhile stays for the next time."""
+        with self._counting:
+            events = self._events[:]
+            del self._events[: len(events)]
+            if events:
+                self._count(events)
+
+
+_SETTLES: list[WeakMethod[Callable[[], None]]] = []
+
+
+def _settle_all() -> None:
+    for reference in tuple(_SETTLES):
+        settle = reference()
+        if settle is None:
+            _SETTLES.remove(reference)
+        else:
+            settle()
 
 
 class _Kept:
@@ -94,6 +148,11 @@ class QuickHistogram(_Kept, Histogram):
                 counted = below
         self._sum.inc(sum(amounts))
 
+    def collect(self) -> Iterable[Any]:
+        """Return what is scraped."""
+        _settle_all()
+        return super().collect()
+
     def _child_samples(self) -> Iterable[Any]:
         self._count()
         return super()._child_samples()
@@ -123,6 +182,11 @@ class QuickCounter(_Kept, Counter):
 
     def _add(self, amounts: Sequence[float]) -> None:
         super().inc(sum(amounts))
+
+    def collect(self) -> Iterable[Any]:
+        """Return what is scraped."""
+        _settle_all()
+        return super().collect()
 
     def _child_samples(self) -> Iterable[Any]:
         self._count()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from modelyard_common.bodies import HeldBytes
-from modelyard_common.metrics import QuickCounter, QuickHistogram, Snapshot
+from modelyard_common.metrics import Gathered, QuickCounter, QuickHistogram, Snapshot
 from prometheus_client import Counter, Gauge, Histogram
 
 from modelyard_inference.adapters.lanes import ThreadLane
@@ -129,6 +129,10 @@ _FORGET_AFTER_S = 3600.0
 """Longer than any rule looks back at a version's counts; versions that come faster than one a minute would show."""
 
 
+_Taken = tuple[str, float, float, int]
+"""Model, seconds to read a request and to write its answer, and how many requests."""
+
+
 class PrometheusObserver:
     """Counts in Prometheus. Children are kept, because finding them by labels costs as much as a small model."""
 
@@ -137,6 +141,8 @@ class PrometheusObserver:
         self._models: dict[str, tuple[QuickHistogram, ...]] = {}
         self._counted: set[tuple[str, int]] = set()
         self._gone_since: dict[tuple[str, int], float] = {}
+        self._runs = Gathered(self._count_runs)
+        self._taken = Gathered(self._count_taken)
 
     def answered(self, model: str, version: int, role: Role, rows: int, took_s: float) -> None:
         """Count an answer."""
@@ -160,22 +166,30 @@ class PrometheusObserver:
 
     def ran(self, run: Run) -> None:
         """Count the answers of a batch."""
-        for role, (rows, took_s) in run.answers.items():
-            requests, answered, seconds = self._of_version(run.model, run.version, role)
-            requests.inc(len(rows))
-            answered.inc(sum(rows))
-            seconds.observe_all(took_s)
-        batch_requests, batch_rows, queue, predict, _, _ = self._of_model(run.model)
-        batch_requests.observe(run.requests)
-        batch_rows.observe(run.rows)
-        queue.observe_all(run.queued_s)
-        predict.observe_all([run.predict_s] * len(run.queued_s))
+        self._runs.add(run)
+
+    def _count_runs(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            for role, (rows, took_s) in run.answers.items():
+                requests, answered, seconds = self._of_version(run.model, run.version, role)
+                requests.inc(len(rows))
+                answered.inc(sum(rows))
+                seconds.observe_all(took_s)
+            batch_requests, batch_rows, queue, predict, _, _ = self._of_model(run.model)
+            batch_requests.observe(run.requests)
+            batch_rows.observe(run.rows)
+            queue.observe_all(run.queued_s)
+            predict.observe_all([run.predict_s] * len(run.queued_s))
 
     def took(self, model: str, parse_s: float, encode_s: float, times: int = 1) -> None:
         """Count how long it took to read a request and to write its answer, of so many."""
-        children = self._of_model(model)
-        children[4].observe_all((parse_s,) * times)
-        children[5].observe_all((encode_s,) * times)
+        self._taken.add((model, parse_s, encode_s, times))
+
+    def _count_taken(self, taken: Sequence[_Taken]) -> None:
+        for model, parse_s, encode_s, times in taken:
+            children = self._of_model(model)
+            children[4].observe_all((parse_s,) * times)
+            children[5].observe_all((encode_s,) * times)
 
     def _of_model(self, model: str) -> tuple[QuickHistogram, ...]:
         children = self._models.get(model)
@@ -202,6 +216,8 @@ class PrometheusObserver:
             loaded: (model, number) of those that are.
             now_s: monotonic seconds.
         """
+        self._runs.settle()
+        self._taken.settle()
         gone = self._counted - set(loaded)
         self._gone_since = {version: self._gone_since.get(version, now_s) for version in gone}
         for (model, number), since_s in self._gone_since.items():

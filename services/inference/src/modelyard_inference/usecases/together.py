@@ -20,6 +20,9 @@ from modelyard_inference.usecases.serving import Serving
 
 __all__ = ["Together"]
 
+_Ran = tuple[Sequence[int], float]
+"""How many rows each had that ran together, and for how many seconds that was."""
+
 
 class Together:
     """Answers requests of several callers.
@@ -70,7 +73,7 @@ class Together:
         began, arrival = self._clock.monotonic(), self._clock.now()
         try:
             bound = champion.binder.bind(rows)
-            runs, answers = self._answers(serving, bound, counts, began - arrived)
+            ran, answers = self._answers(serving, bound, counts)
         except Exception:  # a runtime may raise anything; asked by themselves, it is found out whose fault it is
             return False
         ended = self._clock.monotonic()
@@ -92,38 +95,37 @@ class Together:
             for one, its in zip(ids, answers, strict=True)
         ]
         if self._counts_first:
-            self._count(runs, ended - arrived)
+            self._count(serving, ran, began - arrived, ended - arrived)
             done(found)
         else:  # behind the answers: their callers have them while this is counted
             done(found)
-            self._count(runs, ended - arrived)
+            self._count(serving, ran, began - arrived, ended - arrived)
         return True
 
-    def _count(self, runs: Sequence[Run], took_s: float) -> None:
-        for run in runs:
-            for its in run.answers.values():
-                its[1].extend([took_s] * len(its[0]))
+    def _count(self, serving: Serving, ran: Sequence[_Ran], queued_s: float, took_s: float) -> None:
+        model, number = serving.routing.model, serving.champion.version.number
+        for counts, predict_s in ran:
+            requests = len(counts)
+            run = Run(model, number, requests, predict_s, sum(counts))
+            run.answers["champion"] = (list(counts), [took_s] * requests)
+            run.queued_s.extend([queued_s] * requests)
             self._observer.ran(run)
 
     def _answers(
-        self, serving: Serving, bound: Bound, counts: Sequence[int], queued_s: float
-    ) -> tuple[Sequence[Run], Sequence[Answers]]:
+        self, serving: Serving, bound: Bound, counts: Sequence[int]
+    ) -> tuple[Sequence[_Ran], Sequence[Answers]]:
         """Return what ran together, and the answers to each request. Raise what any of them would be refused for."""
         champion = serving.champion
-        runs: list[Run] = []
+        ran: list[_Ran] = []
         answers: list[Answers] = []
         place = 0
         for batch in batches(counts, serving.routing.most_rows(self._most_rows)):
             began = self._clock.monotonic()
-            rows = sum(batch)
-            found = champion.reader.split(batch, champion.runtime.predict(bound.part(place, place + rows).columns))
-            for one in found:
+            end = place + sum(batch)
+            for one in champion.reader.split(batch, champion.runtime.predict(bound.part(place, end).columns)):
                 if isinstance(one, Exception):
                     raise one
                 answers.append(one)
-            place += rows
-            run = Run(serving.routing.model, champion.version.number, len(batch), self._clock.monotonic() - began, rows)
-            run.answers["champion"] = (list(batch), [])
-            run.queued_s.extend([queued_s] * len(batch))
-            runs.append(run)
-        return runs, answers
+            place = end
+            ran.append((batch, self._clock.monotonic() - began))
+        return ran, answers
