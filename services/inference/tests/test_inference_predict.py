@@ -79,7 +79,7 @@ class Yard:
             judge=self.judge,
             observer=self.observer,
             clock=self.clock,
-            new_id=lambda: f"p{next(numbers)}",
+            new_ids=lambda count: [f"p{next(numbers)}" for _ in range(count)],
             champions=Batching(lane=self.lane, **around),
             candidates=Batching(lane=self.candidate_lane, inline=False, **around),
             patience=Patience(self.clock, most=2),

@@ -38,7 +38,7 @@ class Yard:
             sink=self.sink,
             observer=self.observer,
             clock=SystemClock(),
-            new_id=lambda: f"p{next(ids)}",
+            new_ids=lambda count: [f"p{next(ids)}" for _ in range(count)],
             most_rows=most_rows,
             counts_first=counts_first,
         )

@@ -6,7 +6,7 @@ import gc
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from modelyard_client import DriftClient, RegistryClient
 from modelyard_common import metrics as common_metrics
@@ -147,7 +147,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         judge=judge,
         observer=observer,
         clock=clock,
-        new_id=_ids(),
+        new_ids=_ids(),
         champions=Batching(
             lane=lane,
             sink=log.spool,
@@ -348,7 +348,7 @@ def _front(settings: InferenceSettings, predict: Predict, sink: PayloadSink, *, 
         sink=sink,
         observer=predict.observer,
         clock=predict.clock,
-        new_id=predict.new_id,
+        new_ids=predict.new_ids,
         most_rows=settings.batch_rows,
         counts_first=counts_first,
     )
@@ -366,13 +366,18 @@ def _limits(settings: InferenceSettings) -> Limits:
     )
 
 
-def _ids() -> Callable[[], str]:
+def _ids() -> Callable[[int], Sequence[str]]:
     """Return what makes ids. They sort by time, which keeps drift's index narrow: milliseconds, then chance.
 
     They need not be secret, only different: a generator that is seeded once saves a system call a request.
     """
     chance = random.Random(secrets.randbits(256))
-    return lambda: f"{time.time_ns() // 1_000_000:011x}-{chance.randbytes(8).hex()}"
+
+    def drawn(count: int) -> Sequence[str]:
+        now, digits = f"{time.time_ns() // 1_000_000:011x}-", chance.randbytes(8 * count).hex()
+        return [now + digits[start : start + 16] for start in range(0, 16 * count, 16)]
+
+    return drawn
 
 
 def _stale(watch: RegistryWatch, after_s: float) -> str | None:

@@ -7,7 +7,7 @@ than the model. How a version runs is ``Batching``'s: what may take long, and ev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,7 +56,7 @@ class Predict:
     judge: JudgeCandidate
     observer: Observer
     clock: Clock
-    new_id: Callable[[], str]
+    new_ids: Callable[[int], Sequence[str]]
     champions: Batching
     candidates: Batching
     patience: Patience
@@ -86,7 +86,7 @@ class Predict:
     async def _choose(self, query: Query, traceparent: str | None) -> Answer:
         serving = self.served.find(query.model)
         _refuse_the_future(query, serving)
-        ask = Ask(query, serving, self.new_id(), traceparent)
+        ask = Ask(query, serving, self.new_ids(1)[0], traceparent)
         if query.version is not None:
             return await self._named(ask, serving.version(query.version))
         if not query.logged:
@@ -196,7 +196,7 @@ class Predict:
             Invalid: the rows do not fit the signature, or an event time lies too far ahead.
         """
         _refuse_the_future(query, serving)
-        ask = Ask(query, serving, self.new_id())
+        ask = Ask(query, serving, self.new_ids(1)[0])
         turn = Turn(ask, serving.champion, "champion", query.deadline)
 
         def told(answer: Answer | Exception) -> None:

@@ -28,7 +28,7 @@ class Together:
     """Answers requests of several callers.
 
     Args:
-        new_id: makes prediction ids.
+        new_ids: makes so many prediction ids.
         most_rows: that run as one batch, where the model's manifest does not say less.
         counts_first: before the answers leave, where counts outlive the process; else behind them.
     """
@@ -39,14 +39,14 @@ class Together:
         sink: PayloadSink,
         observer: Observer,
         clock: Clock,
-        new_id: Callable[[], str],
+        new_ids: Callable[[int], Sequence[str]],
         most_rows: int,
         counts_first: bool = False,
     ) -> None:
         self._sink = sink
         self._observer = observer
         self._clock = clock
-        self._new_id = new_id
+        self._new_ids = new_ids
         self._most_rows = most_rows
         self._counts_first = counts_first
 
@@ -77,7 +77,7 @@ class Together:
         except Exception:  # a runtime may raise anything; asked by themselves, it is found out whose fault it is
             return False
         ended = self._clock.monotonic()
-        ids = [self._new_id() for _ in counts]
+        ids = self._new_ids(len(counts))
         blocks = champion_blocks(
             serving,
             bound,
