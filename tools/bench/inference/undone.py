@@ -21,6 +21,7 @@ from modelyard_inference import main as entry
 from modelyard_inference import wiring
 from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
+from modelyard_inference.adapters.spool_segments import Segments
 from modelyard_inference.api.codecs import v2
 from modelyard_inference.api.rest import app as rest_app
 from modelyard_inference.domain.requests import plain
@@ -106,6 +107,10 @@ def _unlogged() -> None:
     _replace(PayloadSpool, "append", lambda self, blocks: None)
 
 
+def _files() -> None:
+    _replace(Segments, "emptied", lambda self, number: None)
+
+
 def _pieces() -> None:
     _replace(EventSender, "_sent_as_written", lambda self: False)
 
@@ -129,6 +134,7 @@ _CHOICES: Mapping[str, Callable[[], None]] = {
     "task": _task,
     "route": _route,
     "objects": _objects,
+    "files": _files,
     "pieces": _pieces,
     "rows": _rows,
     "unlogged": _unlogged,

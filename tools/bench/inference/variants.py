@@ -46,6 +46,7 @@ VARIANTS: tuple[Contender, ...] = (
         modelyard(settings={"MODELYARD_INFERENCE_INLINE_ROWS": "0"}),
         OURS,
     ),
+    _undone("files", "each file of the log a new one instead of one that is written over"),
     _undone("pieces", "each block of the log read, checked and framed again instead of sent as it lies in the file"),
     _undone("rows", "each row of the log sent to drift as JSON instead of blocks as they were written"),
     Contender(

@@ -49,8 +49,8 @@ class Gathered(Generic[T]):
     """What has happened and is not counted yet: that is done when somebody looks at a quick metric, or much has
     gathered.
 
-    What is counted between other work finds none of what it needs in the processor's caches, and takes five times as
-    long as what is counted behind its like.
+    What is counted between other work finds little of what it needs in the processor's caches, and takes longer than
+    what is counted behind its like.
 
     Args:
         count: counts events; a bound method, in whose object this is kept.

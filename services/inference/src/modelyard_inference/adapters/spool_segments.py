@@ -1,7 +1,7 @@
 """The files of a spool, written one after the other.
 
 A file that everybody is done with is written over instead of a new one: bytes that are new to a file cost the kernel
-three to four times as much as those that take the place of others. So behind what was written there may lie what the
+several times as much as those that take the place of others (ADR 37). So behind what was written there may lie what the
 file held before, and an empty head stands between them, where a reader stops. No file but the newest has such a rest.
 After a power failure some of it may turn up as records all the same; they were sent, and are told by their ids.
 """
