@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelyard_common.metrics import QuickCounter, QuickHistogram, Snapshot
+from modelyard_common import shared_metrics
+from modelyard_common.metrics import Gathered, QuickCounter, QuickHistogram, Snapshot
 from modelyard_common.tasks import Task
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 
@@ -147,3 +149,67 @@ def test_where_counts_outlive_their_process_a_quick_counter_keeps_nothing_back(m
     counter.inc(3)
 
     assert counter._value.get() == 3
+
+
+def test_what_has_gathered_is_counted_when_somebody_looks_and_when_it_is_much() -> None:
+    batches: list[int] = []
+
+    class Owner:
+        def __init__(self) -> None:
+            self.gathered = Gathered(self._count)
+
+        def _count(self, events: Sequence[str]) -> None:
+            batches.append(len(events))
+            counter.inc(len(events))
+
+    registry = CollectorRegistry()
+    counter = QuickCounter("happened_total", "Happened", registry=registry)
+    owner = Owner()
+    for _ in range(1000):
+        owner.gathered.add("it")
+    before = sum(batches)
+
+    assert registry.get_sample_value("happened_total") == 1000
+    assert 0 < before < 1000
+    assert sum(batches) == 1000
+    assert len(batches) < 20
+
+
+def test_nothing_that_happens_while_somebody_looks_is_lost() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.gathered = Gathered(self._count)
+
+        def _count(self, events: Sequence[int]) -> None:
+            counter.inc(sum(events))
+
+    registry = CollectorRegistry()
+    counter = QuickCounter("added_total", "Added", registry=registry)
+    owner = Owner()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            registry.get_sample_value("added_total")
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for _ in range(20_000):
+        owner.gathered.add(1)
+    over.set()
+    looking.join()
+
+    assert registry.get_sample_value("added_total") == 20_000
+
+
+def test_where_counts_outlive_their_process_each_is_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+            self.gathered = Gathered(self.seen.extend)
+
+    monkeypatch.setattr(shared_metrics, "shared", object())
+    owner = Owner()
+    owner.gathered.add("it")
+
+    assert owner.seen == ["it"]
