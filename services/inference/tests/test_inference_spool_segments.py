@@ -47,6 +47,13 @@ def take_all(spool: PayloadSpool) -> list[str]:
     return found
 
 
+def use_for_long(spool: PayloadSpool) -> None:
+    """Write a hundred records, and send them, so that files were written over."""
+    for number in range(100):
+        spool.append([a_record(number)])
+        take_all(spool)
+
+
 def after_a_kill(spool: PayloadSpool, to: Path) -> PayloadSpool:
     """Return what a process finds that begins where this one has got to."""
     shutil.copytree(spool.root, to)
@@ -80,9 +87,7 @@ def test_files_that_all_have_read_are_written_over(tmp_path: Path) -> None:
 
 def test_what_a_file_held_before_is_no_damage(spool: PayloadSpool, tmp_path: Path) -> None:
     damaged = metrics.SPOOL_DAMAGED._value.get()
-    for number in range(100):
-        spool.append([a_record(number)])
-        take_all(spool)
+    use_for_long(spool)
     spool.append([a_record(100)])
 
     again = after_a_kill(spool, tmp_path / "again")
@@ -104,9 +109,7 @@ def test_a_write_that_a_kill_cuts_short_leaves_those_before_it(tmp_path: Path, w
 
     is_cut = False
     spool = opened(tmp_path / "spool", write=write)
-    for number in range(100):
-        spool.append([a_record(number)])
-        take_all(spool)
+    use_for_long(spool)
     spool.append([a_record(100)])
     is_cut = True
     with pytest.raises(SystemExit):
@@ -132,9 +135,7 @@ def test_a_kill_before_the_first_record_of_a_file_leaves_none_that_it_held_befor
 
     is_cut = False
     spool = opened(tmp_path / "spool", write=write)
-    for number in range(100):
-        spool.append([a_record(number)])
-        take_all(spool)
+    use_for_long(spool)
     is_cut = True
     with pytest.raises(SystemExit):
         for number in range(100, 200):
@@ -150,9 +151,7 @@ def test_a_kill_before_the_first_record_of_a_file_leaves_none_that_it_held_befor
 
 
 def test_a_clean_end_leaves_nothing_but_what_was_written(spool: PayloadSpool) -> None:
-    for number in range(100):
-        spool.append([a_record(number)])
-        take_all(spool)
+    use_for_long(spool)
     spool.append([a_record(100)])
 
     spool.close()

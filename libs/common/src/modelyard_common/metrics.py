@@ -45,6 +45,15 @@ _MOST_GATHERED = 128
 T = TypeVar("T")
 
 
+def _count_kept(kept: list[T], counting: threading.Lock, count: Callable[[Sequence[T]], None]) -> None:
+    """Count what is kept, and keep it no more. What another thread appends meanwhile stays for the next time."""
+    with counting:
+        some = kept[:]
+        del kept[: len(some)]
+        if some:
+            count(some)
+
+
 class Gathered(Generic[T]):
     """What has happened and is not counted yet: that is done when somebody looks at a quick metric, or much has
     gathered.
@@ -72,12 +81,8 @@ class Gathered(Generic[T]):
             self.settle()
 
     def settle(self) -> None:
-        """Count all of them. One that another thread adds meanwhile stays for the next time."""
-        with self._counting:
-            events = self._events[:]
-            del self._events[: len(events)]
-            if events:
-                self._count(events)
+        """Count all of them."""
+        _count_kept(self._events, self._counting, self._count)
 
 
 _SETTLES: list[WeakMethod[Callable[[], None]]] = []
@@ -100,12 +105,8 @@ class _Kept:
         self._counting = threading.Lock()
 
     def _count(self) -> None:
-        """Count what is kept. An append of another thread meanwhile stays for the next time."""
-        with self._counting:
-            amounts = self._kept[:]
-            del self._kept[: len(amounts)]
-            if amounts:
-                self._add(amounts)
+        """Count what is kept."""
+        _count_kept(self._kept, self._counting, self._add)
 
     def _add(self, amounts: Sequence[float]) -> None:
         raise NotImplementedError

@@ -114,7 +114,6 @@ class PayloadSpool:
         write: Write = os.pwritev,
     ) -> None:
         self.root = root
-        self._root = root
         self._max_bytes = max_bytes - segment_bytes
         self.appended = appended
         self._lock = threading.Lock()

@@ -162,14 +162,13 @@ class Segments:
         if self._fd is not None and self.sizes[self.current] < self._segment_bytes:
             return self._fd
         number = self.current if self._fd is None else self.current + 1
-        flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC
         if self._spare is not None:
             (path, _), self._spare = self._spare, None
             try:
                 path.rename(self.path(number))
             except OSError:
                 _unlink(path)
-        fd = os.open(self.path(number), flags, 0o640)
+        fd = os.open(self.path(number), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
         extent = os.fstat(fd).st_size
         self._retire()
         self._fd, self.current, self._extent = fd, number, extent
