@@ -79,9 +79,9 @@ def test_parts_arrive_as_one_body_and_the_answer_comes_back() -> None:
     ports = set()
     with running(peer) as url, posting(url + "/base/") as client:
         assert client.post_large("/v1/events", PARTS, {"content-type": "application/x"}) == b"an answer"
-        ports.add(_line_of(client)._connection.sock.getsockname())
+        ports.add(_line_of(client)._sock.getsockname())
         assert client.post_large("/v1/events", (b"small",), {}) == b"another"
-        ports.add(_line_of(client)._connection.sock.getsockname())
+        ports.add(_line_of(client)._sock.getsockname())
 
     first, second = peer.asked
     assert (first.method, first.path, first.body) == ("POST", "/base/v1/events", b"".join(PARTS))
@@ -259,6 +259,42 @@ def test_a_peer_that_has_hung_up_since_is_called_again(saying: Serving, words: b
 
 
 @pytest.mark.parametrize(
+    "before",
+    [b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 3],
+    ids=["hints", "continue"],
+)
+def test_what_comes_before_the_answer_is_passed_over(saying: Serving, before: bytes) -> None:
+    with posting(saying(before + OK)) as client:
+        assert client.post_large("/", (b"a", b"b"), {}) == b"ok"
+
+
+@pytest.mark.parametrize("more", [OK, b"x", b"\r\n\r\nGET"], ids=["another answer", "a byte", "lines"])
+def test_what_comes_behind_an_answer_is_nobodys(more: bytes) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        ThreadPoolExecutor(1) as pool,
+        posting(f"http://127.0.0.1:{listener.getsockname()[1]}") as client,
+    ):
+        for content in (b"ok", b"so"):
+            asked = pool.submit(client.post_large, "/", (b"ab",), {})
+            connection, _ = listener.accept()  # each time another one
+            with connection:
+                assert connection.recv(4096).endswith(b"ab")
+                connection.sendall(OK.replace(b"\r\n\r\nok", b"\r\n\r\n" + content) + more)
+                assert asked.result() == content
+
+
+def test_a_header_of_two_lines_is_not_sent() -> None:
+    peer = Peer()
+    with running(peer) as url, posting(url) as client:
+        with pytest.raises(ValueError, match="more than one line"):
+            client.post_large("/", PARTS, {"content-type": "a\r\nb: c"})
+
+        assert client.post_large("/", PARTS, {}) is not None
+    assert len(peer.asked) == 1
+
+
+@pytest.mark.parametrize(
     "words",
     [
         b"",
@@ -326,7 +362,7 @@ def test_closing_hangs_up_on_who_waits_and_is_for_good() -> None:
             waiting.result()
         with pytest.raises(errors.Unavailable):
             client.post_large("/", PARTS, {})
-        assert _line_of(client)._connection.sock is None
+        assert _line_of(client)._sock is None
 
 
 def test_closing_hangs_up_on_who_still_connects() -> None:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from modelyard_common import context, tracing
 from modelyard_common.auth.bearer import token_in
 from modelyard_common.deadlines import CallDeadline
 from modelyard_common.errors import ModelyardError, Unavailable
-from modelyard_common.kept_line import KeptLine, LineTaken
+from modelyard_common.kept_line import KeptLine, LineTaken, NoAnswer
 from modelyard_common.problems import error_from
 from modelyard_common.trust import trust_for
 
@@ -200,7 +199,7 @@ class HttpClient:
                 _note(span, status)
         except LineTaken as exc:  # which says nothing about the peer
             raise Unavailable(f"other posts to {self._service} took until the deadline", retry_after_s=1.0) from exc
-        except (OSError, HTTPException) as exc:
+        except (OSError, NoAnswer) as exc:
             self._breaker.failed()
             raise self._unavailable(exc) from exc
         self._breaker.succeeded()

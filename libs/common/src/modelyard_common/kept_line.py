@@ -1,15 +1,14 @@
 """One connection to a peer that is kept, for large bodies that are posted again and again.
 
-``http.client`` costs a fraction of what httpx does for a request, the more so where its code has left the processor's
-caches since the last one; and it does not copy what is left of a body each time that the socket has taken some. It
-knows of no deadline, so that each wait is given what is left.
+It costs a fraction of what httpx does for a request, or ``http.client``, the more so where their code has left the
+processor's caches since the last one: a head is written in one piece, httptools' parser, which is that of our servers,
+reads the answer, and nothing of a body is copied. Each wait is given what is left until the deadline.
 """
 
 from __future__ import annotations
 
 import errno
-import http.client
-import io
+import re
 import select
 import socket
 import threading
@@ -17,15 +16,21 @@ import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import httpx
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from modelyard_common.trust import trust_for
 
-__all__ = ["KeptLine", "LineTaken"]
+__all__ = ["KeptLine", "LineTaken", "NoAnswer"]
 
 _MOST_ANSWER_BYTES = 1024**2
+_MOST_HEAD_BYTES = 64 * 1024
+_AT_ONCE = 64 * 1024
+"""Bytes of an answer that are read at a time; and of a body, which then goes out together with its head."""
+_BREAKS = re.compile(r"[\r\n\0]")
+"""What would end a header."""
 
 
 class LineAnswer(NamedTuple):
@@ -41,39 +46,83 @@ class LineTaken(Exception):
     """Others had the line until the deadline."""
 
 
-class _Pieces(io.RawIOBase):
-    """What arrives, up to a deadline. It keeps the socket, which ``http.client`` lets go of before."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
-        self._arriving = sock.makefile("rb", buffering=0)
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        """Say that it is."""
-        return True
-
-    def readinto(self, into: Any) -> int | None:
-        """Read what comes next. Raise TimeoutError where nothing does."""
-        _wait_until(self._sock, self._deadline)
-        return self._arriving.readinto(into)
-
-    def close(self) -> None:
-        """Let go of the socket."""
-        self._arriving.close()
-        super().close()
+class NoAnswer(Exception):
+    """What came is none, or no whole one."""
 
 
-class _Within:
-    """A socket as ``http.client`` reads an answer from it."""
+class _Reading:
+    """Reads one answer: httptools calls its methods."""
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._pieces = _Pieces(sock, deadline)
+    def __init__(self) -> None:
+        self._parser = HttpResponseParser(self)
+        self._taken = 0
+        """Bytes, as far as the head goes."""
+        self._in_body = False
+        self.on_message_begin()
+        self.answer: LineAnswer | None = None
+        self.is_last = False
+        """Nothing may be asked on this connection any more."""
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Return what the answer is read from."""
-        del mode
-        return io.BufferedReader(self._pieces)
+    def take(self, data: bytes) -> None:
+        """Take what came. Raise NoAnswer for what is none."""
+        if not data:
+            self._end()
+            return
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as exc:
+            raise NoAnswer("the peer speaks another protocol from here on") from exc
+        except HttpParserError as exc:
+            if self.answer is None:
+                raise NoAnswer("this is not HTTP") from exc
+            self.is_last = True
+        if not self._in_body:
+            self._taken += len(data)
+            if self._taken > _MOST_HEAD_BYTES:
+                raise NoAnswer("the head is too large")
+        if self._size > _MOST_ANSWER_BYTES:
+            raise NoAnswer("the answer is too large")
+
+    def _end(self) -> None:
+        """Take the end of the connection, which may be that of the answer (RFC 9112, section 6.3)."""
+        if not self._in_body or not self._headers.keys().isdisjoint(("content-length", "transfer-encoding")):
+            raise NoAnswer("it ends before the answer does")
+        self.on_message_complete()
+        self.is_last = True
+
+    def on_message_begin(self) -> None:
+        """Begin: with what comes before the answer (RFC 9110, section 15.2), or with it."""
+        self.is_last = True  # unless this is the first that came
+        self._reason = b""
+        self._headers: dict[str, str] = {}
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def on_status(self, reason: bytes) -> None:
+        """Take a piece of the reason."""
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """Expect the body."""
+        self._in_body = self._parser.get_status_code() >= 200
+
+    def on_body(self, part: bytes) -> None:
+        """Take a part of the body."""
+        self._size += len(part)
+        if self._size <= _MOST_ANSWER_BYTES:
+            self._parts.append(part)
+
+    def on_message_complete(self) -> None:
+        """End, unless what ended only came before the answer."""
+        status = self._parser.get_status_code()
+        if status >= 200 and self.answer is None:
+            reason = self._reason.decode("latin-1")
+            self.answer = LineAnswer(status, reason, self._headers, b"".join(self._parts))
+            self.is_last = not self._parser.should_keep_alive()
 
 
 class KeptLine:
@@ -93,7 +142,7 @@ class KeptLine:
         self._trust = trust_for(base_url) if is_secure else None
         self._host = url.raw_host.decode().strip("[]")
         self._port = url.port or (443 if is_secure else 80)
-        self._connection = http.client.HTTPConnection(self._host, self._port)
+        self._sock: socket.socket | None = None
         self._calling: socket.socket | None = None
         self._turn = threading.Lock()
         self._closed = False
@@ -108,7 +157,8 @@ class KeptLine:
         Raises:
             LineTaken: others had it until then.
             OSError: there was no answer until then; a TimeoutError where the peer was only slow.
-            http.client.HTTPException: what came was no answer.
+            NoAnswer: what came was none.
+            ValueError: a header that has more than one line.
         """
         if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise LineTaken
@@ -116,10 +166,8 @@ class KeptLine:
             if self._closed:
                 raise OSError(errno.EBADF, "the line is closed")
             return self._post(path, parts, headers, deadline)
-        except BaseException as exc:
-            self._connection.close()  # nobody knows what of it is still to come
-            if isinstance(exc, ValueError | OverflowError | MemoryError) and not isinstance(exc, OSError):
-                raise http.client.HTTPException("the answer is none") from exc
+        except BaseException:
+            self._hang_up()  # nobody knows what of it is still to come
             raise
         finally:
             self._turn.release()
@@ -127,45 +175,47 @@ class KeptLine:
     def close(self) -> None:
         """Hang up, also on who waits for an answer; a second call does nothing."""
         self._closed = True
-        if (sock := self._connection.sock or self._calling) is not None:
+        if (sock := self._sock or self._calling) is not None:
             with suppress(OSError):
                 # Not TLS's own, which lets go of the encryption first: what is being sent would go on without.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
         with self._turn:
-            self._connection.close()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
 
     def _post(self, path: str, parts: Sequence[bytes], headers: Mapping[str, str], deadline: float) -> LineAnswer:
-        line = self._connection
-        if line.sock is not None and _has_hung_up(line.sock):
-            line.close()
-        if line.sock is None:
-            line.sock = self._connected(deadline)
+        head = self._head(path, {**headers, **self._own, "content-length": str(sum(map(len, parts)))})
+        if self._sock is not None and _has_hung_up(self._sock):
+            self._hang_up()
+        sock = self._sock
+        if sock is None:
+            sock = self._sock = self._connected(deadline)
             if self._closed:
                 raise OSError(errno.EBADF, "the line is closed")
-        line.putrequest("POST", self._prefix + path, skip_host=True, skip_accept_encoding=True)
-        for name, value in ({**headers, **self._own, "content-length": str(sum(map(len, parts)))}).items():
-            line.putheader(name, value)
         refused_early = False
         try:
-            _wait_until(line.sock, deadline)
-            line.endheaders()
-            for part in parts:
-                _wait_until(line.sock, deadline)
-                line.send(part)
+            for part in _with_head(head, parts):
+                _wait_until(sock, deadline)
+                sock.sendall(part)
         except (BrokenPipeError, ConnectionResetError):
             refused_early = True  # by who has seen the head, and does not read the body: it may have said why
-        cast(Any, line).response_class = lambda sock, **named: http.client.HTTPResponse(
-            cast(socket.socket, _Within(sock, deadline)), **named
-        )
-        response = line.getresponse()
-        content = response.read(_MOST_ANSWER_BYTES + 1)
-        if response.status < 200 or response.length or len(content) > _MOST_ANSWER_BYTES:
-            raise http.client.HTTPException("the answer is none")
-        if refused_early:
-            line.close()
-        return LineAnswer(
-            response.status, response.reason, {name.lower(): value for name, value in response.getheaders()}, content
-        )
+        reading = _Reading()
+        while reading.answer is None:
+            _wait_until(sock, deadline)
+            reading.take(sock.recv(_AT_ONCE))
+        if refused_early or reading.is_last:
+            self._hang_up()
+        return reading.answer
+
+    def _head(self, path: str, headers: Mapping[str, str]) -> bytes:
+        lines = [f"POST {self._prefix}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        if any(map(_BREAKS.search, lines)):
+            raise ValueError("a header has more than one line")
+        return "\r\n".join((*lines, "\r\n")).encode("latin-1")
 
     def _connected(self, deadline: float) -> socket.socket:
         """Return a connection to the first of the peer's addresses that takes one."""
@@ -184,6 +234,13 @@ class KeptLine:
                 sock.close()
                 failed = exc
         raise failed or OSError(errno.EADDRNOTAVAIL, "the peer has no address")
+
+
+def _with_head(head: bytes, parts: Sequence[bytes]) -> Sequence[bytes]:
+    """Return what to send: the head together with the first part, unless that is large."""
+    if parts and len(parts[0]) <= _AT_ONCE:
+        return (head + parts[0], *parts[1:])
+    return (head, *parts)
 
 
 def _has_hung_up(sock: socket.socket) -> bool:
