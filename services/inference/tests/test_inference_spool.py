@@ -30,9 +30,10 @@ from modelyard_contracts.frames import framed, payloads_in
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
 from modelyard_inference.adapters.payload_spool import DRIFT, PayloadSpool
-from modelyard_inference.adapters.spool_blocks import pack, rows_of, traceparent_of, unpack
+from modelyard_inference.adapters.spool_blocks import pack, pack_alike, rows_of, traceparent_of, unpack
 from modelyard_inference.adapters.spool_records import framed_bytes, records, sound_bytes
-from modelyard_inference.domain.records import Block
+from modelyard_inference.domain.answers import AnswerTable
+from modelyard_inference.domain.records import Alike, Block
 
 KIB = 1024
 
@@ -96,6 +97,16 @@ class DriftInMemory:
         return EventReceipt(accepted=len(batch.events) - known, duplicates=known, last_seq=len(self.seen))
 
 
+def alike(counts: list[int], labels: list[Any], row_bytes: int, *, has_scores: bool = True) -> Alike:
+    """Return the blocks of requests that were answered together, with so many bytes of float64 values a row."""
+    rows = len(labels)
+    names = [f"n{place}" for place in range(row_bytes // 8)]
+    shared = a_record(0)._replace(id="", rows=0, names=names, values=(), predictions=(), scores=None)
+    values = memoryview(os.urandom(rows * row_bytes))
+    table = AnswerTable(counts, labels, None, 1, [row / 7 for row in range(rows)] if has_scores else None)
+    return Alike(shared, [f"p{place}" for place in range(len(counts))], values, table)
+
+
 @pytest.fixture
 def spools(tmp_path: Path) -> Iterator[Callable[..., PayloadSpool]]:
     opened: list[PayloadSpool] = []
@@ -156,6 +167,48 @@ def test_what_an_older_version_wrote_is_read_by_its_own_sum(payloads: list[bytes
             assert read_records(read_end, sum(map(len, parts)))[0] == []
     finally:
         os.close(read_end)
+
+
+@given(
+    st.lists(st.sampled_from([1, 2, 15, 16, 250]), min_size=1, max_size=5),
+    st.sampled_from([0, 8, 240]),
+    st.sampled_from([lambda row: row % 3, lambda row: row / 3, lambda row: row % 128]),
+    st.booleans(),
+)
+def test_blocks_that_are_packed_together_are_those_that_are_packed_one_by_one(
+    counts: list[int], row_bytes: int, label_of: Callable[[int], Any], has_scores: bool
+) -> None:
+    blocks = alike(counts, [label_of(row) for row in range(sum(counts))], row_bytes, has_scores=has_scores)
+
+    assert pack_alike(blocks) == [pack(block) for block in blocks]
+
+
+@pytest.mark.parametrize(
+    ("counts", "labels"),
+    [([1, 2], [0, 1, 128]), ([2, 1], [0, -40, 1]), ([1, 1], [True, "up"]), ([1, 1], [0.5, 2]), ([251, 1], [0] * 252)],
+    ids=["more bytes", "less than none", "texts", "floats and not", "more rows than a block has"],
+)
+def test_what_is_not_that_much_alike_is_written_one_by_one(
+    spools: Callable[..., PayloadSpool], tmp_path: Path, counts: list[int], labels: list[Any]
+) -> None:
+    blocks, spool, drift = alike(counts, labels, 8), spools(), DriftInMemory()
+    assert pack_alike(blocks) is None
+
+    spool.append(blocks)
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert list(drift.seen) == [f"p{place}/{row}" for place, count in enumerate(counts) for row in range(count)]
+
+
+def test_more_blocks_than_the_kernel_takes_parts_are_written_at_once(
+    spools: Callable[..., PayloadSpool], tmp_path: Path
+) -> None:
+    spool, drift = spools(max_bytes=4 * 1024**2, segment_bytes=1024**2), DriftInMemory()
+    spool.append(alike([1] * 1200, [0] * 1200, 8))
+    spool.append([a_record(number) for number in range(2000, 2600)])
+    send_all(a_sender(spool, drift, tmp_path))
+
+    assert len(drift.seen) == 1800 and spool.state.dropped == 0
 
 
 def test_a_file_of_zeros_holds_no_records(tmp_path: Path) -> None:
@@ -307,7 +360,7 @@ def test_a_disk_without_space_drops_and_counts_and_leaves_no_torn_record(
 
 def test_a_write_in_part_is_a_drop(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
     short = iter([True, False])
-    spool = spools(write=lambda fd, parts, start: os.pwrite(fd, parts[0][:9] if next(short) else parts[0], start))
+    spool = spools(write=lambda fd, parts, start: os.pwrite(fd, b"".join(parts)[: 9 if next(short) else None], start))
     drift = DriftInMemory()
 
     spool.append([a_record(1)])
@@ -321,7 +374,7 @@ def test_behind_a_torn_record_that_cannot_be_cut_a_new_file_begins(
     spools: Callable[..., PayloadSpool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write(fd: int, parts: Sequence[bytes], start: int) -> int:
-        return os.pwrite(fd, parts[0][:9] if is_broken else parts[0], start)
+        return os.pwrite(fd, b"".join(parts)[: 9 if is_broken else None], start)
 
     def refused(fd: int, size: int) -> None:
         raise OSError(errno.EIO, "Input/output error")

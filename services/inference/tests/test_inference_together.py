@@ -16,8 +16,8 @@ from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid
 from modelyard_inference.api import hot
 from modelyard_inference.api.codecs import v2
-from modelyard_inference.domain.answers import Answers
-from modelyard_inference.domain.requests import Answer, Rows
+from modelyard_inference.domain.answers import AnswerTable
+from modelyard_inference.domain.requests import Answer, Answered, Rows
 from modelyard_inference.domain.routing import Routing, samples
 from modelyard_inference.usecases.record import Ask, answer_block
 from modelyard_inference.usecases.serving import Serving
@@ -46,7 +46,7 @@ class Yard:
     def ask(self, requests: Sequence[Sequence[float]], rows: Rows | None = None) -> list[Answer] | None:
         found: list[Answer] = []
 
-        def done(answers: Sequence[Answer]) -> None:
+        def done(answers: Answered) -> None:
             self.events.append(f"{len(self.sink.records)} written, {len(self.observer.answers)} counted")
             found.extend(answers)
 
@@ -122,9 +122,13 @@ def test_records_are_written_before_the_answers_leave_and_counts_follow_where_no
     assert len(behind.observer.answers) == 2
 
 
-def answer_of(prediction_id: str, labels: list[Any]) -> Answer:
-    chances = np.array([0.25, 0.75] * len(labels), np.float32)
-    return Answer(prediction_id, "power", 3, "sha256:x", "champion", SIGNATURE, Answers(labels, chances, 2))
+def answered(labels: Sequence[list[Any]], *, as_table: bool = True) -> Answered:
+    """Return answers to requests, each with its labels and other chances."""
+    flat = [label for its in labels for label in its]
+    chances = np.arange(2 * len(flat), dtype=np.float32) / 64
+    table = AnswerTable([len(its) for its in labels], flat, chances, 2, chances[1::2].tolist())
+    ids = [f"id-{place}" for place in range(len(labels))]
+    return Answered(ids, "power", 3, "sha256:x", SIGNATURE, table if as_table else list(table))
 
 
 # What bodies say.
@@ -193,19 +197,19 @@ def test_what_is_written_together_is_what_is_written_for_each(
     labels: list[Any], binary: bool, wanted: tuple[str, ...]
 ) -> None:
     call = v2.V2Call(rows_of(0.5), None, {}, tuple(v2.Wanted(name) for name in wanted), binary)
-    answers = [
-        answer_of(f"id-{place}", its) for place, its in enumerate([labels, labels[::-1], labels[:1] * 2, labels])
-    ]
-    for calls in ([call] * 4, [v2.V2Call(call.rows, f"mine-{n}", {}, call.wanted, binary) for n in range(4)]):
-        together = list(v2.encode_together(answers, calls))
-        assert together == [v2.encode(answer, one) for answer, one in zip(answers, calls, strict=True)]
+    even = [labels, labels[::-1], labels[:1] * 2, labels]
+    own = [v2.V2Call(call.rows, f"mine-{n}", {}, call.wanted, binary) for n in range(4)]
+    for found in (answered(even), answered([*even[:3], labels[:1]]), answered(even, as_table=False)):
+        for calls in ([call] * 4, own):
+            together = list(v2.encode_together(found, calls))
+            assert together == [v2.encode(answer, one) for answer, one in zip(found, calls, strict=True)]
 
 
 def test_who_asks_for_an_output_that_there_is_not_is_told() -> None:
     call = v2.V2Call(rows_of(0.5), None, {}, (v2.Wanted("nothing"),), True)
-    answer = answer_of("id", [1])
-    with pytest.raises(Invalid, match="is no output of this model"):
-        list(v2.encode_together([answer], [call]))
+    for count in (1, 2):
+        with pytest.raises(Invalid, match="is no output of this model"):
+            list(v2.encode_together(answered([[1]] * count), [call] * count))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +247,7 @@ def test_who_asks_for_what_there_is_not_is_refused_alone() -> None:
             return self
 
         def ask_together(self, serving: Any, rows: Rows, counts: list[int], arrived: float, done: Any) -> bool:
-            done([answer_of(f"id-{place}", [1] * count) for place, count in enumerate(counts)])
+            done(answered([[1] * count for count in counts]))
             return True
 
         def took(self, model: str, parse_s: float, encode_s: float, times: int) -> None:

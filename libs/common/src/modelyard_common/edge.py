@@ -6,9 +6,7 @@ reads their requests and sends their answers itself.
 
 from __future__ import annotations
 
-import random
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -21,6 +19,7 @@ from modelyard_common import context, metrics, tracing
 from modelyard_common.auth.authenticator import Authenticator, authenticator_for
 from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.bodies import BoundedBody, HeldBytes
+from modelyard_common.drawn import DrawnDigits
 from modelyard_common.errors import ModelyardError, Overloaded, TooLarge, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.problems import problem_from, status_of
@@ -50,8 +49,7 @@ _MOST_PATH, _MOST_METHOD, _MOST_STATE = 1024, 32, 512
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _GONE = 499
 """What nginx calls it when the caller hangs up before the answer: it is in the metrics only, nobody reads it."""
-_chance = random.Random(secrets.randbits(256))
-"""Ids need not be secret, only different: a generator that is seeded once saves a system call a request."""
+_digits = DrawnDigits()
 
 
 def problem_bytes(problem: Problem) -> bytes:
@@ -437,14 +435,13 @@ def _take_request_id(headers: Headers) -> bytes:
     """Return the caller's request id, or a new one; from here on it is in every line of the log."""
     offered = headers.get(b"x-request-id")
     if offered is None or not _REQUEST_ID.fullmatch(offered):
-        offered = b"%016x" % _chance.getrandbits(64)
+        offered = _digits.one().encode()
     context.request_id.set(offered.decode())
     return offered
 
 
 def _new_request_ids(count: int) -> Sequence[bytes]:
-    drawn = b"%0*x" % (16 * count, _chance.getrandbits(64 * count))
-    return [drawn[start : start + 16] for start in range(0, 16 * count, 16)]
+    return (_digits.one().encode(),) if count == 1 else [digits.encode() for digits in _digits.many(count)]
 
 
 def _text(headers: Headers, name: bytes) -> str | None:

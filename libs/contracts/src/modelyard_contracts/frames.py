@@ -13,18 +13,22 @@ from collections.abc import Iterable, Iterator
 
 from google_crc32c import value as crc32c
 
-__all__ = ["FRAME_HEAD", "crc32c", "framed", "payloads_in"]
+__all__ = ["FRAME_HEAD", "crc32c", "framed", "frames_of", "payloads_in"]
 
 FRAME_HEAD = struct.Struct("<II")
 
 
 def framed(payloads: Iterable[bytes]) -> bytes:
     """Return payloads as frames, one behind the other; none may be empty."""
+    return b"".join(frames_of(payloads))
+
+
+def frames_of(payloads: Iterable[bytes]) -> list[bytes]:
+    """Return the same in its parts, for who writes them without laying them together: heads and payloads in turn."""
     parts: list[bytes] = []
     for payload in payloads:
-        parts.append(FRAME_HEAD.pack(len(payload), crc32c(payload)))
-        parts.append(payload)
-    return b"".join(parts)
+        parts += (FRAME_HEAD.pack(len(payload), crc32c(payload)), payload)
+    return parts
 
 
 def payloads_in(frames: bytes) -> Iterator[bytes]:

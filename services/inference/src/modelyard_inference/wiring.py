@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
-import secrets
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,6 +10,7 @@ from modelyard_client import DriftClient, RegistryClient
 from modelyard_common import metrics as common_metrics
 from modelyard_common.auth.authenticator import authenticator_for
 from modelyard_common.clock import Clock, SystemClock
+from modelyard_common.drawn import DrawnDigits
 from modelyard_common.edge import edge_of
 from modelyard_common.health import Health
 from modelyard_common.lazy_app import LazyApp, Rest
@@ -367,15 +366,16 @@ def _limits(settings: InferenceSettings) -> Limits:
 
 
 def _ids() -> Callable[[int], Sequence[str]]:
-    """Return what makes ids. They sort by time, which keeps drift's index narrow: milliseconds, then chance.
-
-    They need not be secret, only different: a generator that is seeded once saves a system call a request.
-    """
-    chance = random.Random(secrets.randbits(256))
+    """Return what makes ids. They sort by time, which keeps drift's index narrow: milliseconds, then chance."""
+    digits = DrawnDigits()
+    last, prefix = 0, ""
 
     def drawn(count: int) -> Sequence[str]:
-        now, digits = f"{time.time_ns() // 1_000_000:011x}-", chance.randbytes(8 * count).hex()
-        return [now + digits[start : start + 16] for start in range(0, 16 * count, 16)]
+        nonlocal last, prefix
+        now = time.time_ns() // 1_000_000
+        if now != last:
+            last, prefix = now, f"{now:011x}-"
+        return (prefix + digits.one(),) if count == 1 else [prefix + chance for chance in digits.many(count)]
 
     return drawn
 

@@ -13,27 +13,29 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard_common.errors import Conflict, Unavailable
 from modelyard_common.logs import get_logger
-from modelyard_contracts.frames import framed
+from modelyard_contracts.frames import frames_of
 
 from modelyard_inference.adapters import metrics
-from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, rows_of, unpack
+from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS, pack, pack_alike, rows_of, unpack
 from modelyard_inference.adapters.spool_positions import Position, PositionFile
 from modelyard_inference.adapters.spool_records import framed_bytes, records
 from modelyard_inference.adapters.spool_runs import Run, Runs
 from modelyard_inference.adapters.spool_segments import Segments, Write
-from modelyard_inference.domain.records import Block
+from modelyard_inference.domain.records import Alike, Block
 
 __all__ = ["DRIFT", "SINK", "Batch", "Blocks", "PayloadSpool", "SpoolState", "Written"]
 
 _log = get_logger(__name__)
 DRIFT, SINK = "drift", "sink"
 """Readers."""
+_MOST_PARTS = 1000
+"""The kernel takes 1024 at a time (IOV_MAX)."""
 _POSITIONS = {DRIFT: "sent.json", SINK: "sent-sink.json"}
 
 
@@ -144,35 +146,45 @@ class PayloadSpool:
         """Return what is wrong: a health check."""
         return self._problem
 
-    def append(self, blocks: Sequence[Block]) -> None:
+    def append(self, blocks: Iterable[Block]) -> None:
         """Write the records of answers, or drop and count them."""
-        parts: list[bytes] = []
-        rows = 0
-        for one in blocks:
-            try:
-                parts += [pack(part) for part in one.parts(BLOCK_ROWS)]
-                rows += one.rows
-            except Exception as exc:  # a runtime may answer anything, and others have their records here
-                self._leave_out(one, exc)
-        if not parts:
+        payloads, rows = self._packed(blocks)
+        if not payloads:
             return
-        block = framed(parts)
+        parts = frames_of(payloads)
+        if len(parts) >= _MOST_PARTS:
+            parts = [b"".join(parts)]
+        size = sum(map(len, parts))
         with self._lock:
-            if len(block) > self._room and not self._make_room(len(block)):
+            if size > self._room and not self._make_room(size):
                 self._drop(rows, "full", f"the spool is full: events are dropped until {self._slowest} takes some")
                 return
             try:
-                start = self._segments.put(block)
+                start = self._segments.put(parts, size)
             except OSError as exc:
                 self._segments.give_up_room()  # whose disk is full needs it
                 self._drop(rows, "disk", f"the spool cannot be written: {_reason(exc)}")
                 return
-            self._runs.wrote(self._segments.current, start, len(block), rows)
-            self._room -= len(block)
+            self._runs.wrote(self._segments.current, start, size, rows)
+            self._room -= size
             if self._problem is not None:
                 _log.info("spool.recovered", dropped=self._dropped)
                 self._problem = None
         self.appended()
+
+    def _packed(self, blocks: Iterable[Block]) -> tuple[list[bytes], int]:
+        """Return blocks as bytes, and how many rows they have; without those that have no form in bytes."""
+        if isinstance(blocks, Alike) and (alike := pack_alike(blocks)) is not None:
+            return alike, blocks.rows
+        payloads: list[bytes] = []
+        rows = 0
+        for one in blocks:
+            try:
+                payloads += [pack(part) for part in one.parts(BLOCK_ROWS)]
+                rows += one.rows
+            except Exception as exc:  # a runtime may answer anything, and others have their records here
+                self._leave_out(one, exc)
+        return payloads, rows
 
     def read(self, most: int, reader: str) -> Batch | None:
         """Return the next records that a reader did not get, each as JSON, or None when there are none.

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 from modelyard_common.logs import get_logger
 
-from modelyard_inference.domain.records import Block
+from modelyard_inference.domain.records import Alike, Block
 
-__all__ = ["BLOCK_ROWS", "pack", "rows_of", "traceparent_of", "unpack"]
+__all__ = ["BLOCK_ROWS", "pack", "pack_alike", "rows_of", "traceparent_of", "unpack"]
 
 _log = get_logger(__name__)
 BLOCK_ROWS = 250
@@ -24,6 +24,9 @@ _PACK = msgspec.msgpack.Encoder().encode
 _UNPACK = msgspec.msgpack.Decoder(Block).decode
 _WRITE = msgspec.json.Encoder().encode
 _JSON = b"{"
+_MODEL, _VALUES, _ERROR = (Block._fields.index(name) for name in ("model", "values", "error"))
+_BLOCK_HEAD = b"\xdc" + len(Block._fields).to_bytes(2, "big")
+_FLOAT_BYTES = 9
 
 
 class _Head(msgspec.Struct, array_like=True, gc=False):
@@ -52,6 +55,72 @@ def pack(block: Block) -> bytes:
                 scores=None if block.scores is None else _narrow(block.scores),
             )
         )
+
+
+def pack_alike(blocks: Alike) -> list[bytes] | None:
+    """Return what ``pack`` returns of each, with what they share packed once; None where it takes a look at each value.
+
+    An array of MessagePack is its length and then its items, so that what some items have become can stand between
+    others; and of items that take as many bytes each, those of one block are cut out of those of all.
+    """
+    table = blocks.answers
+    labels, scores = _items_of(table.labels), b"" if table.scores is None else _items_of(table.scores)
+    if labels is None or scores is None or max(table.counts) > BLOCK_ROWS:
+        return None
+    value_bytes, label_bytes, score_bytes = (len(part) // blocks.rows for part in (blocks.values, labels, scores))
+    shared, tail = _few(blocks.shared[_MODEL:_VALUES]), _few(blocks.shared[_ERROR:])
+    no_scores = _PACK(None) if table.scores is None else b""
+    heads: dict[int, tuple[bytes, bytes, bytes]] = {}
+    packed: list[bytes] = []
+    start = 0
+    for prediction_id, count in zip(blocks.ids, table.counts, strict=True):
+        head = heads.get(count)
+        if head is None:
+            array = _array_head(count)
+            head = (_few((count,)) + shared + _bytes_head(count * value_bytes), array, no_scores or array)
+            heads[count] = head
+        end = start + count
+        packed.append(
+            b"".join(
+                (
+                    _BLOCK_HEAD,
+                    _PACK(prediction_id),
+                    head[0],
+                    blocks.values[start * value_bytes : end * value_bytes],
+                    head[1],
+                    labels[start * label_bytes : end * label_bytes],
+                    head[2],
+                    scores[start * score_bytes : end * score_bytes],
+                    tail,
+                )
+            )
+        )
+        start = end
+    return packed
+
+
+def _few(values: Sequence[Any]) -> bytes:
+    """Return fewer than sixteen items as they follow the head of their array, which is one byte then."""
+    return _PACK(values)[1:]
+
+
+def _items_of(values: Sequence[Any]) -> bytes | None:
+    """Return items as they follow the head of their array, if they are floats, or integers of one byte each."""
+    items = _PACK(values)[len(_array_head(len(values))) :]
+    is_even = len(items) == (_FLOAT_BYTES if type(values[0]) is float else 1) * len(values)
+    return items if is_even else None
+
+
+def _array_head(count: int) -> bytes:
+    if count < 16:
+        return bytes((0x90 | count,))
+    return b"\xdc" + count.to_bytes(2, "big") if count < 65536 else b"\xdd" + count.to_bytes(4, "big")
+
+
+def _bytes_head(size: int) -> bytes:
+    if size < 256:
+        return bytes((0xC4, size))
+    return b"\xc5" + size.to_bytes(2, "big") if size < 65536 else b"\xc6" + size.to_bytes(4, "big")
 
 
 def rows_of(payload: bytes) -> int:

@@ -77,18 +77,24 @@ class Segments:
         """Return where a file lies."""
         return self._root / f"{number:012d}{_SUFFIX}"
 
-    def put(self, block: bytes) -> int:
+    def put(self, parts: Sequence[bytes], size: int) -> int:
         """Write whole records; return where in the current file they begin.
+
+        Args:
+            size: of all parts together.
 
         Raises:
             OSError: they are not written, and neither is a part of them between others.
         """
         fd = self._open()
         start = self.sizes[self.current]
-        end = start + len(block)
-        parts = (block, _END) if end < self._extent else (block,)
+        end = start + size
         try:
-            if self._write(fd, parts, start) != sum(map(len, parts)):
+            if end >= self._extent:
+                written = self._write(fd, parts, start)
+            else:
+                written = self._write(fd, (*parts, _END), start) - len(_END)
+            if written != size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # the last bytes that fitted
         except OSError:
             if not self._cut():  # or a torn record would lie between whole ones

@@ -18,7 +18,7 @@ from modelyard_common.errors import Denied, Invalid, NotFound, Overloaded, TooLa
 
 from modelyard_inference.api.codecs.labels import event_times_from, logged_from, routing_key_from, times_from_header
 from modelyard_inference.domain.ports import Observer
-from modelyard_inference.domain.requests import Answer, Query, Rows
+from modelyard_inference.domain.requests import Answer, Answered, Query, Rows
 from modelyard_inference.usecases.batching import Done, Leave
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
@@ -183,7 +183,7 @@ class Front:
         rows: Rows,
         counts: Sequence[int],
         arrived: float,
-        done: Callable[[Sequence[Answer]], None],
+        done: Callable[[Answered], None],
     ) -> bool:
         """Hand over the champion's answers to requests that say nothing but their rows, before this returns; False,
         having done nothing, where each has to be asked by itself.

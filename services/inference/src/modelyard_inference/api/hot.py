@@ -31,7 +31,7 @@ from modelyard_inference.api.errors import (
 from modelyard_inference.api.front import Front, Labels
 from modelyard_inference.api.paths import Target, infer_target, invocations_target, predict_target
 from modelyard_inference.domain.ports import Tables
-from modelyard_inference.domain.requests import Answer
+from modelyard_inference.domain.requests import Answer, Answered
 from modelyard_inference.usecases.batching import Leave
 
 __all__ = ["HotPath"]
@@ -193,14 +193,14 @@ class HotPath:
         rows, counts, calls = found
         parsed = time.perf_counter()
 
-        def told(answers: Sequence[Answer]) -> None:
+        def told(found: Answered) -> None:
             answered = time.perf_counter()
             try:
-                contents = v2.encode_together(answers, calls)
-                replies = [_reply(answer, *content) for answer, content in zip(answers, contents, strict=True)]
+                contents, digest = v2.encode_together(found, calls), found.digest
+                replies = [_reply(one, digest, *content) for one, content in zip(found.ids, contents, strict=True)]
             except Exception:  # of one of them; it is found out which
-                replies = [_written_alone(answer, call) for answer, call in zip(answers, calls, strict=True)]
-            encode_s, count = time.perf_counter() - answered, len(answers)
+                replies = [_written_alone(answer, call) for answer, call in zip(found, calls, strict=True)]
+            encode_s, count = time.perf_counter() - answered, len(replies)
             done(replies)
             self._front.took(asked.model, (parsed - began) / count, encode_s / count, count)
 
@@ -311,26 +311,26 @@ def _encoded(answer: Answer, call: v2.V2Call) -> tuple[RawAnswer, float]:
     began = time.perf_counter()
     content, json_length = v2.encode(answer, call)
     encode_s = time.perf_counter() - began
-    return _reply(answer, content, json_length), encode_s
+    return _reply(answer.prediction_id, answer.digest, content, json_length), encode_s
 
 
 def _written_alone(answer: Answer, call: v2.V2Call) -> RawAnswer:
     try:
-        return _reply(answer, *v2.encode(answer, call))
+        return _reply(answer.prediction_id, answer.digest, *v2.encode(answer, call))
     except Exception as exc:
         return _error(exc, v2_error)
 
 
-def _reply(answer: Answer, content: bytes, json_length: int | None) -> RawAnswer:
-    return RawAnswer(content, _JSON if json_length is None else _BINARY, 200, _headers(answer, json_length))
+def _reply(prediction_id: str, digest: str, content: bytes, json_length: int | None) -> RawAnswer:
+    headers = _headers(prediction_id, digest, json_length)
+    return RawAnswer(content, _JSON if json_length is None else _BINARY, 200, headers)
 
 
-def _headers(answer: Answer, json_length: int | None = None) -> bytes:
-    ours = (answer.prediction_id.encode(), answer.digest.encode())
-    headers = b"modelyard-prediction-id: %b\r\nmodelyard-version: %b\r\n" % ours
+def _headers(prediction_id: str, digest: str, json_length: int | None) -> bytes:
+    headers = f"modelyard-prediction-id: {prediction_id}\r\nmodelyard-version: {digest}\r\n"
     if json_length is not None:
-        headers += b"inference-header-content-length: %d\r\n" % json_length
-    return headers
+        headers += f"inference-header-content-length: {json_length}\r\n"
+    return headers.encode()
 
 
 def _error(error: Exception, error_body: _ErrorBodyOf) -> RawAnswer:
@@ -342,7 +342,8 @@ def _error(error: Exception, error_body: _ErrorBodyOf) -> RawAnswer:
 
 
 async def _written(reply: _Reply, heads: _Heads) -> RawAnswer:
-    content, media_type, headers = reply.content, reply.media_type, _headers(reply.answer, reply.json_length)
+    content, media_type, answer = reply.content, reply.media_type, reply.answer
+    headers = _headers(answer.prediction_id, answer.digest, reply.json_length)
     if heads.accept_encoding and len(content) >= WORTH_PACKING_BYTES:
         content, encoding = await packed(content, heads.accept_encoding)
         headers += b"vary: accept-encoding\r\n"

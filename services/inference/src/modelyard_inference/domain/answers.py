@@ -13,11 +13,23 @@ import numpy.typing as npt
 from modelyard_bundle.runtimes.base import Predicted, watched_column
 from modelyard_contracts.bundle_v1 import Signature
 
-__all__ = ["AnswerReader", "Answers", "BadAnswer"]
+__all__ = ["AnswerReader", "AnswerTable", "Answers", "BadAnswer"]
+
+
+_MANY = 128
+"""Rows from which on numpy adds numbers up quicker than Python does."""
 
 
 class BadAnswer(Exception):
-    """The runtime answered with something that is no answer."""
+    """The runtime answered with something that is no answer.
+
+    Attributes:
+        of_some: for some of the rows; others may have their answers.
+    """
+
+    def __init__(self, message: str, *, of_some: bool = False) -> None:
+        super().__init__(message)
+        self.of_some = of_some
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -34,6 +46,40 @@ class Answers(msgspec.Struct, frozen=True):
     probabilities: npt.NDArray[np.float32] | None = None
     width: int = 0
     scores: list[float] | None = None
+
+
+class AnswerTable(msgspec.Struct, frozen=True):
+    """The answers to several requests, end to end: a collection of ``Answers`` for who needs those of each.
+
+    Attributes:
+        counts: how many rows each has.
+        labels, probabilities, width, scores: as ``Answers`` has them, of all.
+    """
+
+    counts: Sequence[int]
+    labels: list[Any]
+    probabilities: npt.NDArray[np.float32] | None = None
+    width: int = 0
+    scores: list[float] | None = None
+
+    def __len__(self) -> int:
+        """Return how many requests there are."""
+        return len(self.counts)
+
+    def __iter__(self) -> Iterator[Answers]:
+        """Yield the answers to each."""
+        labels, chances, width, scores = self.labels, self.probabilities, self.width, self.scores
+        if len(self.counts) == 1:
+            yield Answers(labels, chances, width, scores)
+            return
+        for count, end in _ends(self.counts):
+            start = end - count
+            yield Answers(
+                labels[start:end],
+                None if chances is None else chances[start * width : end * width],
+                width,
+                None if scores is None else scores[start:end],
+            )
 
 
 class AnswerReader:
@@ -59,9 +105,7 @@ class AnswerReader:
         Raises:
             BadAnswer: wrong number of rows or classes, or numbers that are not finite. Never tells values.
         """
-        (answers,) = self.split([rows], predicted)
-        if isinstance(answers, BadAnswer):
-            raise answers
+        (answers,) = self.table([rows], predicted)
         return answers
 
     def split(self, counts: Sequence[int], predicted: Predicted) -> list[Answers | BadAnswer]:
@@ -75,40 +119,51 @@ class AnswerReader:
         Raises:
             BadAnswer: wrong number of rows or classes. Never tells values.
         """
+        try:
+            return list(self.table(counts, predicted))
+        except BadAnswer as exc:
+            if not exc.of_some:
+                raise
+            if len(counts) == 1:
+                return [exc]
+        labels, chances = predicted.labels, predicted.probabilities
+        found: list[Answers | BadAnswer] = []
+        for count, end in _ends(counts):
+            part = slice(end - count, end)
+            found += self.split([count], Predicted(labels[part], None if chances is None else chances[part]))
+        return found
+
+    def table(self, counts: Sequence[int], predicted: Predicted) -> AnswerTable:
+        """Return the same as one table.
+
+        Raises:
+            BadAnswer: any of them is none. Never tells values.
+        """
         labels: list[Any] = predicted.labels.tolist()
         rows = sum(counts)
         if len(labels) != rows:
             raise BadAnswer(f"{len(labels)} answers for {rows} rows")
         if self._is_regression:
-            return [self._values(labels[end - count : end]) for count, end in _ends(counts)]
+            if not all(map(isfinite, labels)):
+                raise _not_finite()
+            return AnswerTable(counts, labels)
         chances = self._chances(rows, predicted)
         if self._classes:
             try:
                 labels = self._named(labels, predicted.labels.dtype.kind)
             except (KeyError, TypeError):  # the latter of one that cannot be looked up, such as a list
-                return self._apart(counts, predicted)
+                raise BadAnswer("a label is no class of the signature", of_some=True) from None
         if chances is None:
-            return [Answers(labels[end - count : end]) for count, end in _ends(counts)]
-        width, flat = chances.shape[1], chances.ravel()
-        plainly: list[float] = flat.tolist()
-        scores = plainly[self._watched % width :: width]
-        told = flat if self._is_classification else None
-        if len(counts) == 1:
-            return [Answers(labels, told, width, scores) if _are_finite(plainly) else _not_finite()]
-        found: list[Answers | BadAnswer] = [
-            Answers(
-                labels[end - count : end],
-                None if told is None else told[(end - count) * width : end * width],
-                width,
-                scores[end - count : end],
-            )
-            for count, end in _ends(counts)
-        ]
-        if not _are_finite(plainly):
-            for place, (count, end) in enumerate(_ends(counts)):
-                if not _are_finite(plainly[(end - count) * width : end * width]):
-                    found[place] = _not_finite()
-        return found
+            return AnswerTable(counts, labels)
+        flat, width = chances.ravel(), chances.shape[1]
+        if rows < _MANY:
+            plainly: list[float] = flat.tolist()
+            total, scores = sum(plainly), plainly[self._watched % width :: width]
+        else:
+            total, scores = float(np.add.reduce(flat, dtype=np.float64)), chances[:, self._watched].tolist()
+        if not isfinite(total):  # numbers of 32 bits are too few and too small for a sum that is none of theirs
+            raise _not_finite()
+        return AnswerTable(counts, labels, flat if self._is_classification else None, width, scores)
 
     def _named(self, labels: list[Any], kind: str) -> list[Any]:
         """Return labels as the classes that they stand for. Raise KeyError or TypeError unless all are classes."""
@@ -117,21 +172,6 @@ class AnswerReader:
                 raise KeyError
             return labels
         return list(map(self._classes.__getitem__, labels))
-
-    def _apart(self, counts: Sequence[int], predicted: Predicted) -> list[Answers | BadAnswer]:
-        """Return the same where a label is no class: one of them is not to spoil the answers of others."""
-        if len(counts) == 1:
-            return [BadAnswer("a label is no class of the signature")]
-        labels, chances = predicted.labels, predicted.probabilities
-        found: list[Answers | BadAnswer] = []
-        for count, end in _ends(counts):
-            part = slice(end - count, end)
-            found += self.split([count], Predicted(labels[part], None if chances is None else chances[part]))
-        return found
-
-    @staticmethod
-    def _values(labels: list[Any]) -> Answers | BadAnswer:
-        return Answers(labels) if all(map(isfinite, labels)) else _not_finite()
 
     def _chances(self, rows: int, predicted: Predicted) -> npt.NDArray[np.float32] | None:
         """Return all probabilities, or the anomaly scores, shape (rows, width); None where there are none."""
@@ -151,10 +191,5 @@ def _ends(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
     return zip(counts, accumulate(counts), strict=True)
 
 
-def _are_finite(numbers: list[float]) -> bool:
-    """Return whether all are finite: that of numbers of 32 bits the sum tells, which is none too large itself."""
-    return isfinite(sum(numbers))
-
-
 def _not_finite() -> BadAnswer:
-    return BadAnswer("an answer or a probability is not a finite number")
+    return BadAnswer("an answer or a probability is not a finite number", of_some=True)

@@ -111,10 +111,10 @@ class Binder:
 
     def logged(
         self, bound: Bound, *, redact: frozenset[str] = frozenset()
-    ) -> tuple[Sequence[str], Sequence[Any] | bytes]:
+    ) -> tuple[Sequence[str], Sequence[Any] | memoryview]:
         """Return the features that are logged, and their values of each row, end to end, each feature of one type.
 
-        What came as an array of floats is as a block has them: bytes, so that no value is taken out of it.
+        What came as an array of floats is as a block has them: its bytes, so that no value is taken out of it.
 
         Args:
             redact: features that are left out.
@@ -124,7 +124,7 @@ class Binder:
             values = matrix.values
             if isinstance(values, np.ndarray) and values.dtype.kind == "f":
                 kind = "<f8" if values.dtype.itemsize == 8 else "<f4"
-                return self._names, values.astype(kind, copy=False).tobytes()
+                return self._names, values.astype(kind, copy=False).data.cast("B")
             return self._names, plain(values)
         names = tuple(name for name in self._names if name not in redact)
         sent = bound.sent if bound.sent is not None else self._values(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -43,7 +43,7 @@ VersionOutcome = Literal["serving", "refused", "tripped"]
 class PayloadSink(Protocol):
     """Keeps records until drift has them. Never raises: a prediction does not fail because its record is lost."""
 
-    def append(self, blocks: Sequence[Block]) -> None:
+    def append(self, blocks: Iterable[Block]) -> None:
         """Write the records of answers so that they survive this process; drop and count what finds no room."""
 
 

@@ -5,7 +5,7 @@ Made for each request, so they are structs: a frozen dataclass takes ten times a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from sys import getsizeof
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_inference.domain.answers import Answers
 
-__all__ = ["Answer", "Away", "Late", "Matrix", "Query", "Role", "Rows", "plain"]
+__all__ = ["Answer", "Answered", "Away", "Late", "Matrix", "Query", "Role", "Rows", "plain"]
 
 Role = Literal["champion", "candidate", "shadow"]
 
@@ -144,3 +144,27 @@ class Answer(msgspec.Struct, frozen=True):
     role: Role
     signature: Signature
     answers: Answers
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What the champion said to several requests that came together: a collection of ``Answer`` for who needs each.
+
+    Attributes:
+        ids: of each; answers: to each.
+    """
+
+    ids: Sequence[str]
+    model: str
+    number: int
+    digest: str
+    signature: Signature
+    answers: Iterable[Answers]
+
+    def __len__(self) -> int:
+        """Return how many requests there are."""
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[Answer]:
+        """Yield the answer to each."""
+        for prediction_id, its in zip(self.ids, self.answers, strict=True):
+            yield Answer(prediction_id, self.model, self.number, self.digest, "champion", self.signature, its)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
-from modelyard_inference.domain.answers import Answers
+from modelyard_inference.domain.answers import Answers, AnswerTable
 from modelyard_inference.domain.binding import Bound
-from modelyard_inference.domain.records import Block
+from modelyard_inference.domain.records import Alike, Block
 from modelyard_inference.domain.requests import Query, Role
 from modelyard_inference.domain.routing import samples
 from modelyard_inference.usecases.serving import LoadedVersion, Serving
@@ -70,12 +70,12 @@ def champion_blocks(
     bound: Bound,
     counts: Sequence[int],
     ids: Sequence[str],
-    answers: Sequence[Answers],
+    answers: Iterable[Answers],
     *,
     arrival: datetime,
     queue_s: float,
     latency_s: float,
-) -> list[Block]:
+) -> Iterable[Block]:
     """Return the same of the champion's answers to several requests that came together and say nothing but their rows.
 
     Args:
@@ -84,11 +84,30 @@ def champion_blocks(
     """
     routing, champion = serving.routing, serving.champion
     names, values = champion.binder.logged(bound, redact=routing.redact) if routing.log_payloads > 0 else ((), ())
-    if isinstance(values, bytes):
-        values = memoryview(values)  # or each part would be a copy
     width = len(values) // bound.rows.count
     digest, times = champion.version.digest, (arrival,)
     latency_ms, queue_ms = round(latency_s * 1e3, 4), round(queue_s * 1e3, 4)
+    if isinstance(values, memoryview) and isinstance(answers, AnswerTable) and routing.log_payloads >= 1:
+        shared = Block(
+            id="",
+            rows=0,
+            model=routing.model,
+            revision=routing.revision,
+            champion=digest,
+            version=digest,
+            role="champion",
+            event_times=times,
+            arrival=arrival,
+            latency_ms=latency_ms,
+            routing_key="",
+            sampled=True,
+            names=names,
+            values=(),
+            predictions=(),
+            scores=None,
+            queue_ms=queue_ms,
+        )
+        return Alike(shared, ids, values, answers)
     blocks, place = [], 0
     for prediction_id, count, its in zip(ids, counts, answers, strict=True):
         sampled = samples(prediction_id, routing.log_payloads)

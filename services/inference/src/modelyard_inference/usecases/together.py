@@ -6,15 +6,16 @@ here: nothing has been written or counted yet, and each is asked by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from modelyard_common.clock import Clock
 
-from modelyard_inference.domain.answers import Answers
+from modelyard_inference.domain.answers import Answers, AnswerTable
 from modelyard_inference.domain.binding import Bound
 from modelyard_inference.domain.coalescing import batches
 from modelyard_inference.domain.ports import Observer, PayloadSink, Run
-from modelyard_inference.domain.requests import Answer, Rows
+from modelyard_inference.domain.requests import Answered, Rows
 from modelyard_inference.usecases.record import champion_blocks
 from modelyard_inference.usecases.serving import Serving
 
@@ -56,7 +57,7 @@ class Together:
         rows: Rows,
         counts: Sequence[int],
         arrived: float,
-        done: Callable[[Sequence[Answer]], None],
+        done: Callable[[Answered], None],
     ) -> bool:
         """Hand over the champion's answers before this returns; their records are written then.
 
@@ -90,10 +91,7 @@ class Together:
         )
         self._sink.append(blocks)
         version, signature, model = champion.version, champion.signature, serving.routing.model
-        found = [
-            Answer(one, model, version.number, version.digest, "champion", signature, its)
-            for one, its in zip(ids, answers, strict=True)
-        ]
+        found = Answered(ids, model, version.number, version.digest, signature, answers)
         if self._counts_first:
             self._count(serving, ran, began - arrived, ended - arrived)
             done(found)
@@ -113,19 +111,16 @@ class Together:
 
     def _answers(
         self, serving: Serving, bound: Bound, counts: Sequence[int]
-    ) -> tuple[Sequence[_Ran], Sequence[Answers]]:
+    ) -> tuple[Sequence[_Ran], Iterable[Answers]]:
         """Return what ran together, and the answers to each request. Raise what any of them would be refused for."""
         champion = serving.champion
         ran: list[_Ran] = []
-        answers: list[Answers] = []
+        tables: list[AnswerTable] = []
         place = 0
         for batch in batches(counts, serving.routing.most_rows(self._most_rows)):
             began = self._clock.monotonic()
             end = place + sum(batch)
-            for one in champion.reader.split(batch, champion.runtime.predict(bound.part(place, end).columns)):
-                if isinstance(one, Exception):
-                    raise one
-                answers.append(one)
+            tables.append(champion.reader.table(batch, champion.runtime.predict(bound.part(place, end).columns)))
             place = end
             ran.append((batch, self._clock.monotonic() - began))
-        return ran, answers
+        return ran, tables[0] if len(tables) == 1 else list(chain.from_iterable(tables))

@@ -16,7 +16,7 @@ from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_contracts.open_inference import Datatype, MetadataTensor
 
-from modelyard_inference.domain.answers import Answers
+from modelyard_inference.domain.answers import Answers, AnswerTable
 from modelyard_inference.domain.requests import Answer, Matrix, Rows, plain
 
 __all__ = [
@@ -196,7 +196,7 @@ def rows_of(tensors: Sequence[Tensor]) -> Rows:
     return Rows(count=count, named=named, matrix=matrix, source=source)
 
 
-VALUES: dict[str, Callable[[Answers], Any]] = {
+VALUES: dict[str, Callable[[Answers | AnswerTable], Any]] = {
     "predict": attrgetter("labels"),
     "predict_proba": attrgetter("probabilities"),
     "score": attrgetter("scores"),

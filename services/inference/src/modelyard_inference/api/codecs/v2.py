@@ -37,7 +37,8 @@ from modelyard_inference.api.codecs.tensors import (
     size_of,
 )
 from modelyard_inference.api.codecs.text import decoded
-from modelyard_inference.domain.requests import Answer, Matrix, Rows
+from modelyard_inference.domain.answers import AnswerTable
+from modelyard_inference.domain.requests import Answer, Answered, Matrix, Rows
 
 __all__ = [
     "PARAMETERS",
@@ -393,38 +394,37 @@ def _asked_of(answer: Answer, call: V2Call) -> tuple[list[Output], Sequence[bool
     return outputs, [True] * len(outputs) if call.binary else ()
 
 
-def encode_together(answers: Sequence[Answer], calls: Sequence[V2Call]) -> Iterable[tuple[bytes, int | None]]:
+def encode_together(found: Answered, calls: Sequence[V2Call]) -> Iterable[tuple[bytes, int | None]]:
     """Return the responses to requests that ``decode_together`` has read. Raises what ``encode`` does.
 
     Where they say the same but for what they are called and their values, what is said is written once.
     """
-    first, call = answers[0], calls[0]
-    if len(answers) == 1 or calls[-1] is not call:
-        return map(encode, answers, calls)
+    call, table = calls[0], found.answers
+    if len(found) == 1 or calls[-1] is not call or not isinstance(table, AnswerTable) or len(set(table.counts)) > 1:
+        return map(encode, found, calls)
+    first = next(iter(found))
     outputs, binary = _asked_of(first, call)
-    kind = type(first.answers.labels[0])
-    is_alike = all(type(answer.answers.labels[0]) is kind for answer in answers)
-    if not binary or not all(binary) or kind is str or not is_alike:  # texts differ in length
-        return map(encode, answers, calls)
-    return _encoded_together(answers, call, outputs)
+    if not binary or not all(binary) or any(output.datatype == "BYTES" for output in outputs):  # texts differ in length
+        return map(encode, found, calls)
+    return _encoded_together(first, found.ids, table, call, outputs)
 
 
 def _encoded_together(
-    answers: Sequence[Answer], call: V2Call, outputs: Sequence[Output]
+    first: Answer, ids: Sequence[str], table: AnswerTable, call: V2Call, outputs: Sequence[Output]
 ) -> Iterator[tuple[bytes, int | None]]:
-    """Yield the same where all of the values follow as numbers.
+    """Yield the same where all of the values follow as numbers, and all have as many rows.
 
     Args:
-        outputs: of the first answer, as they are asked for.
+        first: the answer to the first of them.
+        outputs: as they are asked for.
     """
-    first = answers[0]
     content, json_length = encode(first, call)
     before, _, after = content[:json_length].partition(first.prediction_id.encode())
-    takes = [(output.datatype, VALUES[output.name]) for output in outputs]
-    for answer in answers:
-        found = answer.answers
-        tails = [pack(datatype, values(found)) for datatype, values in takes]
-        yield b"".join((before, answer.prediction_id.encode(), after, *tails)), json_length
+    packed = [pack(output.datatype, VALUES[output.name](table)) for output in outputs]
+    tails = [(values, len(values) // len(ids)) for values in packed]
+    for place, prediction_id in enumerate(ids):
+        values = [values[place * size : (place + 1) * size] for values, size in tails]
+        yield b"".join((before, prediction_id.encode(), after, *values)), json_length
 
 
 def _parameters(request: _Envelope) -> tuple[Mapping[str, Any], bool]:

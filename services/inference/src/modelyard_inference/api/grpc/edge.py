@@ -6,15 +6,14 @@ What HTTP's edge does for its side, with the same tokens, the same ids and the s
 from __future__ import annotations
 
 import asyncio
-import random
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from modelyard_common import context, metrics, tracing
+from modelyard_common.drawn import DrawnDigits
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.logs import get_logger
 
@@ -30,8 +29,7 @@ M = TypeVar("M", bound=Message)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _SERVICE = "inference"
 _PROTOCOL = "inference.GRPCInferenceService"
-_chance = random.Random(secrets.randbits(256))
-"""Ids need not be secret, only different: a generator that is seeded once saves a system call a call."""
+_digits = DrawnDigits()
 
 
 class Counts:
@@ -88,7 +86,7 @@ def enter(call: Call) -> None:
 def _request_id(call: Call) -> str:
     offered = call.metadata.get(b"x-request-id")
     if offered is None or not _REQUEST_ID.fullmatch(offered):
-        return f"{_chance.getrandbits(64):016x}"
+        return _digits.one()
     return offered.decode()
 
 
