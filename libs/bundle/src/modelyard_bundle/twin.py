@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import Predicted, scale
-from modelyard_bundle.runtimes.onnx import NUMBERS_INPUT, ONNX_FILE, OnnxRuntime
+from modelyard_bundle.runtimes.base import NUMBERS_INPUT, ONNX_FILE, Predicted, scale
+from modelyard_bundle.runtimes.onnx import OnnxRuntime
+from modelyard_bundle.runtimes.onnx_rows import LINEAR, Linear
 from modelyard_bundle.runtimes.sklearn import tree_nodes
 from modelyard_bundle.signature import Columns, numeric_features, text_features
 
@@ -68,6 +70,8 @@ def _convert(estimator: Any, signature: Signature) -> bytes:
         options[id(estimator)] = {"zipmap": False}
     converted = convert_sklearn(estimator, initial_types=inputs, options=options)
     _fold_divisions(converted.graph)
+    if (linear := _linear(converted.graph)) is not None:
+        converted.metadata_props.add(key=LINEAR, value=msgspec.json.encode(linear).decode())
     content: bytes = converted.SerializeToString()
     return content
 
@@ -97,6 +101,36 @@ def _fold_divisions(graph: Any) -> None:
     used = {name for node in graph.node for name in node.input}
     for name in constants.keys() - used:
         graph.initializer.remove(constants[name])
+
+
+def _linear(graph: Any) -> Linear | None:
+    """Return the linear model that a graph is, of one target or of two classes that are integers; None for any other.
+
+    Such a graph has one node, or one before it that subtracts a constant from all features.
+    """
+    from onnx import helper, numpy_helper  # noqa: PLC0415
+
+    *before, model = graph.node
+    if [node.op_type for node in before] not in ([], ["Sub"]) or model.op_type not in _LINEAR:
+        return None
+    told = {one.name: helper.get_attribute_value(one) for one in model.attribute}
+    coefficients, intercepts = np.array(told["coefficients"]), np.array(told.get("intercepts", [0.0]))
+    offsets = np.zeros(graph.input[0].type.tensor_type.shape.dim[1].dim_value)
+    taken = model.input[0]
+    if before:
+        constants = {constant.name: numpy_helper.to_array(constant) for constant in graph.initializer}
+        taken, subtracted = before[0].input
+        offsets = offsets + constants[subtracted].astype(np.float64).ravel()
+    classes: list[int] = list(told.get("classlabels_ints", []))
+    if model.op_type == "LinearClassifier":
+        coefficients = coefficients.reshape(len(intercepts), -1)
+        is_symmetric = len(intercepts) == 2 and np.allclose(coefficients[0], -coefficients[1])
+        if told.get("post_transform") != b"LOGISTIC" or len(classes) != 2 or not is_symmetric:
+            return None
+        coefficients, intercepts = coefficients[1], intercepts[1:]
+    if taken != NUMBERS_INPUT or len(intercepts) != 1 or coefficients.shape != offsets.shape:
+        return None
+    return Linear(offsets.tolist(), coefficients.tolist(), float(intercepts[0]), classes)
 
 
 def _compare(signature: Signature, answers: Predicted, twin: Predicted) -> Parity:

@@ -10,11 +10,23 @@ from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_bundle.signature import Columns
 
-__all__ = ["ONNX_FILE", "SKOPS_FILE", "Predicted", "Runtime", "positive_scores", "scale", "watched_column"]
+__all__ = [
+    "NUMBERS_INPUT",
+    "ONNX_FILE",
+    "SKOPS_FILE",
+    "Predicted",
+    "Runtime",
+    "positive_scores",
+    "scale",
+    "watched_column",
+]
 
 ONNX_FILE = "model.onnx"
 SKOPS_FILE = "model.skops"
 """Here, so that they can be named without the libraries that open them."""
+NUMBERS_INPUT = "numbers"
+"""Of a twin: all numeric features in one matrix [n, k]; each category is an input of its own, ``text_<position>``,
+[n, 1]."""
 
 
 class Predicted(NamedTuple):

@@ -7,7 +7,6 @@ look-up of where to send them holds a process up for seconds when it ends.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy.typing as npt
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import ONNX_FILE, Predicted
+from modelyard_bundle.runtimes.base import NUMBERS_INPUT, ONNX_FILE, Predicted
+from modelyard_bundle.runtimes.onnx_rows import BoundRow, linear_row
 from modelyard_bundle.signature import Columns, Table, numeric_features, text_features
 
 # Read while it is imported, once for the process; its own call for this comes too late.
@@ -25,9 +25,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 __all__ = ["NUMBERS_INPUT", "ONNX_FILE", "OnnxPart", "OnnxRuntime"]
-
-NUMBERS_INPUT = "numbers"
-"""All numeric features in one matrix [n, k]; each category is an input of its own, ``text_<position>``, [n, 1]."""
 
 
 class _Feed:
@@ -69,50 +66,6 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
         raise Invalid(f"{ONNX_FILE}: ONNX Runtime does not load it ({type(exc).__name__})") from exc
 
 
-_BUFFERS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
-"""What a session can write into memory of ours; texts it cannot."""
-
-
-class _Lone:
-    """Runs one row in memory that a session was told of beforehand.
-
-    A small model costs less than to look names up and to make tensors and arrays for it. Here only copies are left.
-
-    Args:
-        shapes: of the outputs, for one row.
-
-    Attributes:
-        found: the outputs for the row that was run last.
-    """
-
-    def __init__(self, session: onnxruntime.InferenceSession, width: int, shapes: Sequence[Sequence[int]]) -> None:
-        self._run, self._binding = session.run_with_iobinding, session.io_binding()
-        self._row = np.zeros((1, width), dtype=np.float32)
-        of_numpy = onnxruntime.OrtValue.ortvalue_from_numpy  # its memory, not a copy
-        self._binding.bind_ortvalue_input(NUMBERS_INPUT, of_numpy(self._row))
-        found: list[npt.NDArray[Any]] = []
-        for entry, shape in zip(session.get_outputs(), shapes, strict=True):
-            found.append(np.zeros(shape, dtype=_BUFFERS[entry.type]))
-            self._binding.bind_ortvalue_output(entry.name, of_numpy(found[-1]))
-        self.found = tuple(found)
-
-    @classmethod
-    def of(cls, session: onnxruntime.InferenceSession) -> _Lone | None:
-        """Return one for a session; None where it takes more than numbers, or what it gives has no known size."""
-        taken, given = session.get_inputs(), session.get_outputs()
-        shapes = [[1, *entry.shape[1:]] for entry in given if entry.shape and entry.type in _BUFFERS]
-        if len(shapes) < len(given) or not all(isinstance(size, int) for shape in shapes for size in shape):
-            return None
-        if [entry.name for entry in taken] != [NUMBERS_INPUT] or not isinstance(taken[0].shape[-1], int):
-            return None
-        return cls(session, taken[0].shape[-1], shapes)
-
-    def run(self, numbers: npt.NDArray[np.float32]) -> None:
-        """Run one row, shape (1, features)."""
-        np.copyto(self._row, numbers)
-        self._run(self._binding)
-
-
 class OnnxRuntime:
     """Runs the ONNX twin."""
 
@@ -128,23 +81,27 @@ class OnnxRuntime:
         taken = [f"{entry.name}[{entry.shape[-1] if entry.shape else ''}]" for entry in self._session.get_inputs()]
         if sorted(taken) != sorted(wanted):
             raise Invalid(f"{ONNX_FILE}: takes {', '.join(taken)}, and the signature has {', '.join(wanted)}")
-        lone = _Lone.of(self._session)
-        self._free = [] if lone is None else [lone]
+        self._linear = linear_row(self._session, task=signature.task)
+        bound = None if self._linear is not None else BoundRow.of(self._session)
+        self._free = [] if bound is None else [bound]
         """For one row; nothing while a thread runs one in it."""
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""
-        if self._free and isinstance(columns, Table) and len(columns.numbers) == 1:
-            try:
-                lone = self._free.pop()
-            except IndexError:  # another thread was quicker
-                pass
-            else:
+        if isinstance(columns, Table) and len(columns.numbers) == 1:
+            if self._linear is not None:
+                return self._linear(columns.numbers)
+            if self._free:
                 try:
-                    lone.run(columns.numbers)
-                    return self._said(*lone.found)
-                finally:
-                    self._free.append(lone)
+                    row = self._free.pop()
+                except IndexError:  # another thread was quicker
+                    pass
+                else:
+                    try:
+                        row.run(columns.numbers)
+                        return self._said(*row.found)
+                    finally:
+                        self._free.append(row)
         return self._said(*self._session.run(self._outputs, self._feed(columns)))
 
     def _said(self, first: Any, second: Any = None) -> Predicted:
