@@ -14,6 +14,8 @@ from typing import Any
 import modelyard_common.serving
 import msgspec
 from fastapi import FastAPI, Request, Response
+from modelyard_bundle.runtimes import onnx, onnx_rows
+from modelyard_common import crowd
 from modelyard_common.direct import Learned
 from modelyard_common.edge import Edge
 from modelyard_common.raw import RawRequest, RawRoute
@@ -25,6 +27,7 @@ from modelyard_inference.adapters.spool_segments import Segments
 from modelyard_inference.api.codecs import v2
 from modelyard_inference.api.rest import app as rest_app
 from modelyard_inference.domain.requests import plain
+from modelyard_inference.usecases import record
 
 from bench.inference.names import UNDONE
 
@@ -95,6 +98,24 @@ def _apart() -> None:
     _replace(Edge, "answer_together", lambda self, heads, bodies, arrived, send: False)
 
 
+def _look() -> None:
+    _replace(crowd, "_MOST_LOOKS", 0)
+
+
+def _table() -> None:
+    _replace(record, "AnswerTable", ())
+    _replace(v2, "AnswerTable", ())
+
+
+def _session() -> None:
+    _replace(onnx, "linear_row", lambda session, task: None)
+    _replace(onnx_rows.BoundRow, "of", lambda session: None)
+
+
+def _bound() -> None:
+    _replace(onnx, "linear_row", lambda session, task: None)
+
+
 def _task() -> None:
     _replace(Edge, "head_of", lambda self, scope: None)
 
@@ -131,6 +152,10 @@ _CHOICES: Mapping[str, Callable[[], None]] = {
     "asyncio": functools.partial(_server, loop="asyncio"),
     "heads": _heads,
     "apart": _apart,
+    "look": _look,
+    "table": _table,
+    "session": _session,
+    "bound": _bound,
     "task": _task,
     "route": _route,
     "objects": _objects,
