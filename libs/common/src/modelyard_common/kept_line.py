@@ -15,7 +15,7 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import NamedTuple
 
 import httpx
@@ -82,6 +82,10 @@ class _Reading:
                 raise NoAnswer("the head is too large")
         if self._size > _MOST_ANSWER_BYTES:
             raise NoAnswer("the answer is too large")
+
+    def close(self) -> None:
+        """Let go of the parser, which has this by its methods: neither is left to the garbage collector."""
+        del self._parser
 
     def _end(self) -> None:
         """Take the end of the connection, which may be that of the answer (RFC 9112, section 6.3)."""
@@ -203,10 +207,10 @@ class KeptLine:
                 sock.sendall(part)
         except (BrokenPipeError, ConnectionResetError):
             refused_early = True  # by who has seen the head, and does not read the body: it may have said why
-        reading = _Reading()
-        while reading.answer is None:
-            _wait_until(sock, deadline)
-            reading.take(sock.recv(_AT_ONCE))
+        with closing(_Reading()) as reading:
+            while reading.answer is None:
+                _wait_until(sock, deadline)
+                reading.take(sock.recv(_AT_ONCE))
         if refused_early or reading.is_last:
             self._hang_up()
         return reading.answer
