@@ -27,7 +27,7 @@ __all__ = ["KeptLine", "LineTaken", "NoAnswer"]
 
 _MOST_ANSWER_BYTES = 1024**2
 _MOST_HEAD_BYTES = 64 * 1024
-_AT_ONCE = 64 * 1024
+_AT_ONCE = 16 * 1024
 """Bytes of an answer that are read at a time; and of a body, which then goes out together with its head."""
 _BREAKS = re.compile(r"[\r\n\0]")
 """What would end a header."""

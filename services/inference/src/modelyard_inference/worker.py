@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
+from contextlib import suppress
 
 from modelyard_common.process import begin
 from modelyard_common.serving import serve
@@ -21,9 +23,13 @@ _SWITCH_S = 0.0005
 _COLLECT_AFTER = (10_000, 20, 20)
 """Objects before the young are looked at, and how often before the older are. Python's 700 are made in ten answers."""
 
+_ARENA_MAX = -8
+"""``M_ARENA_MAX`` of malloc.h."""
+
 
 def serve_alone(settings: InferenceSettings) -> None:
     """Serve until SIGTERM, as the only process."""
+    _one_heap()
     app = build(settings)
     _calm()
     serve(app, settings)
@@ -31,12 +37,22 @@ def serve_alone(settings: InferenceSettings) -> None:
 
 def main() -> None:
     """Serve until SIGTERM, at the place that the argument says."""
+    _one_heap()
     post = Post.read(sys.argv[1])
     given = begin("inference", InferenceSettings)
     settings = given.of_worker(port=post.port, grpc_port=post.grpc_port, of=post.of)
     app = build(settings, member=Member(post))
     _calm()
     serve(app, settings, shared_port=True)
+
+
+def _one_heap() -> None:
+    """Have all threads take memory from one heap: what one of them has given back is there for the others.
+
+    glibc gives each a heap of its own, against a contention that the interpreter's lock does not let happen.
+    """
+    with suppress(OSError, AttributeError):  # there is no such thing but in glibc
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, 1)
 
 
 def _calm() -> None:
