@@ -245,7 +245,7 @@ def test_batches_are_bounded_by_rows(spools: Callable[..., PayloadSpool], tmp_pa
 
 def test_batches_are_bounded_by_bytes(spools: Callable[..., PayloadSpool], tmp_path: Path) -> None:
     spool, drift = spools(max_bytes=8192 * KIB, segment_bytes=4096 * KIB), DriftInMemory()
-    spool.append([a_record(number, "x" * 250 * KIB) for number in range(12)])
+    spool.append([a_record(number, "x" * 160 * KIB) for number in range(12)])
 
     send_all(a_sender(spool, drift, tmp_path))
 

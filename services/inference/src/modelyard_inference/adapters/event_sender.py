@@ -36,7 +36,7 @@ T = TypeVar("T")
 _log = get_logger(__name__)
 _ROWS = MAX_EVENTS
 """Of one request. A request costs both sides as much as some hundred rows; drift commits them together."""
-_BYTES = 1024**2
+_BYTES = 768 * 1024
 _EVENTS = 500
 """Of one request as JSON, and of one that points to traces: a span has no room for more links."""
 _EVENTS_FOR_S = 60.0
