@@ -108,6 +108,8 @@ def _plan(given: argparse.Namespace) -> Plan:
         for callers in connections
         if "json" in given.dialects and not (given.ablations and (count, callers) not in ELSEWHERE)
     ]
+    if given.ablations and "binary" in given.dialects:  # where the log has most to write for a request
+        every += [Place(model=model, dialect="binary", rows=32, connections=16) for model in models]
     if not short:
         every += [
             Place(model=model, dialect=dialect, rows=count, connections=callers)
