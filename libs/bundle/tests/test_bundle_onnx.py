@@ -155,10 +155,12 @@ def test_what_is_no_number_has_no_chance() -> None:
         lambda linear: change(linear, coefficients=linear.coefficients[::-1]),
         lambda linear: change(linear, coefficients=linear.coefficients[:1]),
         lambda linear: change(linear, offsets=[0.0, 1.0]),
+        lambda linear: change(linear, offsets=[0.0] * 3, coefficients=[1.0] * 3),
+        lambda linear: change(linear, offsets=[], coefficients=[]),
         lambda linear: change(linear, classes=[1, 0]),
         lambda linear: change(linear, classes=[]),
     ],
-    ids=["fields", "no JSON", "intercept", "order", "length", "offsets", "classes", "no classes"],
+    ids=["fields", "no JSON", "intercept", "order", "length", "offsets", "more", "none", "classes", "no classes"],
 )
 def test_a_twin_that_says_what_it_is_not_is_not_believed(wrong: Callable[[Linear], bytes], tmp_path: Path) -> None:
     sample, shape = columns(NUMBERS), signature("classification", NUMBERS)

@@ -24,7 +24,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-__all__ = ["NUMBERS_INPUT", "ONNX_FILE", "OnnxPart", "OnnxRuntime"]
+__all__ = ["ONNX_FILE", "OnnxPart", "OnnxRuntime"]
 
 
 class _Feed:

@@ -115,6 +115,8 @@ def linear_row(session: Any, task: str) -> LinearRow | None:
         linear = msgspec.json.decode(said, type=Linear)
         if len(linear.classes) != (2 if task == "classification" else 0):
             return None
+        if [(entry.name, entry.shape[-1]) for entry in session.get_inputs()] != [(NUMBERS_INPUT, len(linear.offsets))]:
+            return None  # the session would raise whatever it likes
         row = LinearRow(linear)
         # All of one size and no two alike; numpy's generators would be loaded for this alone, 3 MiB of them.
         spread = 3 * np.sin(np.arange(1, _PROBES * len(linear.offsets) + 1) ** 2).reshape(_PROBES, -1)
