@@ -23,13 +23,12 @@ from bench.inference.campaign import Plan, run
 from bench.inference.contenders import CONTENDERS, Contender
 from bench.inference.load import LoadMissing
 from bench.inference.names import DIALECTS, MODELS
-from bench.inference.record import Place, Record
+from bench.inference.places import Extent, places
+from bench.inference.record import Record
 from bench.inference.report import ablations_text, as_markdown, as_text
 
 ALWAYS = ("echo", "modelyard")
 QUICK = (*ALWAYS, "fastapi")
-ELSEWHERE = ((1, 1), (1, 64), (32, 16))
-"""Rows and connections that the goals look at: the only ones at which other protocols than V2 in JSON are measured."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,27 +100,10 @@ def _plan(given: argparse.Namespace) -> Plan:
     models = given.models or (("linear", "forest") if given.ablations else ("linear",) if short else tuple(MODELS))
     rows = given.rows or ([1] if given.quick else [1, 32])
     connections = given.connections or ([1, 64] if given.quick else [1, 16, 64])
-    every = [
-        Place(model=model, dialect="json", rows=count, connections=callers)
-        for model in models
-        for count in rows
-        for callers in connections
-        if "json" in given.dialects and not (given.ablations and (count, callers) not in ELSEWHERE)
-    ]
-    if given.ablations and "binary" in given.dialects:  # where the log has most to write for a request
-        every += [Place(model=model, dialect="binary", rows=32, connections=16) for model in models]
-    if not short:
-        every += [
-            Place(model=model, dialect=dialect, rows=count, connections=callers)
-            for model in models
-            for dialect in given.dialects
-            for count, callers in ELSEWHERE
-            if dialect != "json" and count in rows and callers in connections
-        ]
+    extent: Extent = "ablations" if given.ablations else "quick" if given.quick else "all"
     return Plan(
         contenders=contenders,
-        # What the goals look at comes first, where the time may not be enough for all.
-        places=sorted(every, key=lambda place: (place.rows, place.connections) not in ELSEWHERE),
+        places=places(models, given.dialects, rows, connections, extent),
         rounds=given.rounds or (2 if given.quick else 3),
         seconds=given.seconds or (0.5 if short else 1.0),
         budget_s=given.minutes * 60,
