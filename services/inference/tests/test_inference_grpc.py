@@ -551,6 +551,8 @@ SYMBOLS = {
     "grpc.health.v1.Health.Check": "grpc_health/v1/health.proto",
     "grpc.health.v1.HealthCheckResponse.ServingStatus": "grpc_health/v1/health.proto",
     "grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo": "grpc_reflection/v1alpha/reflection.proto",
+    "grpc.reflection.v1.ServerReflection.ServerReflectionInfo": "grpc_reflection/v1/reflection.proto",
+    "grpc.reflection.v1.ServerReflectionResponse.error_response": "grpc_reflection/v1/reflection.proto",
 }
 
 
@@ -577,6 +579,31 @@ def test_reflection_describes_every_method_that_is_served(shared: tuple[Platform
 
     assert "/inference.GRPCInferenceService/RepositoryModelUnload" in methods and len(methods) > 12
     assert list(infer.input_type.fields_by_name) == list(pb.ModelInferRequest.DESCRIPTOR.fields_by_name)
+
+
+def test_reflection_answers_by_both_of_its_names(shared: tuple[Platform, Caller]) -> None:
+    from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
+
+    _, call = shared
+    pool = DescriptorPool(reflected(call))
+    request = ServerReflectionRequest(list_services="")
+
+    def listed(version: str) -> list[str]:
+        method = pool.FindMethodByName(f"grpc.reflection.{version}.ServerReflection.ServerReflectionInfo")
+        assert [one.full_name for one in (method.input_type, method.output_type)] == [
+            f"grpc.reflection.{version}.ServerReflectionRequest",
+            f"grpc.reflection.{version}.ServerReflectionResponse",
+        ]
+        info = call.channel.stream_stream(
+            f"/{method.containing_service.full_name}/{method.name}",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )
+        [response] = info(iter([request]), timeout=10)
+        return [service.name for service in response.list_services_response.service]
+
+    assert listed("v1") == listed("v1alpha")
+    assert {"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"} <= set(listed("v1"))
 
 
 @pytest.mark.parametrize("symbol", ["nobody", "", "inference.GRPCInferenceService.Nobody", "inference.nobody.Nobody"])

@@ -1,6 +1,7 @@
-"""``grpc.reflection.v1alpha``, by which tools ask what this server speaks: its services, and what their messages are.
+"""Reflection, by which tools ask what this server speaks: its services, and what their messages are.
 
-``grpcio-reflection`` has the same for servers of ``grpcio``, and needs that library in memory.
+``grpc.reflection.v1`` and ``v1alpha`` have the same messages by two names; tools ask for one, the other or both.
+``grpcio-reflection`` has the older one for servers of ``grpcio``, and needs that library in memory.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Iterable, Mapping
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection_pb2 import (
+    DESCRIPTOR,
     ErrorResponse,
     ExtensionNumberResponse,
     FileDescriptorResponse,
@@ -25,8 +28,25 @@ from modelyard_inference.api.grpc.status import StatusCode
 
 __all__ = ["REFLECTION", "ReflectionServicer"]
 
-REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 _POOL = descriptor_pool.Default()
+
+
+def _stable() -> FileDescriptorProto:
+    """Return the file of ``grpc.reflection.v1``, which differs from the older one in its names alone."""
+    file = FileDescriptorProto()
+    DESCRIPTOR.CopyToProto(file)
+    file.name = file.name.replace("v1alpha", "v1")
+    file.package = file.package.replace("v1alpha", "v1")
+    for field in (field for message in file.message_type for field in message.field if field.type_name):
+        field.type_name = field.type_name.replace("v1alpha", "v1")
+    for method in (method for service in file.service for method in service.method):
+        method.input_type = method.input_type.replace("v1alpha", "v1")
+        method.output_type = method.output_type.replace("v1alpha", "v1")
+    return file
+
+
+_POOL.Add(_stable())
 
 
 class ReflectionServicer:
@@ -41,7 +61,7 @@ class ReflectionServicer:
 
     def methods(self) -> Mapping[str, Method]:
         """Return the table of methods for the server."""
-        return {f"/{REFLECTION}/ServerReflectionInfo": Method(self._info, streams=True)}
+        return {f"/{name}/ServerReflectionInfo": Method(self._info, streams=True) for name in REFLECTION}
 
     async def _info(self, call: Call) -> None:
         while (content := await call.receive()) is not None:

@@ -63,7 +63,7 @@ class GrpcServer:
         methods = {
             **inference.methods(),
             **self._probes.methods(),
-            **ReflectionServicer((SERVICE, HEALTH, REFLECTION)).methods(),
+            **ReflectionServicer((SERVICE, HEALTH, *REFLECTION)).methods(),
         }
         house = House(
             {path.encode(): method for path, method in methods.items()},
