@@ -41,6 +41,8 @@ class Route:
     ) -> bool:
         del prepared, arrived
         bodies = [bytes(view) for view in views]
+        if b"bad-x" in bodies:
+            raise RuntimeError("nobody foresaw it")
         if any(body.startswith((b"odd", b"slo")) for body in bodies):
             return False
         self.together.append(list(bodies))
@@ -313,6 +315,26 @@ async def test_an_answer_that_cannot_be_sent_leaves_the_others_theirs(monkeypatc
         await settled()
         assert [line.heard for line in lines] == [[(200, b"ROW-X")], [], [(200, b"ROW-X")]]
         assert aborted == [True]
+
+
+@on_a_loop
+async def test_kin_that_break_leave_others_of_their_turn_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with house() as its:
+        lines = its.crowd(4)
+        await settled()
+        for line in lines[2:]:
+            line.say(b"learn", path="/raw/b")
+        await settled()
+        await gathered(lines)
+        aborted: list[Line] = []
+        for line in lines:
+            monkeypatch.setattr(line.wire, "abort", partial(aborted.append, line), raising=False)
+        for line, body in zip(lines, (b"bad-x", b"bad-x", b"row-x", b"row-x"), strict=True):
+            line.say(body, path="/raw/a" if body == b"bad-x" else "/raw/b")
+        await settled()
+        assert [line.heard for line in lines] == [[], [], [(200, b"ROW-X")], [(200, b"ROW-X")]]
+        assert [line.wire for line in aborted] == [line.wire for line in lines[:2]]
+        assert in_flight() == 0
 
 
 @on_a_loop

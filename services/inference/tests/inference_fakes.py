@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -112,7 +112,7 @@ class ListSink:
     def __init__(self) -> None:
         self.records: list[PredictionEvent] = []
 
-    def append(self, blocks: Sequence[Block]) -> None:
+    def append(self, blocks: Iterable[Block]) -> None:
         """Keep them."""
         self.records.extend(PredictionEvent(**event) for block in blocks for event in block.events())
 

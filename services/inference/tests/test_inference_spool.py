@@ -33,9 +33,10 @@ from modelyard_inference.adapters.payload_spool import DRIFT, PayloadSpool
 from modelyard_inference.adapters.spool_blocks import pack, pack_alike, rows_of, traceparent_of, unpack
 from modelyard_inference.adapters.spool_records import framed_bytes, records, sound_bytes
 from modelyard_inference.domain.answers import AnswerTable
-from modelyard_inference.domain.records import Alike, Block
+from modelyard_inference.domain.records import Alike, Block, Stamp
 
 KIB = 1024
+_MODEL, _VALUES, _ERROR = (Block._fields.index(name) for name in ("model", "values", "error"))
 
 
 def a_record(number: int, padding: str = "", traceparent: str | None = None) -> Block:
@@ -101,10 +102,11 @@ def alike(counts: list[int], labels: list[Any], row_bytes: int, *, has_scores: b
     """Return the blocks of requests that were answered together, with so many bytes of float64 values a row."""
     rows = len(labels)
     names = [f"n{place}" for place in range(row_bytes // 8)]
-    shared = a_record(0)._replace(id="", rows=0, names=names, values=(), predictions=(), scores=None)
+    first = a_record(0)._replace(names=names)
+    stamp = Stamp(first[_MODEL:_VALUES], first[_ERROR:])
     values = memoryview(os.urandom(rows * row_bytes))
     table = AnswerTable(counts, labels, None, 1, [row / 7 for row in range(rows)] if has_scores else None)
-    return Alike(shared, [f"p{place}" for place in range(len(counts))], values, table)
+    return Alike(stamp, [f"p{place}" for place in range(len(counts))], values, table)
 
 
 @pytest.fixture
@@ -185,8 +187,15 @@ def test_blocks_that_are_packed_together_are_those_that_are_packed_one_by_one(
 
 @pytest.mark.parametrize(
     ("counts", "labels"),
-    [([1, 2], [0, 1, 128]), ([2, 1], [0, -40, 1]), ([1, 1], [True, "up"]), ([1, 1], [0.5, 2]), ([251, 1], [0] * 252)],
-    ids=["more bytes", "less than none", "texts", "floats and not", "more rows than a block has"],
+    [
+        ([1, 2], [0, 1, 128]),
+        ([2, 1], [0, -40, 1]),
+        ([1, 1], [True, "up"]),
+        ([1, 1], [0.5, 2]),
+        ([251, 1], [0] * 252),
+        ([1, 1], [2**70, 1]),
+    ],
+    ids=["more bytes", "less than none", "texts", "floats and not", "more rows than a block has", "more than 64 bits"],
 )
 def test_what_is_not_that_much_alike_is_written_one_by_one(
     spools: Callable[..., PayloadSpool], tmp_path: Path, counts: list[int], labels: list[Any]
@@ -857,3 +866,10 @@ def test_what_comes_after_a_refused_piece_is_sent_as_it_lies_there_again(
 
     assert len(drift.bodies) - looked_at <= 4
     assert len(drift.seen) == 2999
+
+
+def test_a_stamp_lies_in_a_block_where_its_fields_are() -> None:
+    block = a_record(3, "x", traceparent="00-1")._replace(scores=(0.25,), error="no", first_row=2, queue_ms=0.5)
+    stamp = Stamp(block[_MODEL:_VALUES], block[_ERROR:])
+
+    assert stamp.block("p3", 1, block.values, block.predictions, block.scores) == block

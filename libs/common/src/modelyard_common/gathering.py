@@ -90,7 +90,13 @@ class Gathering:
                     asker.give_up()
 
         heads, bodies = [one.head for one in group], [memoryview(data)[start:] for _, _, data, start in group]
-        if self._edge.answer_together(heads, bodies, since, send):
+        try:
+            if self._edge.answer_together(heads, bodies, since, send):
+                return
+        except Exception as exc:  # who is of another kin has come in the same turn
+            _log.error("requests.failed", error=exc)
+            for one in group:
+                one.asker.give_up()
             return
         for asker, head, data, start in group:
             try:

@@ -24,7 +24,6 @@ _PACK = msgspec.msgpack.Encoder().encode
 _UNPACK = msgspec.msgpack.Decoder(Block).decode
 _WRITE = msgspec.json.Encoder().encode
 _JSON = b"{"
-_MODEL, _VALUES, _ERROR = (Block._fields.index(name) for name in ("model", "values", "error"))
 _BLOCK_HEAD = b"\xdc" + len(Block._fields).to_bytes(2, "big")
 _FLOAT_BYTES = 9
 
@@ -68,7 +67,7 @@ def pack_alike(blocks: Alike) -> list[bytes] | None:
     if labels is None or scores is None or max(table.counts) > BLOCK_ROWS:
         return None
     value_bytes, label_bytes, score_bytes = (len(part) // blocks.rows for part in (blocks.values, labels, scores))
-    shared, tail = _few(blocks.shared[_MODEL:_VALUES]), _few(blocks.shared[_ERROR:])
+    shared, tail = _few(blocks.stamp.shared), _few(blocks.stamp.rest)
     no_scores = _PACK(None) if table.scores is None else b""
     heads: dict[int, tuple[bytes, bytes, bytes]] = {}
     packed: list[bytes] = []
@@ -106,7 +105,10 @@ def _few(values: Sequence[Any]) -> bytes:
 
 def _items_of(values: Sequence[Any]) -> bytes | None:
     """Return items as they follow the head of their array, if they are floats, or integers of one byte each."""
-    items = _PACK(values)[len(_array_head(len(values))) :]
+    try:
+        items = _PACK(values)[len(_array_head(len(values))) :]
+    except Exception:  # a runtime may answer anything: each block is told by itself what has no form
+        return None
     is_even = len(items) == (_FLOAT_BYTES if type(values[0]) is float else 1) * len(values)
     return items if is_even else None
 

@@ -7,12 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from modelyard_contracts.prediction_blocks_v1 import PredictionBlock as Block
 
 from modelyard_inference.domain.answers import AnswerTable
 
-__all__ = ["Alike", "Block", "Totals"]
+__all__ = ["Alike", "Block", "Stamp", "Totals"]
+
+
+class Stamp(NamedTuple):
+    """What blocks say that is no number of theirs, as it lies in them.
+
+    Attributes:
+        shared: the fields of a block from ``model`` to ``names``.
+        rest: those from ``error`` to the end.
+    """
+
+    shared: tuple[Any, ...]
+    rest: tuple[Any, ...]
+
+    def block(
+        self,
+        prediction_id: str,
+        rows: int,
+        values: Sequence[Any] | memoryview = (),
+        predictions: Sequence[Any] = (),
+        scores: Sequence[Any] | None = None,
+    ) -> Block:
+        """Return a block of it."""
+        return Block._make((prediction_id, rows, *self.shared, values, predictions, scores, *self.rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +44,13 @@ class Alike(Iterable[Block]):
     """The blocks of requests that were answered together, which share all but their ids and their numbers.
 
     Attributes:
-        shared: what they share; its id, rows, values, predictions and scores are none of any.
+        stamp: what they share.
         ids: of each.
         values: of all rows, end to end, as bytes.
         answers: to all of them.
     """
 
-    shared: Block
+    stamp: Stamp
     ids: Sequence[str]
     values: memoryview
     answers: AnswerTable
@@ -41,13 +65,7 @@ class Alike(Iterable[Block]):
         width, start = len(self.values) // self.rows, 0
         for prediction_id, count, its in zip(self.ids, self.answers.counts, self.answers, strict=True):
             end = start + count * width
-            yield self.shared._replace(
-                id=prediction_id,
-                rows=count,
-                values=self.values[start:end],
-                predictions=its.labels,
-                scores=its.scores,
-            )
+            yield self.stamp.block(prediction_id, count, self.values[start:end], its.labels, its.scores)
             start = end
 
 
@@ -56,7 +74,7 @@ class Totals:
     """What one version has done since this process started.
 
     Attributes:
-        predict_s: seconds to check rows and to run the model, of all answers together.
+        predict_s: seconds to check rows, to wait for a turn and to run the model, of all answers together.
     """
 
     answers: int

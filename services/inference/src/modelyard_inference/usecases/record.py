@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from modelyard_inference.domain.answers import Answers, AnswerTable
 from modelyard_inference.domain.binding import Bound
-from modelyard_inference.domain.records import Alike, Block
+from modelyard_inference.domain.records import Alike, Block, Stamp
 from modelyard_inference.domain.requests import Query, Role
 from modelyard_inference.domain.routing import samples
 from modelyard_inference.usecases.serving import LoadedVersion, Serving
@@ -38,31 +40,19 @@ def answer_block(
     queue_s: float = 0.0,
 ) -> Block:
     """Return the records of an answer; ``queue_s`` of ``latency_s`` went by before the model ran."""
-    query, routing = ask.query, ask.serving.routing
-    sampled = samples(ask.prediction_id, routing.log_payloads)
-    names, values = loaded.binder.logged(bound, redact=routing.redact) if sampled else ((), ())
-    return Block(
-        ask.prediction_id,
-        query.rows.count,
-        query.model,
-        routing.revision,
-        ask.serving.champion.version.digest,
-        loaded.version.digest,
-        role,
-        query.event_times or (query.arrival,),
-        query.arrival,
-        round(latency_s * 1e3, 4),
-        query.routing_key or "",
-        sampled,
-        names,
-        values,
-        answers.labels,
-        answers.scores,
-        None,
-        ask.traceparent,
-        0,
-        round(queue_s * 1e3, 4),
-    )
+    routing = ask.serving.routing
+    names: Sequence[str] | None = None
+    values: Sequence[Any] | memoryview = ()
+    if samples(ask.prediction_id, routing.log_payloads):
+        names, values = loaded.binder.logged(bound, redact=routing.redact)
+    stamp = Stamp(_asked(ask, loaded, role, latency_s, names), _rest(queue_s, traceparent=ask.traceparent))
+    return stamp.block(ask.prediction_id, ask.query.rows.count, values, answers.labels, answers.scores)
+
+
+def error_block(ask: Ask, loaded: LoadedVersion, role: Role, error: str, latency_s: float) -> Block:
+    """Return the records of a version's failure; they hold no values."""
+    stamp = Stamp(_asked(ask, loaded, role, latency_s, ()), _rest(error=error, traceparent=ask.traceparent))
+    return stamp.block(ask.prediction_id, ask.query.rows.count)
 
 
 def champion_blocks(
@@ -83,82 +73,60 @@ def champion_blocks(
         counts: how many each has.
     """
     routing, champion = serving.routing, serving.champion
-    names, values = champion.binder.logged(bound, redact=routing.redact) if routing.log_payloads > 0 else ((), ())
+    share = routing.log_payloads
+    names, values = champion.binder.logged(bound, redact=routing.redact) if share > 0 else ((), ())
+    of_names = partial(_shared, serving, champion, "champion", (arrival,), arrival, latency_s, "")
+    rest = _rest(queue_s)
+    logged = Stamp(of_names(names), rest)
+    if isinstance(values, memoryview) and isinstance(answers, AnswerTable) and share >= 1:
+        return Alike(logged, ids, values, answers)
+    unlogged = Stamp(of_names(None), rest)
     width = len(values) // bound.rows.count
-    digest, times = champion.version.digest, (arrival,)
-    latency_ms, queue_ms = round(latency_s * 1e3, 4), round(queue_s * 1e3, 4)
-    if isinstance(values, memoryview) and isinstance(answers, AnswerTable) and routing.log_payloads >= 1:
-        shared = Block(
-            id="",
-            rows=0,
-            model=routing.model,
-            revision=routing.revision,
-            champion=digest,
-            version=digest,
-            role="champion",
-            event_times=times,
-            arrival=arrival,
-            latency_ms=latency_ms,
-            routing_key="",
-            sampled=True,
-            names=names,
-            values=(),
-            predictions=(),
-            scores=None,
-            queue_ms=queue_ms,
-        )
-        return Alike(shared, ids, values, answers)
     blocks, place = [], 0
     for prediction_id, count, its in zip(ids, counts, answers, strict=True):
-        sampled = samples(prediction_id, routing.log_payloads)
         start, place = place, place + count * width
-        blocks.append(
-            Block(
-                prediction_id,
-                count,
-                routing.model,
-                routing.revision,
-                digest,
-                digest,
-                "champion",
-                times,
-                arrival,
-                latency_ms,
-                "",
-                sampled,
-                names if sampled else (),
-                values[start:place] if sampled else (),
-                its.labels,
-                its.scores,
-                None,
-                None,
-                0,
-                queue_ms,
-            )
-        )
+        if samples(prediction_id, share):
+            blocks.append(logged.block(prediction_id, count, values[start:place], its.labels, its.scores))
+        else:
+            blocks.append(unlogged.block(prediction_id, count, (), its.labels, its.scores))
     return blocks
 
 
-def error_block(ask: Ask, loaded: LoadedVersion, role: Role, error: str, latency_s: float) -> Block:
-    """Return the records of a version's failure; they hold no values."""
-    query, serving = ask.query, ask.serving
-    return Block(
-        id=ask.prediction_id,
-        rows=query.rows.count,
-        model=query.model,
-        revision=serving.routing.revision,
-        champion=serving.champion.version.digest,
-        version=loaded.version.digest,
-        role=role,
-        event_times=query.event_times or (query.arrival,),
-        arrival=query.arrival,
-        latency_ms=round(latency_s * 1e3, 4),
-        routing_key=query.routing_key or "",
-        sampled=True,
-        names=(),
-        values=(),
-        predictions=(),
-        scores=None,
-        error=error,
-        traceparent=ask.traceparent,
+def _asked(
+    ask: Ask, loaded: LoadedVersion, role: Role, latency_s: float, names: Sequence[str] | None
+) -> tuple[Any, ...]:
+    query = ask.query
+    times = query.event_times or (query.arrival,)
+    return _shared(ask.serving, loaded, role, times, query.arrival, latency_s, query.routing_key or "", names)
+
+
+def _shared(
+    serving: Serving,
+    loaded: LoadedVersion,
+    role: Role,
+    event_times: Sequence[datetime],
+    arrival: datetime,
+    latency_s: float,
+    routing_key: str,
+    names: Sequence[str] | None,
+) -> tuple[Any, ...]:
+    """Return a stamp's ``shared``; without names the features are not sampled."""
+    routing = serving.routing
+    return (
+        routing.model,
+        routing.revision,
+        serving.champion.version.digest,
+        loaded.version.digest,
+        role,
+        event_times,
+        arrival,
+        round(latency_s * 1e3, 4),
+        routing_key,
+        names is not None,
+        names or (),
     )
+
+
+def _rest(queue_s: float = 0.0, *, error: str | None = None, traceparent: str | None = None) -> tuple[Any, ...]:
+    """Return a stamp's ``rest``, of blocks that begin with an answer's first row."""
+    return (error, traceparent, 0, round(queue_s * 1e3, 4))
