@@ -34,7 +34,7 @@ LABELS: Mapping[str, Label] = {
     "route": Label("templates of the process's routes, and `unmatched`", 64),
     "status": Label("statuses of HTTP", 32),
     "code": Label("status codes of gRPC", 17),
-    "task": Label("background tasks of the process", 10),
+    "task": Label("background tasks of the process", 12),
     "reader": Label("drift, sink", 2),
     "lane": Label("pools of threads", 4),
     "stage": Label("parse, queue, predict, encode", 4),

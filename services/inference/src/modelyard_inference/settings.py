@@ -87,7 +87,7 @@ class InferenceSettings(ServiceSettings):
     spool_max_bytes: int = Field(512 * 1024**2, ge=2048)
     """Disk that unsent events may take; a full spool drops and counts, and predictions go on."""
     spool_segment_bytes: int = Field(8 * 1024**2, ge=1024)
-    """Size of one file of the spool; a file is deleted when all of it is sent."""
+    """Size of one file of the spool; one that all have read becomes the next one, or is deleted."""
     spool_linger_s: float = Field(0.1, ge=0, le=1)
     """How long the sender gathers events before it sends: less is more requests, more is later news. A request costs
     as much as some hundred answers, which many small ones would take from the answers."""

@@ -174,7 +174,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         WORKERS.set(size)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
-        metrics.show_lanes(lane, candidate_lane, explain_lane)
+        metrics.show_lanes(lane, candidate_lane, explain_lane, table_lane)
         metrics.show_residents(residents, settings.memory_budget_bytes)
         metrics.show_bodies(front.held)
         loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]

@@ -1,4 +1,6 @@
-"""The spool: records of what was answered, in append-only files, until drift has them, and a sink where there is one.
+"""The spool: records of what was answered, on disk until drift has them, and a sink where there is one.
+
+They lie in files that are written from their beginning to their end, and written over when all have read them.
 
 Each reader has its own place, so that none waits for another. When there is no room, the reader that is furthest back
 loses its oldest file to those that are ahead; with all equally far back, what is new is dropped.
