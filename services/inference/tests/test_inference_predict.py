@@ -30,12 +30,12 @@ from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, NotFound, Overloaded, Unavailable
 from modelyard_contracts.bundle_v1 import Column
 from modelyard_inference.adapters.lanes import ThreadLane
-from modelyard_inference.domain.requests import Answer, Late, Matrix, Query, Rows
+from modelyard_inference.domain.requests import Answer, Failed, Late, Matrix, Query, Rows
 from modelyard_inference.domain.routing import Candidate, Routing, Version
 from modelyard_inference.usecases.batching import Batching, Limits
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
 from modelyard_inference.usecases.patience import Patience
-from modelyard_inference.usecases.predict import Failed, Predict
+from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import Guard, ServedModels, Serving
 from modelyard_inference.usecases.shadow import Shadow
 

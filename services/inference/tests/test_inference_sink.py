@@ -26,7 +26,7 @@ from modelyard_contracts.frames import framed
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import REQUEST, RESPONSE, Place
 from modelyard_inference.adapters.cloud_events import CloudEvent as SentEvent
-from modelyard_inference.adapters.event_sender import DeadLetters
+from modelyard_inference.adapters.dead_letters import DeadLetters
 from modelyard_inference.adapters.former_spools import FormerSpools
 from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
 from modelyard_inference.adapters.sink_sender import Fate, HttpSink, SinkSender

@@ -28,7 +28,8 @@ from modelyard_common.testing import FakeClock
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt, PredictionEvent
 from modelyard_contracts.frames import framed, payloads_in
 from modelyard_inference.adapters import metrics
-from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
+from modelyard_inference.adapters.dead_letters import DeadLetters
+from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.payload_spool import DRIFT, PayloadSpool
 from modelyard_inference.adapters.spool_blocks import pack, pack_alike, rows_of, traceparent_of, unpack
 from modelyard_inference.adapters.spool_records import framed_bytes, records, sound_bytes

@@ -16,7 +16,8 @@ from modelyard_common.testing.spans import Recorded, recording_spans, traceparen
 from modelyard_common.tracing import span
 from modelyard_contracts.events_v1 import EventBatch, EventReceipt
 from modelyard_contracts.frames import payloads_in
-from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
+from modelyard_inference.adapters.dead_letters import DeadLetters
+from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.payload_spool import PayloadSpool
 from modelyard_inference.adapters.routing_tables import routing_from, table_from
 from modelyard_inference.adapters.spool_blocks import unpack

@@ -18,9 +18,9 @@ def _undone(name: str, title: str) -> Contender:
 VARIANTS: tuple[Contender, ...] = (
     next(contender for contender in CONTENDERS if contender.key == "modelyard"),
     _undone("heads", "the head of each request parsed, also one that was read before"),
-    _undone("apart", "each request through the house by itself instead of those of one turn together"),
-    _undone("look", "a turn over as soon as its sockets were read, whoever has come meanwhile"),
-    _undone("table", "what came together written down and answered one by one"),
+    _undone("apart", "each request by itself, nothing shared by those of one turn"),
+    _undone("look", "no second look at the sockets in a turn"),
+    _undone("table", "the log and the answers of what came together written one by one"),
     _undone("session", "one row through ONNX Runtime like many"),
     _undone("bound", "one row of a linear model through ONNX Runtime, in memory of its own"),
     _undone("task", "a task of the ASGI application for each request"),

@@ -11,7 +11,8 @@ from modelyard_common.tasks import Task
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import Place
-from modelyard_inference.adapters.event_sender import DeadLetters, EventSender
+from modelyard_inference.adapters.dead_letters import DeadLetters
+from modelyard_inference.adapters.event_sender import EventSender
 from modelyard_inference.adapters.former_spools import FormerSpools, spool_folder
 from modelyard_inference.adapters.payload_spool import DRIFT, SINK, PayloadSpool
 from modelyard_inference.adapters.sink_sender import HttpSink, SinkSender
@@ -72,7 +73,7 @@ def payload_log(settings: InferenceSettings, home: Path, *, slot: int, size: int
     senders = senders_of(spool)
     spool.appended = lambda: _wake(senders)
     tasks = [Task("spool-sync", lambda _: spool.sync(), settings.spool_sync_s)]
-    tasks += [Task(name, sender.run) for name, sender in zip(_TASKS, senders, strict=False)]
+    tasks += [Task(name, sender.run) for name, sender in zip(_TASKS[: len(senders)], senders, strict=True)]
     if slot == 0:
         former = FormerSpools(home, size, open_spool, senders_of)
         tasks.append(Task("former-spools", former.send, _FORMER_S))

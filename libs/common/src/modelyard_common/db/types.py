@@ -5,16 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, TypeDecorator
+from sqlalchemy import JSON, DateTime, Dialect, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 
-__all__ = ["BigId", "JsonColumn", "UtcDateTime"]
+__all__ = ["JsonColumn", "UtcDateTime"]
 
 JsonColumn = JSON().with_variant(JSONB(), "postgresql")
 """A JSON document."""
-
-BigId = BigInteger().with_variant(Integer(), "sqlite")
-"""An auto-incrementing 64-bit key; SQLite increments only INTEGER."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, groupby, islice
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from modelyard_client.drift import TakesNoBlocks
@@ -22,15 +21,15 @@ from modelyard_common.tasks import StopSignal
 from modelyard_common.tracing import Value, is_recording, span
 from modelyard_contracts.events_v1 import MAX_EVENTS, EventBatch, EventReceipt, PredictionEvent
 from modelyard_contracts.frames import framed
-from prometheus_client import Counter
 from pydantic import ValidationError
 
 from modelyard_inference.adapters import metrics
+from modelyard_inference.adapters.dead_letters import DeadLetters
 from modelyard_inference.adapters.payload_spool import Blocks, PayloadSpool
 from modelyard_inference.adapters.spool_blocks import traceparent_of, unpack
 from modelyard_inference.adapters.spool_sender import SpoolSender
 
-__all__ = ["DeadLetters", "EventSender", "EventTaker"]
+__all__ = ["EventSender", "EventTaker"]
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -88,26 +87,6 @@ def _by_halves(
         half = len(items) // 2
         _by_halves(items[:half], send, refused)
         _by_halves(items[half:], send, refused)
-
-
-class DeadLetters:
-    """The file of what somebody refused; bounded, then only counted."""
-
-    def __init__(self, path: Path, max_bytes: int = 16 * 1024**2, *, refused: Counter = metrics.EVENTS_REFUSED) -> None:
-        self._path = path
-        self._refused = refused
-        self._max_bytes = max_bytes
-
-    def put(self, payload: bytes, reason: str) -> None:
-        """Set one record aside."""
-        self._refused.inc()
-        _log.error("event.refused", reason=reason)
-        try:
-            if not self._path.exists() or self._path.stat().st_size + len(payload) < self._max_bytes:
-                with self._path.open("ab") as handle:
-                    handle.write(payload + b"\n")
-        except OSError as exc:
-            _log.error("dead_letters.not_written", kind=type(exc).__name__)
 
 
 class EventSender(SpoolSender):

@@ -23,7 +23,7 @@ from modelyard_common.trust import trust_for
 
 from modelyard_inference.adapters import metrics
 from modelyard_inference.adapters.cloud_events import CloudEvent, Place, Row, events_of, requests_in
-from modelyard_inference.adapters.event_sender import DeadLetters
+from modelyard_inference.adapters.dead_letters import DeadLetters
 from modelyard_inference.adapters.payload_spool import SINK, PayloadSpool
 from modelyard_inference.adapters.spool_blocks import BLOCK_ROWS
 from modelyard_inference.adapters.spool_sender import SpoolSender

@@ -13,18 +13,22 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from modelyard_common.errors import Invalid, Unavailable
+from modelyard_common.errors import Invalid, ModelyardError, Unavailable
 from modelyard_contracts.bundle_v1 import Signature
 
 from modelyard_inference.domain.answers import Answers
 
-__all__ = ["Answer", "Answered", "Away", "Late", "Matrix", "Query", "Role", "Rows", "plain"]
+__all__ = ["Answer", "Answered", "Away", "Failed", "Late", "Matrix", "Query", "Role", "Rows", "plain"]
 
 Role = Literal["champion", "candidate", "shadow"]
 
 
 class Late(Unavailable):
     """It was not answered within its deadline."""
+
+
+class Failed(ModelyardError):
+    """The model failed on this request; the log has it under this request id."""
 
 
 class Away(Unavailable):

@@ -23,7 +23,7 @@ from modelyard_contracts.bundle_v1 import BundleManifest, Signature
 
 from modelyard_inference.domain import shapley
 from modelyard_inference.domain.ports import Bundles, Lane
-from modelyard_inference.domain.requests import Late, Rows
+from modelyard_inference.domain.requests import Failed, Late, Rows
 from modelyard_inference.domain.shapley import Contributions
 from modelyard_inference.domain.tree_shapley import TreeModel
 from modelyard_inference.usecases.play import (
@@ -38,7 +38,6 @@ from modelyard_inference.usecases.play import (
     VersionTrees,
     matching_trees,
 )
-from modelyard_inference.usecases.predict import Failed
 from modelyard_inference.usecases.serving import LoadedVersion, ServedModels
 
 __all__ = ["Explain", "ExplainLimits", "ExplainObserver", "Explained", "Explanation", "Method", "Space"]

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Invalid, ModelyardError, Overloaded, Unavailable
+from modelyard_common.errors import Invalid, Overloaded, Unavailable
 from modelyard_common.logs import get_logger
 from modelyard_common.tracing import Value, recorded, span
 
 from modelyard_inference.domain.ports import Observer
-from modelyard_inference.domain.requests import Answer, Late, Query, Role
+from modelyard_inference.domain.requests import Answer, Failed, Late, Query, Role
 from modelyard_inference.domain.routing import MAX_AHEAD, is_too_far_ahead
 from modelyard_inference.usecases.batching import Batching, Done, Leave, Turn
 from modelyard_inference.usecases.judge_candidate import JudgeCandidate
@@ -26,17 +26,13 @@ from modelyard_inference.usecases.record import Ask
 from modelyard_inference.usecases.serving import Guard, LoadedVersion, ServedModels, Serving
 from modelyard_inference.usecases.shadow import Shadow
 
-__all__ = ["Failed", "Predict"]
+__all__ = ["Predict"]
 
 _log = get_logger(__name__)
 _LEAST_S = 0.1
 """Whoever leaves less time says nothing by itself of a candidate that is late."""
 _MUCH_LONGER = 2.0
 """Than the champion: far above what two runs of one model differ by on a busy machine."""
-
-
-class Failed(ModelyardError):
-    """The model failed on this request; the log has it under this request id."""
 
 
 @dataclass(frozen=True, slots=True)
