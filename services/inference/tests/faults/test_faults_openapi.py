@@ -22,6 +22,8 @@ from schemathesis.generation import GenerationMode
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 EXAMPLES = 60
+UNSAYABLE = ("has columns of different lengths", " times for ", "is no time", "ahead of this server")
+"""What is wrong with some bodies that fit: JSON Schema compares no lengths, and takes leap seconds, the year 0 and times to come."""
 PREDICTING = {"/v2/models/power/infer", "/models/power/invocations", "/v1/models/power:predict"}
 load_all_checks()
 FORM = CHECKS.get_by_names(["status_code_conformance", "content_type_conformance", "response_schema_conformance"])
@@ -40,12 +42,13 @@ def test_every_answer_is_one_that_the_document_names(server: InferenceProcess, m
     schema = schemathesis.openapi.from_dict(server.get("/openapi.json").json())
     schema.config.update(base_url=server.url)
     statuses: dict[str, Counter[int]] = {}
+    refusals: set[str] = set()
     with open_loop([server.url], good_requests(), rate=40.0) as load:
         for found in schema.get_all_operations():
             operation = found.ok()
             # A path is made of texts, and every text fits: only a body can be one that does not.
             if mode is GenerationMode.POSITIVE or operation.body:
-                statuses[operation.path] = answers_of(operation, mode)
+                statuses[operation.path] = answers_of(operation, mode, refusals)
 
     assert load.failures == []
     assert statuses.keys() >= PREDICTING
@@ -54,14 +57,14 @@ def test_every_answer_is_one_that_the_document_names(server: InferenceProcess, m
     for path in PREDICTING:
         assert statuses[path].total() >= EXAMPLES
         assert statuses[path].keys() <= allowed, statuses
-    if mode is GenerationMode.POSITIVE:  # this form has nothing that JSON Schema cannot say, but for the future
-        found = statuses["/v1/models/power:predict"]
-        assert found[200] + found[504] > EXAMPLES * 0.8
+    if mode is GenerationMode.POSITIVE:
+        assert statuses["/v1/models/power:predict"][200] > 0
+        assert [text for text in refusals if not any(reason in text for reason in UNSAYABLE)] == []
     assert "Traceback" not in server.log
 
 
-def answers_of(operation: Any, mode: GenerationMode) -> Counter[int]:
-    """Ask one operation, and return the statuses of its answers."""
+def answers_of(operation: Any, mode: GenerationMode, refusals: set[str]) -> Counter[int]:
+    """Ask one operation, and return the statuses of its answers; note why V1 refused to predict."""
     statuses: Counter[int] = Counter()
 
     @settings(max_examples=EXAMPLES, suppress_health_check=[*HealthCheck])
@@ -71,6 +74,8 @@ def answers_of(operation: Any, mode: GenerationMode) -> Counter[int]:
         late = answer.status_code == 504 and names_a_timeout(case.body)
         case.validate_response(answer, checks=FORM if late else [*NO_SERVER_ERROR, *FORM])
         statuses[answer.status_code] += 1
+        if operation.path == "/v1/models/power:predict" and answer.status_code == 400:
+            refusals.add(answer.text)
 
     ask()
     return statuses

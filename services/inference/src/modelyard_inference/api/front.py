@@ -247,6 +247,8 @@ class Front:
                 raise Invalid.at("modelyard-timeout-ms", "must be a whole number of milliseconds above 0")
             allowed_s = min(allowed_s, int(text) / 1e3)
         if timeout_us is not None:
+            if type(timeout_us) is float and timeout_us.is_integer():  # 1e6 is a whole number as well
+                timeout_us = int(timeout_us)
             if type(timeout_us) is not int or timeout_us < 0:
                 fix = "must be a whole number of microseconds; 0 leaves it to the server"
                 raise Invalid.at("parameters.timeout", fix)

@@ -43,8 +43,11 @@ _OUTPUT_PARAMETERS: Schema = {
     "properties": {"binary_data": {"type": ["boolean", "null"]}, "content_type": _PLAIN_TYPE},
 }
 _BYTES: Schema = {"schema": {"type": "string", "format": "binary"}}
-_YEAR_1 = datetime.min.replace(tzinfo=UTC).timestamp()
-_TIMES: list[Schema] = [{"type": "string", "format": "date-time"}, {"type": "number", "minimum": _YEAR_1}]
+_YEAR_1, _YEAR_9999 = (end.replace(tzinfo=UTC).timestamp() for end in (datetime.min, datetime(9999, 12, 31)))
+_TIMES: list[Schema] = [
+    {"type": "string", "format": "date-time"},
+    {"type": "number", "minimum": _YEAR_1, "maximum": _YEAR_9999},
+]
 _PARAMETERS: Schema = {
     "type": "object",
     "additionalProperties": False,
