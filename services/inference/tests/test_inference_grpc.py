@@ -207,7 +207,8 @@ def test_a_request_that_is_written_otherwise_than_it_says_is_refused(shared: tup
 def test_a_routing_key_in_metadata_is_read_as_one_in_a_message() -> None:
     def key(sent: bytes) -> str | None:
         metadata = {b"modelyard-routing-key": sent}
-        return labels_of(Call(cast(Any, None), 1, Method(cast(Any, None)), metadata, HeldBytes(1).share())).routing_key
+        call = Call(cast(Any, None), 1, Method(cast(Any, None)), metadata, HeldBytes(1).share(), 1)
+        return labels_of(call).routing_key
 
     assert key("Zürich".encode()) == "Zürich"
     with pytest.raises(Invalid, match="modelyard-routing-key: is not UTF-8"):
@@ -366,14 +367,30 @@ def test_bytes_that_are_no_message_are_the_callers_error(shared: tuple[Platform,
     assert caught.value.code() == Code.INVALID_ARGUMENT
 
 
-def test_a_packed_message_is_refused_before_it_is_unpacked(shared: tuple[Platform, Caller]) -> None:
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_packed_messages_are_answered_as_plain_ones(
+    shared: tuple[Platform, Caller], compression: grpc.Compression
+) -> None:
+    platform, plain = shared
+    request = raw(id="packed" * 1000)  # what does not shrink is not packed
+    with grpc.insecure_channel(platform.grpc_target, compression=compression) as channel:
+        call = Caller(channel)
+        answer = call("ModelInfer", request)
+        streamed = list(call.stream(iter([request] * 3)))
+
+    expected = plain("ModelInfer", request).raw_output_contents
+    assert answer.raw_output_contents == expected
+    assert [one.infer_response.raw_output_contents for one in streamed] == [expected] * 3
+
+
+def test_a_packed_message_is_not_unpacked_beyond_its_bound(shared: tuple[Platform, Caller]) -> None:
     _, call = shared
     method = call.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
 
     with pytest.raises(grpc.RpcError) as caught:
-        method(b"\0" * 100_000, timeout=10, compression=grpc.Compression.Gzip)
+        method(bytes(16 * 1024**2 + 1), timeout=10, compression=grpc.Compression.Gzip)
 
-    assert caught.value.code() == Code.UNIMPLEMENTED
+    assert (caught.value.code(), "once unpacked" in caught.value.details()) == (Code.RESOURCE_EXHAUSTED, True)
 
 
 def test_a_stream_answers_in_order_and_outlives_an_error(shared: tuple[Platform, Caller]) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import itertools
 import socket
-from collections.abc import Iterator
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 import grpc
 import pytest
-from grpc_talk import Stage, Talk, a_stage, framed
+from grpc_talk import Stage, Talk, a_stage, framed, say_back_each
 from h2.errors import ErrorCodes
 from hyperframe.frame import GoAwayFrame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inference_fakes import eventually
 from modelyard_common.bodies import FREE_BYTES, HeldBytes
-from modelyard_common.errors import Invalid, TooLarge
+from modelyard_common.errors import Invalid, ModelyardError, TooLarge
+from modelyard_inference.api.grpc.calls import Call, Method
 from modelyard_inference.api.grpc.framing import Packed, header_text, seconds_of, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
 
@@ -27,23 +33,27 @@ def stage() -> Iterator[Stage]:
         yield found
 
 
-@given(messages=st.lists(st.binary(max_size=40), max_size=6), cuts=st.lists(st.integers(0, 200), max_size=12))
-def test_messages_are_the_same_however_they_are_cut(messages: list[bytes], cuts: list[int]) -> None:
-    content = b"".join(map(framed, messages))
+@given(
+    messages=st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 1)), max_size=6),
+    cuts=st.lists(st.integers(0, 200), max_size=12),
+)
+def test_messages_are_the_same_however_they_are_cut(messages: list[tuple[bytes, int]], cuts: list[int]) -> None:
+    content = b"".join(itertools.starmap(framed, messages))
     edges = [0, *sorted(min(cut, len(content)) for cut in cuts), len(content)]
     partial, found = bytearray(), []
 
     for start, end in itertools.pairwise(edges):
-        found += whole_messages(partial, content[start:end], 100)
+        found += whole_messages(partial, content[start:end], 100, b"gzip")
 
-    assert (found, bytes(partial)) == (messages, b"")
+    assert ([(one, isinstance(one, Packed)) for one in found], bytes(partial)) == (messages, b"")
 
 
 def test_what_a_message_says_of_itself_is_judged_before_it_is_there() -> None:
     with pytest.raises(TooLarge, match="101 bytes"):
-        whole_messages(bytearray(), framed(b"x" * 101)[:5], 100)
-    with pytest.raises(Packed):
-        whole_messages(bytearray(), framed(b"x", packed=1), 100)
+        whole_messages(bytearray(), framed(b"x" * 101)[:5], 100, b"gzip")
+    for packed, encoding in ((1, b"identity"), (2, b"gzip")):
+        with pytest.raises(ModelyardError, match="flag of a message must be 0, or 1 where grpc-encoding"):
+            whole_messages(bytearray(), framed(b"x", packed)[:5], 100, encoding)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +152,8 @@ def test_what_is_not_grpc_is_told_so_in_http(stage: Stage, changes: dict[str, st
     ("path", "changes", "status"),
     [
         ("/t/Nothing", {}, StatusCode.UNIMPLEMENTED),
-        ("/t/Back", {"grpc-encoding": "gzip"}, StatusCode.UNIMPLEMENTED),
+        ("/t/Back", {"grpc-encoding": "snappy"}, StatusCode.UNIMPLEMENTED),
+        ("/t/Each", {"grpc-encoding": "snappy"}, StatusCode.UNIMPLEMENTED),
         ("/t/Back", {"grpc-timeout": "soon"}, StatusCode.INVALID_ARGUMENT),
     ],
 )
@@ -150,7 +161,127 @@ def test_calls_that_cannot_be_answered_end_at_once(
     stage: Stage, path: str, changes: dict[str, str], status: StatusCode
 ) -> None:
     with Talk(stage.port) as talk:
-        assert talk.status(talk.call(path, **changes)) == status
+        stream = talk.call(path, **changes)
+
+        assert talk.status(stream) == status
+        assert talk.head(stream)[b"grpc-accept-encoding"] == b"identity,deflate,gzip"
+
+
+PACKS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
+
+
+def send_packed(talk: Talk, path: str, encoding: str, *packed: bytes) -> int:
+    """Send messages that say that they are packed, in one go; return their stream."""
+    stream = talk.call(path, **{"grpc-encoding": encoding})
+    talk.send(stream, b"".join(framed(one, packed=1) for one in packed))
+    return stream
+
+
+@pytest.mark.parametrize("encoding", PACKS)
+def test_packed_messages_are_unpacked(stage: Stage, encoding: str) -> None:
+    pack = PACKS[encoding]
+    with Talk(stage.port) as talk:
+        one = send_packed(talk, "/t/Back", encoding, pack(b"one"))
+        each = send_packed(talk, "/t/Each", encoding, pack(b"one"), pack(b""), pack(b"two"))
+        plain = talk.ask(b"one", **{"grpc-encoding": encoding})
+
+        assert [talk.status(stream) for stream in (one, each, plain)] == [0, 0, 0]
+        assert talk.body(one) == talk.body(plain) == framed(b"one")
+        assert talk.body(each) == framed(b"one") + framed(b"") + framed(b"two")
+
+
+@pytest.mark.parametrize("path", ["/t/Back", "/t/Each"])
+@pytest.mark.parametrize(
+    ("encoding", "content", "status"),
+    [
+        ("gzip", b"", StatusCode.INTERNAL),
+        ("gzip", b"plain", StatusCode.INTERNAL),
+        ("gzip", gzip.compress(b"whole")[:-1], StatusCode.INTERNAL),
+        ("gzip", gzip.compress(b"whole") + b"more", StatusCode.INTERNAL),
+        ("gzip", zlib.compress(b"deflated"), StatusCode.INTERNAL),
+        ("deflate", gzip.compress(b"zipped"), StatusCode.INTERNAL),
+        ("identity", gzip.compress(b"zipped"), StatusCode.INTERNAL),
+        ("gzip", gzip.compress(bytes((1 << 20) + 1)), StatusCode.RESOURCE_EXHAUSTED),
+        ("deflate", zlib.compress(bytes((1 << 20) + 1)), StatusCode.RESOURCE_EXHAUSTED),
+    ],
+    ids=["nothing", "plain", "cut", "more", "not gzip", "not deflate", "identity", "gzip bomb", "deflate bomb"],
+)
+def test_what_is_not_packed_well_ends_its_call(
+    stage: Stage, path: str, encoding: str, content: bytes, status: StatusCode
+) -> None:
+    with Talk(stage.port) as talk:
+        assert talk.status(send_packed(talk, path, encoding, content)) == status
+        assert talk.status(talk.ask(b"next")) == 0
+
+
+def a_packed_call(held: HeldBytes, most_bytes: int, *packed: bytes) -> Call:
+    """Return a call with all that comes of its stream."""
+    method, metadata = Method(say_back_each, streams=True), {b"grpc-encoding": b"gzip"}
+    call = Call(cast(Any, None), 1, method, metadata, held.share(), most_bytes)
+    call.take(b"".join(framed(one, packed=1) for one in packed))
+    call.has_all = True
+    return call
+
+
+def test_a_bomb_is_stopped_while_it_is_unpacked() -> None:
+    most = 100_000
+    call = a_packed_call(HeldBytes(most), most, gzip.compress(bytes(50_000_000)))
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="100000 bytes once unpacked"):
+            call.unpack()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 10 * most
+
+
+def test_others_have_their_turn_between_packed_messages() -> None:
+    told: list[str] = []
+
+    async def receive() -> None:
+        call = a_packed_call(HeldBytes(0), 100, *[gzip.compress(b"message")] * 3)
+        while (message := await call.receive()) is not None:
+            told.append(message.decode())
+
+    async def others() -> None:
+        for _ in range(3):
+            told.append("other")
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        await asyncio.gather(receive(), others())
+
+    asyncio.run(both())
+
+    assert told == ["other", "message"] * 3
+
+
+def test_what_is_unpacked_counts_until_it_is_answered() -> None:
+    held, message = HeldBytes(100_000), bytes(90_000)
+    with a_stage(held=held) as stage, Talk(stage.port) as talk:
+        first = send_packed(talk, "/t/Held", "gzip", gzip.compress(message))
+        eventually(lambda: stage.do(lambda: held.count) == len(framed(message)) - FREE_BYTES)
+
+        second = send_packed(talk, "/t/Back", "gzip", gzip.compress(message))
+        assert talk.status(second) == StatusCode.RESOURCE_EXHAUSTED
+
+        talk.http2.reset_stream(first, ErrorCodes.CANCEL)
+        talk.flush()
+        eventually(lambda: stage.do(lambda: held.count) == 0)
+
+
+def test_packed_messages_that_wait_count_as_they_travel() -> None:
+    held, message = HeldBytes(10_000), bytes(10_000)
+    with a_stage(held=held) as stage, Talk(stage.port) as talk:
+        # Unpacked they would take more than there is room for.
+        stream = send_packed(talk, "/t/Each", "gzip", *[gzip.compress(message)] * 6)
+
+        assert talk.status(stream) == 0
+        assert talk.body(stream) == framed(message) * 6
+        assert stage.do(lambda: held.count) == 0
 
 
 def test_a_message_that_does_not_come_is_not_waited_for() -> None:

@@ -1,4 +1,4 @@
-"""Packed bodies over HTTP: requests within the same bound as plain ones, answers where it is asked for and pays."""
+"""Packed bodies: requests within the same bound as plain ones, answers over HTTP where it is asked for and pays."""
 
 from __future__ import annotations
 

@@ -74,6 +74,25 @@ def infer_many_rows(stage: Stage) -> None:
     expect_one(client(stage).infer("power", inputs(1000)), 1000)
 
 
+def infer_with_gzip(stage: Stage) -> None:
+    expect_one(client(stage).infer("power", inputs(1000), compression_algorithm="gzip"), 1000)
+
+
+def infer_with_deflate(stage: Stage) -> None:
+    expect_one(client(stage).infer("power", inputs(1000), compression_algorithm="deflate"), 1000)
+
+
+def stream_infer_with_gzip(stage: Stage) -> None:
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    one = client(stage)
+    one.start_stream(callback=lambda result, error: answers.put((result, error)), compression_algorithm="gzip")
+    one.async_stream_infer("power", inputs(1000))
+    result, error = answers.get(timeout=20)
+    one.stop_stream()
+    expect(error is None, error)
+    expect_one(result, 1000)
+
+
 def infer_requested_outputs(stage: Stage) -> None:
     result = client(stage).infer("power", inputs(), outputs=[triton.InferRequestedOutput("predict_proba")])
     expect([output.name for output in result.get_response().outputs] == ["predict_proba"])
@@ -168,6 +187,9 @@ if __name__ == "__main__":
             get_model_repository_index,
             infer,
             infer_many_rows,
+            infer_with_gzip,
+            infer_with_deflate,
+            stream_infer_with_gzip,
             infer_requested_outputs,
             infer_by_version,
             infer_by_alias,

@@ -10,8 +10,10 @@ from typing import Protocol
 
 from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.bodies import Share
+from modelyard_common.errors import Invalid, ModelyardError
 
-from modelyard_inference.api.grpc.framing import framed, framed_bytes, whole_messages
+from modelyard_inference.api.bodies import unpacked
+from modelyard_inference.api.grpc.framing import IDENTITY, Packed, framed, framed_bytes, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
 
 __all__ = ["Call", "Carrier", "Metadata", "Method", "Pairs"]
@@ -68,7 +70,11 @@ class Method:
 class Call:
     """One call.
 
+    Args:
+        most_bytes: of one message, as it travels and unpacked.
+
     Attributes:
+        encoding: of those of its messages that are packed.
         deadline: loop time until which its caller waits; None: as long as it takes.
         messages: that came and are not taken yet.
         has_all: there will be no more.
@@ -82,10 +88,12 @@ class Call:
     __slots__ = (
         "_answering",
         "_carrier",
+        "_most_bytes",
         "_partial",
         "_waiter",
         "begun",
         "deadline",
+        "encoding",
         "ending",
         "has_all",
         "is_late",
@@ -102,11 +110,14 @@ class Call:
         "withheld",
     )
 
-    def __init__(self, carrier: Carrier, stream: int, method: Method, metadata: Metadata, share: Share) -> None:
+    def __init__(
+        self, carrier: Carrier, stream: int, method: Method, metadata: Metadata, share: Share, most_bytes: int
+    ) -> None:
         self._carrier = carrier
         self.stream = stream
         self.method = method
         self.metadata = metadata
+        self.encoding = metadata.get(b"grpc-encoding", IDENTITY)
         self.deadline: float | None = None
         self.principal: Principal = ANONYMOUS
         self.messages: deque[bytes] = deque()
@@ -114,6 +125,7 @@ class Call:
         self.has_all = False
         self.withheld = 0
         self.share = share
+        self._most_bytes = most_bytes
         self._answering = 0
         self.begun = False
         self.unsent = bytearray()
@@ -134,7 +146,7 @@ class Call:
         """Whether there is nothing of a message that is not there as a whole."""
         return not self._partial
 
-    def take(self, data: bytes, most_bytes: int) -> None:
+    def take(self, data: bytes) -> None:
         """Take what came.
 
         Raises:
@@ -142,7 +154,30 @@ class Call:
             Exception: what ``whole_messages`` raises.
         """
         self.share.grow(len(data))
-        self.messages.extend(whole_messages(self._partial, data, most_bytes))
+        self.messages.extend(whole_messages(self._partial, data, self._most_bytes, self.encoding))
+
+    def unpack(self) -> bool:
+        """Unpack the message that is next; False where that is not packed.
+
+        It is not done when it comes: what a caller may send ahead is counted as it travels, and may hold a thousand
+        times as much.
+
+        Raises:
+            TooLarge: there is more in it than a message may have; nothing beyond that bound is unpacked.
+            Overloaded: there is no room for what was in it.
+            ModelyardError: it is not packed as its call says.
+        """
+        if not self.messages or not isinstance(packed := self.messages[0], Packed):
+            return False
+        encoding = self.encoding.decode()
+        try:
+            message = unpacked(packed, encoding, self._most_bytes)
+        except Invalid as exc:  # which gRPC does not call an invalid argument
+            raise ModelyardError(f"a message is not {encoding}") from exc
+        self.share.grow(framed_bytes(message))
+        self.share.shrink(framed_bytes(packed))
+        self.messages[0] = message
+        return True
 
     @property
     def left_s(self) -> float | None:
@@ -165,13 +200,19 @@ class Call:
             await self._woken()
 
     async def receive(self) -> bytes | None:
-        """Return the next message; None after the last. The one before is answered then, and held no more."""
+        """Return the next message, unpacked; None after the last. The one before is answered then, and held no more.
+
+        Raises:
+            ModelyardError: what ``unpack`` raises.
+        """
         self.share.shrink(self._answering)
         self._answering = 0
         while not self.messages:
             if self.has_all or self._carrier.is_closing:
                 return None
             await self._woken()
+        if self.unpack():
+            await asyncio.sleep(0)  # others have their turn before the next is unpacked
         message = self.messages.popleft()
         self._answering = framed_bytes(message)
         if not self.messages and self.withheld:

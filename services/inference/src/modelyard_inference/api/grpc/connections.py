@@ -18,7 +18,7 @@ from modelyard_common.errors import ModelyardError
 
 from modelyard_inference.api.grpc.calls import Call, Metadata, Method
 from modelyard_inference.api.grpc.frames import ErrorCode, Http2Error, block_of
-from modelyard_inference.api.grpc.framing import Packed, seconds_of
+from modelyard_inference.api.grpc.framing import ENCODINGS, Packed, seconds_of
 from modelyard_inference.api.grpc.house import House
 from modelyard_inference.api.grpc.http2 import Http2
 from modelyard_inference.api.grpc.outgoing import Outgoing
@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
             return
         house = self._house
         method = house.methods.get(metadata.get(b":path", b""), _UNKNOWN)
-        call = Call(self._out, stream, method, metadata, house.held.share())
+        call = Call(self._out, stream, method, metadata, house.held.share(), house.most_bytes)
         call.has_all = is_all
         self._out.begin(call)
         try:
@@ -167,8 +167,8 @@ class Connection(asyncio.Protocol):
         except ModelyardError as exc:
             call.end(status_of(exc), exc.message)
             return
-        if metadata.get(b"grpc-encoding", b"identity") != b"identity":
-            call.end(StatusCode.UNIMPLEMENTED, "messages must not be compressed")
+        if call.encoding not in ENCODINGS:
+            call.end(StatusCode.UNIMPLEMENTED, "grpc-encoding must be identity, deflate or gzip")
         elif call.method is _UNKNOWN:
             call.end(StatusCode.UNIMPLEMENTED, "there is no such method")
         elif house.calls > house.most_calls:
@@ -196,10 +196,8 @@ class Connection(asyncio.Protocol):
         call.has_all = is_all
         try:
             was_whole = call.is_whole
-            call.take(data, self._house.most_bytes)
+            call.take(data)
             self._look_at(call, was_whole=was_whole)
-        except Packed:
-            call.end(StatusCode.INTERNAL, "a message says that it is compressed, and its call does not")
         except ModelyardError as exc:
             call.end(status_of(exc), exc.message)
         if call.is_open and call.method.streams and call.messages:
@@ -232,7 +230,7 @@ class Connection(asyncio.Protocol):
         else:
             # What belongs to this call is not to be found by the next one of this connection.
             context, soon = Context(), call.method.soon
-            if soon is None or not context.run(soon, call):
+            if soon is None or isinstance(call.messages[0], Packed) or not context.run(soon, call):
                 self._out.spawn(call, context)
 
     def given_up(self, stream: int) -> None:

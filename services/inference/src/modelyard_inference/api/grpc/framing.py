@@ -10,8 +10,11 @@ import struct
 
 from modelyard_common.errors import Invalid, ModelyardError, TooLarge
 
-__all__ = ["Packed", "framed", "framed_bytes", "header_text", "seconds_of", "whole_messages"]
+__all__ = ["ENCODINGS", "IDENTITY", "Packed", "framed", "framed_bytes", "header_text", "seconds_of", "whole_messages"]
 
+IDENTITY = b"identity"
+ENCODINGS = (IDENTITY, b"deflate", b"gzip")
+"""Of messages, as ``grpc-encoding`` names them."""
 _HEAD = struct.Struct(">BI")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -19,35 +22,38 @@ _MOST_TEXT = 1024
 """Bytes of a status message: what callers take in trailers is a few kilobytes, and ids come beside it."""
 
 
-class Packed(ModelyardError):
-    """Messages are taken as they are: a packed one could be of any size, whatever it weighs on the wire."""
+class Packed(bytes):
+    """A message that is compressed, as it came."""
+
+    __slots__ = ()
 
 
-def whole_messages(partial: bytearray, data: bytes, most_bytes: int) -> list[bytes]:
+def whole_messages(partial: bytearray, data: bytes, most_bytes: int, encoding: bytes) -> list[bytes]:
     """Return the messages that are whole with what has come now; keep the rest.
 
     Args:
         partial: what is left of the data before; it is changed, and never holds more than one message.
-        most_bytes: of one message.
+        most_bytes: of one message as it travels.
+        encoding: that the call names: how those that are ``Packed`` are.
 
     Raises:
         TooLarge: one says that it is larger than may be; its bytes are not waited for.
-        Packed: one is compressed.
+        ModelyardError: one is compressed in a call that does not say how.
     """
-    if not partial and len(data) >= _HEAD.size and _length(data, most_bytes) == len(data) - _HEAD.size:
-        return [bytes(data[_HEAD.size :])]  # most calls are one message in one frame
+    if not partial and len(data) >= _HEAD.size and _length(data, most_bytes, encoding) == len(data) - _HEAD.size:
+        return [(Packed if data[0] else bytes)(data[_HEAD.size :])]  # most calls are one message in one frame
     partial += data
     found = []
-    while len(partial) >= _HEAD.size and (end := _HEAD.size + _length(partial, most_bytes)) <= len(partial):
-        found.append(bytes(partial[_HEAD.size : end]))
+    while len(partial) >= _HEAD.size and (end := _HEAD.size + _length(partial, most_bytes, encoding)) <= len(partial):
+        found.append((Packed if partial[0] else bytes)(partial[_HEAD.size : end]))
         del partial[:end]
     return found
 
 
-def _length(data: bytes | bytearray, most_bytes: int) -> int:
+def _length(data: bytes | bytearray, most_bytes: int, encoding: bytes) -> int:
     packed, length = _HEAD.unpack_from(data)
-    if packed:
-        raise Packed
+    if packed and (packed > 1 or encoding == IDENTITY):
+        raise ModelyardError("the flag of a message must be 0, or 1 where grpc-encoding says how it is packed")
     if length > most_bytes:
         raise TooLarge(f"the message has {length} bytes; at most {most_bytes} are taken")
     return int(length)

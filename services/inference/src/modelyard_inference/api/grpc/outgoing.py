@@ -13,7 +13,7 @@ from modelyard_common.errors import ModelyardError
 from modelyard_inference.api.grpc.calls import Call, Pairs
 from modelyard_inference.api.grpc.edge import our_fault
 from modelyard_inference.api.grpc.frames import ErrorCode, block_of
-from modelyard_inference.api.grpc.framing import header_text
+from modelyard_inference.api.grpc.framing import ENCODINGS, header_text
 from modelyard_inference.api.grpc.house import House
 from modelyard_inference.api.grpc.http2 import Http2
 from modelyard_inference.api.grpc.status import StatusCode, status_of
@@ -26,7 +26,7 @@ _HEAD = block_of(
     (
         (b":status", b"200"),
         (b"content-type", b"application/grpc"),
-        (b"grpc-accept-encoding", b"identity"),
+        (b"grpc-accept-encoding", b",".join(ENCODINGS)),
     )
 )
 _FINE = block_of(((b"grpc-status", b"0"),))
@@ -233,6 +233,7 @@ class Outgoing:
 
 async def _answered(call: Call) -> None:
     try:
+        call.unpack()
         await call.method.answer(call)
         call.end()
     except Exception as exc:
