@@ -27,15 +27,17 @@ AWAY_S = 4.0
 """Longer than every one of them."""
 SILENT_S = 20.0
 """Longer than the watch listens to silence, and than a call waits for its answer."""
+MINUTE_S = 60.0
+"""As long as a peer may be away while all requests are answered; longer than any pause before it is tried again."""
+SLOW = [pytest.mark.slow, pytest.mark.timeout(200)]
+WAYS_TO_LEAVE = [
+    pytest.param(Link.cut, AWAY_S, id="refused"),
+    pytest.param(Link.stall, SILENT_S, id="silent", marks=SLOW),
+    pytest.param(Link.cut, MINUTE_S, id="refused for a minute", marks=SLOW),
+]
 
 
-@pytest.mark.parametrize(
-    ("leave", "away_s"),
-    [
-        pytest.param(Link.cut, AWAY_S, id="refused"),
-        pytest.param(Link.stall, SILENT_S, id="silent", marks=[pytest.mark.slow, pytest.mark.timeout(200)]),
-    ],
-)
+@pytest.mark.parametrize(("leave", "away_s"), WAYS_TO_LEAVE)
 def test_while_the_registry_is_away_requests_are_answered_and_then_its_news_is_heard(
     platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path, leave: Callable[[Link], None], away_s: float
 ) -> None:
@@ -82,13 +84,7 @@ def test_a_server_that_starts_while_the_registry_is_away_serves_what_it_served(
     assert load.failures == []
 
 
-@pytest.mark.parametrize(
-    ("leave", "away_s"),
-    [
-        pytest.param(Link.cut, AWAY_S, id="refused"),
-        pytest.param(Link.stall, SILENT_S, id="silent", marks=[pytest.mark.slow, pytest.mark.timeout(200)]),
-    ],
-)
+@pytest.mark.parametrize(("leave", "away_s"), WAYS_TO_LEAVE)
 def test_while_drift_is_away_records_gather_on_disk_and_then_each_is_delivered_once(
     platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path, leave: Callable[[Link], None], away_s: float
 ) -> None:
