@@ -151,17 +151,16 @@ def test_what_cannot_be_had_exactly_is_estimated_and_says_how_well(tmp_path: Pat
             assert one["contributions"][name] == pytest.approx(exact["contributions"][name], abs=4 * error + 1e-6)
 
 
-@pytest.mark.parametrize("version", ["2", "@candidate", "digest"])
-def test_a_version_is_explained_by_number_digest_and_alias(
-    platform: Platform, bundles: tuple[Packed, Packed], version: str
+@pytest.mark.parametrize("named", ["versions/2", "versions/@candidate", "versions/digest", "labels/candidate"])
+def test_a_version_is_explained_by_number_digest_alias_and_label(
+    platform: Platform, bundles: tuple[Packed, Packed], named: str
 ) -> None:
     champion, candidate = (str(bundle.digest) for bundle in bundles)
     platform.registry.add(*bundles)
     platform.registry.route("power", champion, candidate, weight=100)
     with platform.inference() as url, httpx.Client(base_url=url, trust_env=False) as http:
         eventually(lambda: http.get("/v2/models/power/versions/2/ready").status_code == 200)
-        named = version.replace("digest", candidate)
-        found = explained(http, [GOOD_ROW], f"/v1/models/power/versions/{named}:explain")
+        found = explained(http, [GOOD_ROW], f"/v1/models/power/{named.replace('digest', candidate)}:explain")
         plain = explained(http, [GOOD_ROW])
 
     assert (found["digest"], found["model_version"]) == (candidate, "2")
@@ -221,11 +220,11 @@ def test_what_is_wrong_is_named(http: httpx.Client, body: bytes, status: int, se
     assert sentence in response.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/v1/models/nobody:explain", "/v1/models/power/versions/9:explain"])
+@pytest.mark.parametrize("path", ["nobody", "power/versions/9", "power/labels/candidate", "power/labels/1"])
 def test_what_is_not_there_is_not_found(http: httpx.Client, path: str) -> None:
-    response = http.post(path, json={"instances": [GOOD_ROW]})
+    response = http.post(f"/v1/models/{path}:explain", json={"instances": [GOOD_ROW]})
 
-    assert (response.status_code, "error" in response.json()) == (404, True)
+    assert (response.status_code, list(response.json())) == (404, ["error"])
 
 
 def test_columns_gzip_and_a_slash_at_the_end_are_taken_as_elsewhere(http: httpx.Client) -> None:

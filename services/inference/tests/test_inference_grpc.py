@@ -453,7 +453,8 @@ def test_a_model_whose_runtime_is_away_is_ready_in_no_protocol(
     with a_server(platform, bundles) as http, grpc.insecure_channel(platform.grpc_target) as channel:
 
         def told() -> tuple[set[int], set[bool]]:
-            paths = ("/v2/models/power/ready", "/v2/models/power/versions/1/ready", "/v1/models/power")
+            v1 = ("/v1/models/power", "/v1/models/power/versions/1", "/v1/models/power/labels/champion")
+            paths = ("/v2/models/power/ready", "/v2/models/power/versions/1/ready", *v1)
             asked = [pb.ModelReadyRequest(name="power", version=version) for version in ("", "1")]
             call = Caller(channel)
             return {http.get(path).status_code for path in paths}, {call("ModelReady", one).ready for one in asked}

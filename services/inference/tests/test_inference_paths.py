@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from modelyard_inference.api.paths import Target, infer_target, invocations_target, predict_target
+from modelyard_inference.api.paths import Target, explain_target, infer_target, invocations_target, predict_target
 
 FOUND = [
     (infer_target, "/v2/models/m/infer", Target("m")),
@@ -21,6 +21,8 @@ FOUND = [
     (predict_target, "/v1/models/m/versions/2:predict", Target("m", "2")),
     (predict_target, "/v1/models/m/labels/champion:predict", Target("m", "@champion")),
     (predict_target, "/v1/models/m/labels/@candidate:predict", Target("m", "@candidate")),
+    (explain_target, "/v1/models/m:explain/", Target("m")),
+    (explain_target, "/v1/models/m/labels/champion:explain", Target("m", "@champion")),
 ]
 ELSEWHERE = {
     infer_target: [
@@ -32,6 +34,7 @@ ELSEWHERE = {
     ],
     invocations_target: ["/models/invocations", "/models//invocations", "/invocations/x", "/a/models/m/invocations"],
     predict_target: ["/v1/models/m", "/v1/models/:predict", "/v1/models/m/labels/:predict", "/v1/models/m/x/1:predict"],
+    explain_target: ["/v1/models/m", "/v1/models/m:predict", "/v1/models/m/labels/:explain"],
 }
 
 

@@ -341,6 +341,8 @@ GETS = [
     "/v2/models/power/versions/1",
     "/v2/models/power/versions/@champion/ready",
     "/v1/models/power",
+    "/v1/models/power/versions/1",
+    "/v1/models/power/labels/champion",
     "/ping",
     "/version",
 ]
@@ -381,7 +383,20 @@ def test_what_there_is_not_is_not_found(shared: httpx.Client, path: str) -> None
     assert (response.status_code, "error" in response.json()) == (404, True)
 
 
-@pytest.mark.parametrize("path", ["/v2/nothing", "/v2/models/power/nothing", "/v2/models"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/nothing",
+        "/v2/models/power/nothing",
+        "/v2/models",
+        "/v1/models/power/nothing",
+        "/v1/models/power/versions",
+        "/v1/models/nobody/versions/1",
+        "/v1/models/power/versions/9",
+        "/v1/models/power/labels/candidate",
+        "/v1/models/power/labels/1",
+    ],
+)
 def test_unknown_paths_answer_with_the_protocols_error(shared: httpx.Client, path: str) -> None:
     for method in ("GET", "POST"):
         response = shared.request(method, path)
@@ -397,9 +412,12 @@ def test_unknown_paths_answer_with_the_protocols_error(shared: httpx.Client, pat
         ("/invocations", {"error_code", "message"}),
         ("/models/power/invocations", {"error_code", "message"}),
         ("/v1/models/power:predict", {"error"}),
+        ("/v1/models/power:explain", {"error"}),
+        ("/v1/models/power/versions/1:explain/", {"error"}),
+        ("/v1/models/power/labels/champion:explain", {"error"}),
     ],
 )
-def test_what_predicts_takes_post_alone_and_says_so_as_its_protocol_does(
+def test_what_predicts_or_explains_takes_post_alone_and_says_so_as_its_protocol_does(
     shared: httpx.Client, method: str, path: str, says: set[str]
 ) -> None:
     response = shared.request(method, path)
@@ -445,6 +463,11 @@ def test_v1_speaks_rows_columns_and_labels(shared: httpx.Client) -> None:
         404,
         True,
     )
+
+
+@pytest.mark.parametrize("path", ["versions/1", "versions/@champion", "labels/champion", "labels/@champion"])
+def test_v1_says_of_a_version_whether_it_is_ready(shared: httpx.Client, path: str) -> None:
+    assert shared.get(f"/v1/models/power/{path}").json() == {"name": "power", "ready": True}
 
 
 def test_requests_as_mlservers_clients_encode_data_frames_are_taken(shared: httpx.Client) -> None:
@@ -598,7 +621,9 @@ def test_only_admins_and_services_load_and_unload(
         eventually(lambda: post("admin", "/v2/repository/index").json())
         denied = [post("client", f"/v2/repository/models/power/{verb}") for verb in ("load", "unload")]
         nobody = http.post(INFER, json=GOOD)
-        scoring, v1 = (http.post(path, json={}) for path in ("/invocations", "/v1/models/power:predict"))
+        scoring = http.post("/invocations", json={})
+        v1 = [http.post(f"/v1/models/power{verb}", json={}) for verb in (":predict", ":explain")]
+        v1 += [http.get(f"/v1/models{below}") for below in ("", "/power", "/power/versions/1", "/power/nothing")]
         done = post("admin", "/v2/repository/models/power/unload")
 
     assert [response.status_code for response in denied] == [403, 403]
@@ -606,7 +631,7 @@ def test_only_admins_and_services_load_and_unload(
     assert (nobody.status_code, done.status_code) == (401, 200)
     assert "bearer token" in nobody.json()["error"]
     assert scoring.json()["error_code"] == "UNAUTHENTICATED"
-    assert list(v1.json()) == ["error"]
+    assert [(response.status_code, list(response.json())) for response in v1] == [(401, ["error"])] * 6
 
 
 @pytest.mark.parametrize(

@@ -100,4 +100,4 @@ def edge_error(path: str, error: ModelyardError) -> ErrorBody | None:
     path = path.removesuffix("/")
     if path.endswith("/invocations"):
         return scoring_error(error)
-    return v1_error(error) if path.endswith((":predict", ":explain")) else None
+    return v1_error(error) if path == "/v1/models" or path.startswith("/v1/models/") else None

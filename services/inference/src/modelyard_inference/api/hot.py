@@ -29,7 +29,7 @@ from modelyard_inference.api.errors import (
     v2_error,
 )
 from modelyard_inference.api.front import Front, Labels
-from modelyard_inference.api.paths import Target, infer_target, invocations_target, predict_target
+from modelyard_inference.api.paths import Target, explain_target, infer_target, invocations_target, predict_target
 from modelyard_inference.domain.ports import Tables
 from modelyard_inference.domain.requests import Answer, Answered
 from modelyard_inference.usecases.batching import Leave
@@ -115,6 +115,7 @@ class HotPath:
             _not_posted(infer_target, "/v2/models/{model}/infer", v2_error),
             _not_posted(invocations_target, "/models/{model}/invocations", scoring_error),
             _not_posted(predict_target, "/v1/models/{model}:predict", v1_error),
+            _not_posted(explain_target, "/v1/models/{model}:explain", v1_error),
         )
 
     async def infer(self, request: RawRequest) -> RawAnswer | None:
@@ -357,13 +358,13 @@ def _posted(target_of: Callable[[str], Target | None], method: str, path: str) -
 
 
 def _not_posted(target_of: Callable[[str], Target | None], template: str, error_body: _ErrorBodyOf) -> RawRoute:
-    """Return the route of any other method."""
+    """Return the route of any method but POST."""
 
     async def refused(request: RawRequest) -> RawAnswer:
         del request
         return _failure(WrongMethod(), error_body)
 
-    return RawRoute(lambda method, path: target_of(path) is not None, refused, template)
+    return RawRoute(lambda method, path: method != "POST" and target_of(path) is not None, refused, template)
 
 
 def _failure(error: ModelyardError, error_body: _ErrorBodyOf) -> RawAnswer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Target", "infer_target", "invocations_target", "predict_target"]
+__all__ = ["Target", "alias_of", "explain_target", "infer_target", "invocations_target", "predict_target"]
 
 
 _KEPT = 64
@@ -46,23 +46,35 @@ def invocations_target(path: str) -> Target | None:
 
 @lru_cache(_KEPT)
 def predict_target(path: str) -> Target | None:
-    """Return what ``/v1/models/{model}[/versions/{version}]:predict`` names; None for another path.
+    """Return what ``/v1/models/{model}[/versions/{version}|/labels/{label}]:predict`` names; None for another path."""
+    return _v1_target(path, ":predict")
 
-    TensorFlow Serving calls an alias a label: ``/v1/models/{model}/labels/champion:predict``.
-    """
+
+@lru_cache(_KEPT)
+def explain_target(path: str) -> Target | None:
+    """Return the same for ``:explain``."""
+    return _v1_target(path, ":explain")
+
+
+def alias_of(label: str) -> str:
+    """Return the alias that TensorFlow Serving calls a label: ``/v1/models/{model}/labels/champion``."""
+    return "@" + label.removeprefix("@")
+
+
+def _v1_target(path: str, verb: str) -> Target | None:
     if not path.startswith("/v1/models/"):
         return None
     path = path.removesuffix("/")
-    if not path.endswith(":predict"):
+    if not path.endswith(verb):
         return None
-    parts = path.removesuffix(":predict").split("/")[3:]
+    parts = path.removesuffix(verb).split("/")[3:]
     if len(parts) == 1 and parts[0]:
         return Target(parts[0])
     if len(parts) == 3 and parts[0] and parts[2]:
         if parts[1] == "versions":
             return Target(parts[0], parts[2])
         if parts[1] == "labels":
-            return Target(parts[0], "@" + parts[2].removeprefix("@"))
+            return Target(parts[0], alias_of(parts[2]))
     return None
 
 

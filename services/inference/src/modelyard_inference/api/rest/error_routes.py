@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
-from modelyard_common.errors import ModelyardError
+from modelyard_common.errors import ModelyardError, NotFound
 
 from modelyard_inference.api.errors import ErrorBody, protocol_status, retry_after
 
-__all__ = ["error_route"]
+__all__ = ["error_route", "refuse_the_rest"]
 
 
 def error_route(error_body: Callable[[ModelyardError], ErrorBody]) -> type[APIRoute]:
@@ -33,3 +33,13 @@ def error_route(error_body: Callable[[ModelyardError], ErrorBody]) -> type[APIRo
             return answer
 
     return ProtocolRoute
+
+
+def refuse_the_rest(router: APIRouter, path: str) -> None:
+    """Answer any other path below this one with the router's own kind of error."""
+
+    def refuse(request: Request) -> None:
+        raise NotFound(f"{request.method} {request.url.path[:128]} is nothing that is answered here; see /docs")
+
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+    router.add_api_route(f"{path}/{{rest:path}}", refuse, methods=methods, include_in_schema=False)

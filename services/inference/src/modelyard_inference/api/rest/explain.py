@@ -13,6 +13,7 @@ from modelyard_inference.api.bodies import opened
 from modelyard_inference.api.codecs import scoring
 from modelyard_inference.api.errors import v1_error
 from modelyard_inference.api.front import Labels
+from modelyard_inference.api.paths import alias_of
 from modelyard_inference.api.rest.dependencies import Services
 from modelyard_inference.api.rest.error_documents import v1_errors
 from modelyard_inference.api.rest.error_routes import error_route
@@ -43,6 +44,12 @@ async def explain(model: str, request: Request, services: Services) -> ExplainRe
 async def explain_version(model: str, version: str, request: Request, services: Services) -> ExplainResponse:
     """The same for one version: a number, a digest or an alias."""
     return await _explained(model, version, request, services)
+
+
+@router.post("/{model}/labels/{label}:explain", openapi_extra=_BODY)
+async def explain_label(model: str, label: str, request: Request, services: Services) -> ExplainResponse:
+    """The same for one version, by its alias."""
+    return await _explained(model, alias_of(label), request, services)
 
 
 async def _explained(model: str, version: str | None, request: Request, services: InferenceServices) -> ExplainResponse:

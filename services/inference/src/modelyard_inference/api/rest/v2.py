@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import Request, Response
-from modelyard_common.errors import NotFound
+from fastapi import Response
 from modelyard_contracts.open_inference import ModelMetadata, ServerMetadata
 from starlette.responses import JSONResponse
 
@@ -11,7 +10,7 @@ from modelyard_inference.api.described import SERVER, metadata_of
 from modelyard_inference.api.errors import v2_error
 from modelyard_inference.api.rest.dependencies import Services
 from modelyard_inference.api.rest.error_documents import v2_errors
-from modelyard_inference.api.rest.error_routes import error_route
+from modelyard_inference.api.rest.error_routes import error_route, refuse_the_rest
 from modelyard_inference.api.rest.slashes import SlashRouter
 
 __all__ = ["router"]
@@ -65,9 +64,4 @@ def version_ready(model: str, version: str, services: Services) -> dict[str, obj
     return {"name": model, "version": version, "ready": True}
 
 
-def refuse(rest: str, request: Request) -> None:
-    """Answer any other path of the protocol with its own kind of error."""
-    raise NotFound(f"{request.method} /v2/{rest[:128]} is nothing that is answered here; see /docs")
-
-
-router.add_api_route("/{rest:path}", refuse, methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+refuse_the_rest(router, "")
