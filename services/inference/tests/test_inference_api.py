@@ -371,7 +371,7 @@ def test_a_numeric_matrix_is_taken_by_position_beside_named_columns(shared: http
 def test_a_model_without_a_champion_is_not_ready_and_says_why(served: tuple[Platform, httpx.Client]) -> None:
     platform, http = served
     platform.registry.route("young", None)
-    eventually(lambda: "young" in http.get("/v1/models").json()["waiting"])
+    eventually(lambda: "young" in http.get("/v1/served").json()["waiting"])
 
     response = http.post("/v2/models/young/infer", json=GOOD_V2)
 
@@ -397,7 +397,7 @@ def test_metrics_and_admin_show_what_happens(served: tuple[Platform, httpx.Clien
     eventually(lambda: platform.drift.events)
 
     exposed = http.get("/metrics").text
-    view = eventually(lambda: (seen := http.get("/v1/models").json())["spool"]["pending_bytes"] == 0 and seen)
+    view = eventually(lambda: (seen := http.get("/v1/served").json())["spool"]["pending_bytes"] == 0 and seen)
 
     assert 'modelyard_inference_requests_total{model="power",outcome="answered",role="champion",version="1"}' in exposed
     assert view["models"][0]["versions"][0]["runtime"] == "onnx"

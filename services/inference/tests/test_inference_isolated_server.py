@@ -77,7 +77,7 @@ def test_a_crash_is_a_503_with_a_time_to_come_back_and_the_health_page_says_why(
 
 
 def _problem(http: httpx.Client) -> str:
-    (model,) = [model for model in http.get("/v1/models").json()["models"] if model["name"] == "wild"]
+    (model,) = [model for model in http.get("/v1/served").json()["models"] if model["name"] == "wild"]
     return str(model["versions"][0]["problem"])
 
 

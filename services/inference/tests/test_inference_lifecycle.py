@@ -541,7 +541,7 @@ def test_swaps_under_load_fail_no_request(platform: Platform, bundles: tuple[Pac
             before = len(seen)
             platform.registry.route("power", digests[turn % 2], digests[1 - turn % 2], weight=50 * (turn % 3 == 0))
             revision = platform.registry.tables["power"].revision
-            eventually(lambda: http.get("/v1/models").json()["models"][0]["revision"] == revision)  # noqa: B023
+            eventually(lambda: http.get("/v1/served").json()["models"][0]["revision"] == revision)  # noqa: B023
             eventually(lambda: len(seen) > before + 20)  # noqa: B023
         stop.set()
         for caller in callers:

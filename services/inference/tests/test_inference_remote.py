@@ -137,7 +137,7 @@ def test_a_flask_app_is_served_with_our_ids_checks_and_log(flask: str, platform:
     with a_server(platform, (bundle,), remote_hosts=(flask.removeprefix("http://"),)) as http:
         good = http.post("/invocations", json={"dataframe_records": [{"load": 0.7, "price": 0.2, "day": "mon"}]})
         wrong = http.post("/invocations", json={"dataframe_records": [{"load": "much", "price": 0.2, "day": "mon"}]})
-        view = http.get("/v1/models").json()["models"][0]["versions"][0]
+        view = http.get("/v1/served").json()["models"][0]["versions"][0]
         eventually(lambda: platform.drift.role("champion"))
 
     assert good.json() == {"predictions": [1]}

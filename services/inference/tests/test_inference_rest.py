@@ -25,7 +25,7 @@ def test_what_serves_predictions_loads_no_framework() -> None:
     assert {"fastapi", "starlette"}.isdisjoint(loaded)
 
 
-@pytest.mark.parametrize("path", ["/docs", "/v2/models/power", "/v1/models", "/nothing"])
+@pytest.mark.parametrize("path", ["/docs", "/v2/models/power", "/v1/served", "/nothing"])
 def test_a_process_loads_it_when_it_is_asked_for_what_it_answers(
     platform: Platform, bundles: tuple[Packed, Packed], tmp_path: Path, path: str
 ) -> None:

@@ -142,7 +142,7 @@ def test_redacted_features_reach_neither_disk_nor_drift_nor_sink(
 ) -> None:
     with a_server(platform, bundles, sink_url=sink.url) as http:
         platform.registry.route("power", str(bundles[0].digest), redact=("day",))
-        eventually(lambda: http.get("/v1/models").json()["models"][0]["revision"] == 2)
+        eventually(lambda: http.get("/v1/served").json()["models"][0]["revision"] == 2)
         platform.drift.away, sink.status = True, lambda headers: 503
         (id_,) = ask(http, day="a-secret-day")
         written = b"".join(path.read_bytes() for path in platform.data_dir.rglob("*") if path.is_file())
@@ -172,11 +172,11 @@ def test_what_is_not_sampled_is_in_no_event(
 ) -> None:
     with a_server(platform, bundles, sink_url=sink.url) as http:
         platform.registry.route("power", str(bundles[0].digest), log_payloads=0.0)
-        eventually(lambda: http.get("/v1/models").json()["models"][0]["revision"] == 2)
+        eventually(lambda: http.get("/v1/served").json()["models"][0]["revision"] == 2)
         ask(http, 5)
         eventually(lambda: len(platform.drift.role("champion")) == 5)
         platform.registry.route("power", str(bundles[0].digest), log_payloads=1.0)
-        eventually(lambda: http.get("/v1/models").json()["models"][0]["revision"] == 3)
+        eventually(lambda: http.get("/v1/served").json()["models"][0]["revision"] == 3)
         (id_,) = ask(http)
         eventually(lambda: len(sink.events) == 2)
 

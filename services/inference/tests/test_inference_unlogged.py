@@ -62,7 +62,7 @@ def test_what_is_kept_out_is_answered_by_the_champion_and_not_written_down(
 def test_a_shadow_gets_no_copy_of_it(platform: Platform, served: httpx.Client, bundles: tuple[Packed, Packed]) -> None:
     champion, candidate = (str(bundle.digest) for bundle in bundles)
     platform.registry.route("power", champion, candidate, shadow=True)
-    eventually(lambda: served.get("/v1/models").json()["models"][0]["shadow"])
+    eventually(lambda: served.get("/v1/served").json()["models"][0]["shadow"])
 
     served.post(PREDICT, json=ROWS, headers=OFF).raise_for_status()
     told = served.post(PREDICT, json=ROWS).headers["modelyard-prediction-id"]

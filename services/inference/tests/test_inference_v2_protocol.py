@@ -340,6 +340,7 @@ GETS = [
     "/v2/models/power/ready",
     "/v2/models/power/versions/1",
     "/v2/models/power/versions/@champion/ready",
+    "/v1/models",
     "/v1/models/power",
     "/v1/models/power/versions/1",
     "/v1/models/power/labels/champion",
@@ -468,6 +469,10 @@ def test_v1_speaks_rows_columns_and_labels(shared: httpx.Client) -> None:
 @pytest.mark.parametrize("path", ["versions/1", "versions/@champion", "labels/champion", "labels/@champion"])
 def test_v1_says_of_a_version_whether_it_is_ready(shared: httpx.Client, path: str) -> None:
     assert shared.get(f"/v1/models/power/{path}").json() == {"name": "power", "ready": True}
+
+
+def test_v1_lists_models_by_name_as_kserve_does(shared: httpx.Client) -> None:
+    assert shared.get("/v1/models").json() == {"models": ["power"]}
 
 
 def test_requests_as_mlservers_clients_encode_data_frames_are_taken(shared: httpx.Client) -> None:

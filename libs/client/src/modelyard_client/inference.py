@@ -235,7 +235,7 @@ class InferenceClient(ApiClient):
 
     def revision(self, model: str) -> int | None:
         """Return the routing revision that one server serves a model by; None when it serves none."""
-        server = self._read(_Server, self._http.request("GET", "/v1/models", timeout_s=3.0))
+        server = self._read(_Server, self._http.request("GET", "/v1/served", timeout_s=3.0))
         return next((served.revision for served in server.models if served.name == model), None)
 
     def version(self, model: str, reference: str) -> LoadedVersion:
@@ -244,7 +244,7 @@ class InferenceClient(ApiClient):
         Raises:
             NotFound: it serves no such model, or has no such version loaded.
         """
-        server = self._read(_Server, self._http.request("GET", "/v1/models", timeout_s=3.0))
+        server = self._read(_Server, self._http.request("GET", "/v1/served", timeout_s=3.0))
         served = next((one for one in server.models if one.name == model), None)
         if served is None:
             self._http.request("GET", f"/v2/models/{model}")  # says why: unknown, or not ready yet

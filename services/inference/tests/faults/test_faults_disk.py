@@ -74,5 +74,5 @@ def test_a_full_disk_costs_records_and_no_prediction(
 
 def spool_problem(server: InferenceProcess) -> str | None:
     """Return what is wrong with the spools of all workers."""
-    told: str | None = server.get("/v1/models").json()["spool"].get("problem")
+    told: str | None = server.get("/v1/served").json()["spool"].get("problem")
     return told

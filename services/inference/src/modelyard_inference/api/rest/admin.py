@@ -53,8 +53,8 @@ class ServerView(View):
     spool: SpoolView
 
 
-@router.get("/models")
-def models(services: Services) -> ServerView:
+@router.get("/served")
+def served(services: Services) -> ServerView:
     """Show what is loaded, by which revision, and what waits."""
     return ServerView(
         models=tuple(_view(serving) for serving in services.served.all()),

@@ -1,4 +1,4 @@
-"""The V1 protocol beside its verbs: whether the server lives, which models are ready."""
+"""The V1 protocol beside its verbs: whether the server lives, which models there are, which are ready."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ router = SlashRouter(tags=["v1"], route_class=error_route(v1_error), responses=v
 def alive() -> dict[str, str]:
     """Tell that the server lives."""
     return {"status": "alive"}
+
+
+@router.get("/v1/models")
+def models(services: Services) -> dict[str, list[str]]:
+    """List the models that are served."""
+    return {"models": services.served.names}
 
 
 @router.get("/v1/models/{model}")
