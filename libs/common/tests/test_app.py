@@ -187,9 +187,9 @@ def test_readiness_follows_critical_checks_only(database: Database) -> None:
         health.add("store", lambda: "is broken", critical=True)
         unready = httpx.get(f"{url}/health/ready")
 
-    assert ready.status_code == 200
+    assert (ready.status_code, "retry-after" in ready.headers) == (200, False)
     assert ready.json()["checks"] == {"peer": "is away"}
-    assert unready.status_code == 503
+    assert (unready.status_code, unready.headers["retry-after"]) == (503, "1")
     assert unready.json()["checks"]["store"] == "is broken"
 
 

@@ -573,14 +573,16 @@ def test_a_restart_while_the_registry_is_away_serves_from_the_cache(
         assert answer.json() == {"predictions": [1]}
 
 
-def test_a_server_that_knows_nothing_is_not_ready(platform: Platform) -> None:
+def test_a_server_that_knows_nothing_is_not_ready_and_says_when_to_ask_again(platform: Platform) -> None:
     with (
         platform.inference(registry_url=f"http://127.0.0.1:{free_port()}") as url,
         httpx.Client(base_url=url, trust_env=False) as http,
     ):
-        assert http.get("/health/ready").status_code == 503
-        assert http.get("/ping").status_code == 503
-        assert http.post("/models/power/invocations", json=ROWS).status_code == 503
+        answers = [http.get(path) for path in ("/health", "/health/ready", "/v2/health/ready", "/ping")]
+        answers.append(http.post("/models/power/invocations", json=ROWS))
+
+    assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1")] * 5
+    assert answers[2].json() == {"ready": False}
 
 
 def test_without_a_watch_the_registry_is_polled(platform: Platform, bundles: tuple[Packed, Packed]) -> None:

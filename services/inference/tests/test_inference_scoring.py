@@ -229,12 +229,28 @@ def test_numbers_in_csv_are_those_that_mlflow_reads(text: str) -> None:
         assert ours == pytest.approx(theirs, nan_ok=True)
 
 
-def test_health_ping_and_version_answer_as_mlflow_does(served: tuple[Platform, httpx.Client]) -> None:
+def test_ping_answers_as_mlflow_does(served: tuple[Platform, httpx.Client]) -> None:
     _, http = served
 
     assert (http.get("/ping").status_code, http.get("/ping").text) == (200, "\n")
-    assert http.get("/health").status_code == 200
+
+
+def test_version_is_that_of_the_server_and_not_of_mlflow(served: tuple[Platform, httpx.Client]) -> None:
+    _, http = served
+
     assert http.get("/version").text == "0.1.0"
+
+
+def test_health_has_the_status_of_mlflows_and_a_body_that_names_the_checks(
+    served: tuple[Platform, httpx.Client],
+) -> None:
+    _, http = served
+
+    health = http.get("/health")
+
+    assert health.status_code == 200
+    assert health.json() == http.get("/health/ready").json()
+    assert (health.json()["status"], health.json()["checks"]["models"]) == ("ready", "ok")
 
 
 # ---- the process that reads tables

@@ -80,4 +80,5 @@ def _is(wanted: str, method: str, path: str) -> bool:
 
 
 def _json(body: Any, status: int = 200) -> RawAnswer:
-    return RawAnswer(json.dumps(body, separators=(",", ":")).encode(), status=status)
+    again = b"retry-after: 1\r\n" if status == 503 else b""
+    return RawAnswer(json.dumps(body, separators=(",", ":")).encode(), status=status, headers=again)

@@ -8,6 +8,7 @@ from fastapi.responses import PlainTextResponse
 from modelyard_inference.api.described import VERSION
 from modelyard_inference.api.rest.dependencies import Services
 from modelyard_inference.api.rest.error_documents import problems
+from modelyard_inference.api.rest.readiness import readiness
 from modelyard_inference.api.rest.slashes import SlashRouter
 
 __all__ = ["router"]
@@ -18,7 +19,7 @@ router = SlashRouter(tags=["mlflow scoring"], responses=problems())
 @router.get("/ping", response_class=PlainTextResponse, responses={503: {"description": "It cannot."}})
 def ping(services: Services) -> Response:
     """Tell whether the server can do its job."""
-    return PlainTextResponse("\n", status_code=200 if services.health.report().ready else 503)
+    return PlainTextResponse("\n", *readiness(services))
 
 
 @router.get("/version", response_class=PlainTextResponse)

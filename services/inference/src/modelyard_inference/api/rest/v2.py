@@ -11,6 +11,7 @@ from modelyard_inference.api.errors import v2_error
 from modelyard_inference.api.rest.dependencies import Services
 from modelyard_inference.api.rest.error_documents import v2_errors
 from modelyard_inference.api.rest.error_routes import error_route, refuse_the_rest
+from modelyard_inference.api.rest.readiness import readiness
 from modelyard_inference.api.rest.slashes import SlashRouter
 
 __all__ = ["router"]
@@ -33,8 +34,8 @@ def live() -> dict[str, bool]:
 @router.get("/health/ready", responses={503: {"description": "It cannot."}})
 def ready(services: Services) -> Response:
     """Tell whether the server can do its job."""
-    is_ready = services.health.report().ready
-    return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
+    status, headers = readiness(services)
+    return JSONResponse({"ready": status == 200}, status, headers)
 
 
 @router.get("/models/{model}")
