@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bench.inference.goals import Outcome, judge
+import pytest
+from bench.inference.goals import GOALS, Outcome, judge
 from bench.inference.record import Cell, Place, Record, Round, Served
+from bench.inference.report import reasons
 
 BUSY = Place(model="linear", dialect="json", rows=1, connections=64)
 LONE = Place(model="linear", dialect="json", rows=1, connections=1)
@@ -108,3 +110,50 @@ def test_memory_is_held_against_the_leanest_peer() -> None:
 
     assert (found.verdict, found.measured) == ("not met", "61% (110 of 180 MiB)")
     assert found.against == "fastapi"
+
+
+def why(given: Record, what: str) -> list[str]:
+    [goal] = [goal for goal in GOALS if goal.what == what]
+    assert outcome(given, what).verdict == "not measured"
+    return list(reasons(goal, given))
+
+
+OURS, PEER = cell("modelyard", BUSY, rate=12_000, cpu_us=50), cell("fastapi", BUSY, rate=1_000, cpu_us=900)
+FAILED = cell("modelyard", BUSY, rate=12_000, cpu_us=50, failed=1)
+NO_START = Served(server="fastapi", model="linear", problem="did not start")
+UNMEASURED = {
+    "its place was cut": (record().model_copy(update={"cut": (BUSY,)}), "no time was left"),
+    "requests to ours failed": (record(FAILED, PEER), "a request failed"),
+    "a peer did not start": (record(OURS, served=(NO_START,)), "did not start"),
+    "a peer was not installed": (record(OURS).model_copy(update={"missing": {"kserve": "no wheel"}}), "no wheel"),
+}
+
+
+@pytest.mark.parametrize(("given", "says"), UNMEASURED.values(), ids=UNMEASURED.keys())
+def test_a_goal_that_was_not_measured_has_the_reason_of_its_own_place(given: Record, says: str) -> None:
+    [reason] = why(given, BEST)
+
+    assert says in reason
+
+
+UNEXPLAINED = {
+    "nothing is wrong": record(OURS),
+    "another place was cut": record(OURS).model_copy(update={"cut": (LONE,)}),
+    "another place failed": record(OURS, cell("fastapi", LONE, rate=1_000, cpu_us=900, failed=1)),
+    "the other side failed": record(FAILED),
+    "another model did not start": record(OURS, served=(NO_START.model_copy(update={"model": "forest"}),)),
+    "what is no peer was not installed": record(OURS).model_copy(update={"missing": {"echo": "no wheel"}}),
+}
+
+
+@pytest.mark.parametrize("given", UNEXPLAINED.values(), ids=UNEXPLAINED.keys())
+def test_what_went_wrong_elsewhere_is_no_reason(given: Record) -> None:
+    assert why(given, BEST) == []
+
+
+def test_memory_that_was_not_taken_is_explained_by_who_did_not_start() -> None:
+    what = "memory (RSS) with one model: of the leanest peer"
+    ours = Served(server="modelyard", model="linear", rss_mib=100.0)
+
+    assert why(record(OURS, served=(ours, NO_START)), what) == ["fastapi, linear: did not start"]
+    assert why(record(OURS, PEER, served=(ours,)), what) == []

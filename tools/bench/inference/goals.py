@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bench.inference.names import Dialect
 from bench.inference.record import Cell, Place, Record, best
 
-__all__ = ["GOALS", "Goal", "Outcome", "judge"]
+__all__ = ["GOALS", "Goal", "Outcome", "Side", "judge", "lacking"]
 
 Verdict = Literal["met", "not met", "by rate only", "by CPU only", "not measured"]
 _OURS, _BARE, _ECHO = "modelyard", "modelyard-bare", "echo"
@@ -36,13 +36,25 @@ class Outcome:
     against: str = ""
 
 
+class Side(NamedTuple):
+    """Whom a goal compares, and where: one server, some, or a kind of them; the best of them counts."""
+
+    servers: Sequence[str] | str
+    places: tuple[Place, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A sentence, and what decides."""
+    """A sentence, and what decides.
+
+    Attributes:
+        sides: of each, figures are needed.
+    """
 
     what: str
     target: str
     judge: Callable[[Record], Outcome]
+    sides: tuple[Side, ...]
 
 
 def judge(record: Record) -> list[tuple[Goal, Outcome]]:
@@ -50,21 +62,21 @@ def judge(record: Record) -> list[tuple[Goal, Outcome]]:
     return [(goal, goal.judge(record)) for goal in GOALS]
 
 
-def _times(
-    target: float,
-    place: Place,
-    rivals: Sequence[str] | str,
-    record: Record,
-    *,
-    ours: str = _OURS,
-    rivals_in: Sequence[Dialect] = (),
-) -> Outcome:
+def lacking(goal: Goal, record: Record) -> list[Record]:
+    """Return what a record holds of each side of a goal that has no figures there: it has to hold a reason."""
+    return [
+        record.about(_named(record, side.servers), side.places) for side in goal.sides if not _figures(side, record)
+    ]
+
+
+def _figures(side: Side, record: Record) -> list[Cell]:
+    servers = _named(record, side.servers)
+    return [cell for place in side.places for server, cell in record.at(place).items() if server in servers]
+
+
+def _times(target: float, ours: Side, rivals: Side, record: Record) -> Outcome:
     """Compare throughput with a rival, or with the best of a kind."""
-    mine = record.at(place).get(ours)
-    others: list[Cell] = []
-    for dialect in rivals_in or (place.dialect,):
-        there = record.at(place.model_copy(update={"dialect": dialect}))
-        others += [cell for server, cell in there.items() if server in _named(record, rivals)]
+    mine, others = best(_figures(ours, record)), _figures(rivals, record)
     by_rate, by_cpu = best(others), min(others, key=lambda cell: cell.cpu_us, default=None)
     if mine is None or by_rate is None or by_cpu is None:
         return Outcome("not measured")
@@ -120,8 +132,12 @@ def _at(model: str, dialect: Dialect, rows: int, connections: int) -> Place:
     return Place(model=model, dialect=dialect, rows=rows, connections=connections)
 
 
-def _than(what: str, target: float, place: Place, rivals: str, **more: object) -> Goal:
-    return Goal(what, f"≥ {target:g} x", partial(_times, target, place, rivals, **more))  # type: ignore[arg-type]
+def _than(
+    what: str, target: float, place: Place, rivals: str, *, ours: str = _OURS, rivals_in: Sequence[Dialect] = ()
+) -> Goal:
+    theirs = tuple(place.model_copy(update={"dialect": dialect}) for dialect in rivals_in) or (place,)
+    sides = Side(ours, (place,)), Side(rivals, theirs)
+    return Goal(what, f"≥ {target:g} x", partial(_times, target, *sides), sides)
 
 
 _BUSY, _LONE, _WIDE = _at("linear", "json", 1, 64), _at("linear", "json", 1, 1), _at("linear", "json", 32, 16)
@@ -133,7 +149,12 @@ GOALS: tuple[Goal, ...] = (
     _than("linear, 1 row, 64 connections: `mlflow models serve`", 100, _BUSY, "mlflow"),
     _than("linear, 1 row, 64 connections: the echo", 0.5, _BUSY, _ECHO),
     _than("linear, 1 row, 1 connection: best peer", 6, _LONE, "peers"),
-    Goal("linear, 1 row, 1 connection: p99 above the echo's", "≤ 1 ms", partial(_near_echo, 1.0, _LONE)),
+    Goal(
+        "linear, 1 row, 1 connection: p99 above the echo's",
+        "≤ 1 ms",
+        partial(_near_echo, 1.0, _LONE),
+        (Side(_OURS, (_LONE,)), Side(_ECHO, (_LONE,))),
+    ),
     _than("linear, 32 rows, 16 connections, JSON: best peer", 5, _WIDE, "peers"),
     _than(
         "linear, 32 rows, 16 connections, binary tensors: best peer in JSON or binary",
@@ -146,7 +167,17 @@ GOALS: tuple[Goal, ...] = (
     _than("linear, 32 rows, 16 connections, gRPC: MLServer's gRPC", 3, _at("linear", "grpc", 32, 16), "mlserver"),
     _than("linear without a twin, 1 row, 64 connections: best batching peer", 3, _BUSY, "batching peers", ours=_BARE),
     _than("forest without a twin, 1 row, 64 connections: best batching peer", 3, _FOREST, "batching peers", ours=_BARE),
-    Goal("memory (RSS) with one model: of the leanest peer", "≤ 50%", partial(_lean, 0.5)),
-    Goal("from process start to the first right answer", "< 2 s", partial(_quick_start, 2.0)),
+    Goal(
+        "memory (RSS) with one model: of the leanest peer",
+        "≤ 50%",
+        partial(_lean, 0.5),
+        (Side(_OURS, (_BUSY,)), Side("peers", (_BUSY,))),
+    ),
+    Goal(
+        "from process start to the first right answer",
+        "< 2 s",
+        partial(_quick_start, 2.0),
+        (Side(_OURS, (_BUSY,)),),
+    ),
     _than("stretch: linear, 1 row, 64 connections: best peer", 30, _BUSY, "peers"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -139,6 +139,18 @@ class Record(_Shape):
     def of_kind(self, kind: str) -> tuple[str, ...]:
         """Return the servers of a kind, in order."""
         return tuple(server for server, its in self.kinds.items() if its == kind)
+
+    def about(self, servers: Collection[str], places: Collection[Place]) -> Record:
+        """Return of it what concerns these servers at these places, what kept them from being measured included."""
+        models = {place.model for place in places}
+        return self.model_copy(
+            update={
+                "served": tuple(one for one in self.served if one.server in servers and one.model in models),
+                "cells": tuple(cell for cell in self.cells if cell.server in servers and cell.place in places),
+                "missing": {server: why for server, why in self.missing.items() if server in servers},
+                "cut": tuple(place for place in self.cut if place in places),
+            }
+        )
 
     def write(self, path: Path) -> None:
         """Write it to a file."""

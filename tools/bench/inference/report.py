@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.inference.goals import judge
+from bench.inference.goals import Goal, judge, lacking
 from bench.inference.names import DIALECTS, MODELS
 from bench.inference.record import Cell, Place, Record
 from bench.tables import markdown, table
 
-__all__ = ["ablations_markdown", "ablations_text", "as_markdown", "as_text"]
+__all__ = ["ablations_markdown", "ablations_text", "as_markdown", "as_text", "reasons"]
 
 Tables = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
 
@@ -22,6 +22,12 @@ def as_text(record: Record) -> str:
 def as_markdown(record: Record) -> str:
     """Return a record for a document, its titles one level below the section that holds it."""
     return "\n".join(_parts(record, markdown, lambda title: f"\n### {title}\n")).strip() + "\n"
+
+
+def reasons(goal: Goal, record: Record) -> Sequence[str]:
+    """Return why a goal was not measured, in the words of the document; nothing if one side of it has no reason."""
+    found = [_problems(side) for side in lacking(goal, record)]
+    return list(dict.fromkeys(reason for side in found for reason in side)) if all(found) else []
 
 
 def _parts(record: Record, draw: Tables, title: Callable[[str], str]) -> list[str]:
