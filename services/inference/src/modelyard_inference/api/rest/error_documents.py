@@ -21,7 +21,7 @@ def v2_errors() -> Responses:
 
 
 def v1_errors() -> Responses:
-    """Return how V1 writes an error; what ends before it begins is a problem document."""
+    """Return how V1 writes an error; what ends before ``GET /`` begins, such as auth, is a problem document."""
     return _others("An error.", {_JSON: _schema("error", error=_TEXT), PROBLEM_MEDIA_TYPE: _PROBLEM})
 
 
