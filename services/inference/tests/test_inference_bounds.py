@@ -60,7 +60,15 @@ def test_requests_refused_beyond_the_bound_leave_no_trace() -> None:
         predict = Waiting()
         bounds = Bounds(timeout_s=5, max_rows=10, max_concurrent=1)
         hot = HotPath(
-            Front(cast(Any, predict), cast(Any, None), ServedModels(), SystemClock(), bounds, CountingObserver()),
+            Front(
+                cast(Any, predict),
+                cast(Any, None),
+                ServedModels(),
+                SystemClock(),
+                bounds,
+                CountingObserver(),
+                cast(Any, None),
+            ),
             cast(Any, None),
         )
         first = asyncio.create_task(call(hot))

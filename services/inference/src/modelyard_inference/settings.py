@@ -31,7 +31,7 @@ class InferenceSettings(ServiceSettings):
     worker_patience_s: float = Field(30.0, ge=1)
     """How long one of several workers may stand still before it is replaced; probes would find the others."""
     max_body_bytes: int = Field(16 * 1024**2, ge=1024)
-    """Ten thousand rows of a hundred numbers; a larger body is decoded on the event loop for too long."""
+    """Ten thousand rows of a hundred numbers; a larger body takes too long to decode."""
     max_held_bytes: int = Field(256 * 1024**2, ge=1024)
     """What the bodies of all requests may take together while they arrive and are answered, unpacked; more get 429.
     Each of several processes has its part, and room for one body at least. The first 32 KiB of each are not counted,

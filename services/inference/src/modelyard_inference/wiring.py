@@ -39,7 +39,7 @@ from modelyard_inference.api.front import Bounds, Front
 from modelyard_inference.api.grpc.server import GrpcServer
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.api.services import InferenceServices, SpoolView
-from modelyard_inference.domain.ports import PayloadSink, Reports, Runtimes
+from modelyard_inference.domain.ports import Lane, PayloadSink, Reports, Runtimes
 from modelyard_inference.domain.records import Totals
 from modelyard_inference.payload_log import PayloadLog, payload_log
 from modelyard_inference.settings import InferenceSettings, environment_beside
@@ -129,7 +129,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         resync_s=settings.resync_s,
     )
 
-    lane, candidate_lane, explain_lane = _lanes(settings)
+    lane, candidate_lane, explain_lane, body_lane = _lanes(settings)
     judge = JudgeCandidate(log.spool, observer, reports)
     shadow = Shadow(
         lane=candidate_lane,
@@ -164,7 +164,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
     )
     table_lane = ThreadLane("tables", threads=1, depth=settings.max_concurrent)
     tables = ColumnarProcess(table_lane, most_rows=settings.max_rows, most_bytes=settings.max_body_bytes)
-    front = _front(settings, predict, log.spool, counts_first=member is not None)
+    front = _front(settings, predict, log.spool, body_lane, counts_first=member is not None)
 
     def show(stop: StopSignal) -> None:
         del stop
@@ -174,7 +174,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         WORKERS.set(size)
         servings = served.all()
         metrics.show_serving(servings, served.waiting)
-        metrics.show_lanes(lane, candidate_lane, explain_lane, table_lane)
+        metrics.show_lanes(lane, candidate_lane, explain_lane, table_lane, body_lane)
         metrics.show_residents(residents, settings.memory_budget_bytes)
         metrics.show_bodies(front.held)
         loaded = [(one.routing.model, two.version.number) for one in servings for two in one.loaded]
@@ -235,6 +235,7 @@ def build(settings: InferenceSettings, *, clock: Clock | None = None, member: Me
         on_close=[
             tables.close,
             table_lane.close,
+            body_lane.close,
             lane.close,
             candidate_lane.close,
             explain_lane.close,
@@ -323,12 +324,14 @@ def _runtimes(settings: InferenceSettings, isolated: IsolatedRuntimes) -> Runtim
     )
 
 
-def _lanes(settings: InferenceSettings) -> tuple[ThreadLane, ThreadLane, ThreadLane]:
-    """Return threads for champions, for candidates and for explanations, so that none takes those of another."""
+def _lanes(settings: InferenceSettings) -> tuple[ThreadLane, ThreadLane, ThreadLane, ThreadLane]:
+    """Return threads for champions, candidates, explanations and long bodies, so that none takes those of another."""
     return (
         ThreadLane("champions", threads=settings.workers, depth=settings.max_concurrent),
         ThreadLane("candidates", threads=settings.candidate_workers, depth=settings.max_concurrent),
         ThreadLane("explanations", threads=1, depth=_EXPLANATIONS_WAITING, niceness=_NICENESS),
+        # One, whatever is late: to read always ends, and what several are read into would add up.
+        ThreadLane("bodies", threads=1, depth=settings.max_concurrent, most_lost=0),
     )
 
 
@@ -342,7 +345,9 @@ def _bounds(settings: InferenceSettings) -> Bounds:
     )
 
 
-def _front(settings: InferenceSettings, predict: Predict, sink: PayloadSink, *, counts_first: bool) -> Front:
+def _front(
+    settings: InferenceSettings, predict: Predict, sink: PayloadSink, reading: Lane, *, counts_first: bool
+) -> Front:
     together = Together(
         sink=sink,
         observer=predict.observer,
@@ -351,7 +356,7 @@ def _front(settings: InferenceSettings, predict: Predict, sink: PayloadSink, *, 
         most_rows=settings.batch_rows,
         counts_first=counts_first,
     )
-    return Front(predict, together, predict.served, predict.clock, _bounds(settings), predict.observer)
+    return Front(predict, together, predict.served, predict.clock, _bounds(settings), predict.observer, reading)
 
 
 def _limits(settings: InferenceSettings) -> Limits:

@@ -45,12 +45,16 @@ class ThreadLane:
         threads: how many work at once.
         depth: how many jobs may wait.
         niceness: how much the threads stand back for others when cores are short, 0 to 19.
+        most_lost: how many late threads are replaced at a time; 0 where work always ends, so that no more of it runs.
     """
 
-    def __init__(self, name: str, *, threads: int, depth: int = 1024, niceness: int = 0) -> None:
+    def __init__(
+        self, name: str, *, threads: int, depth: int = 1024, niceness: int = 0, most_lost: int = _MOST_LOST
+    ) -> None:
         self.name = name
         self._depth = depth
         self._niceness = niceness
+        self._most_lost = most_lost
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = threads
@@ -80,6 +84,8 @@ class ThreadLane:
         except TimeoutError as exc:
             self._give_up(job)
             raise Late("the model did not answer within the deadline") from exc
+        finally:
+            del job  # or an error holds itself, by way of this frame, and all that the work held when it was raised
 
     def call(self, work: Callable[[], T], timeout_s: float) -> T:
         """Return the same to a thread."""
@@ -90,6 +96,8 @@ class ThreadLane:
         except TimeoutError as exc:
             self._give_up(job)
             raise Late("the model did not answer within the deadline") from exc
+        finally:
+            del job
 
     def close(self) -> None:
         """Let the threads end once they have nothing to do."""
@@ -112,9 +120,10 @@ class ThreadLane:
     def _give_up(self, job: _Job) -> None:
         """Stop waiting for a job: one that has not begun never will, one that runs has its thread replaced."""
         if job.future.cancel():
+            del job.work  # and what it holds, although the job still queues
             return
         with self._lock:
-            if job.future.done() or job.lost or self._lost >= _MOST_LOST:
+            if job.future.done() or job.lost or self._lost >= self._most_lost:
                 return
             job.lost = True
             self._lost += 1

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 
 from modelyard_common.errors import Invalid, TooLarge
 
 from modelyard_inference.api.accepting import weights
+from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.errors import UnsupportedMedia
-from modelyard_inference.api.front import Front
+from modelyard_inference.api.front import Front, Labels
 
 __all__ = ["WORTH_PACKING_BYTES", "opened", "packed", "unpacked"]
 
@@ -81,15 +83,20 @@ def _streams(body: bytes, window: int, most_bytes: int) -> tuple[list[bytes], in
     return parts, place
 
 
-@contextmanager
-def opened(body: bytes, encoding: str, front: Front) -> Iterator[bytes]:
+@asynccontextmanager
+async def opened(body: bytes, encoding: str, front: Front, labels: Labels) -> AsyncIterator[bytes]:
     """Give a body without its content-encoding, counted among all that are held until nothing is done with it.
 
     Raises:
         Overloaded: there is no room for what was in it.
+        Late: it was not unpacked in time.
         ModelyardError: what ``unpacked`` raises.
     """
-    content = unpacked(body, encoding, front.bounds.max_body_bytes)
+    most_bytes = front.bounds.max_body_bytes
+    try:
+        content = unpacked(body, encoding, min(LARGE_BYTES, most_bytes))
+    except TooLarge:
+        content = await front.apart(partial(unpacked, body, encoding, most_bytes), labels)
     with front.held.holding(0 if content is body else len(content)):
         yield content
 

@@ -9,22 +9,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.bodies import HeldBytes
 from modelyard_common.clock import Clock
-from modelyard_common.errors import Denied, Invalid, NotFound, Overloaded, TooLarge
+from modelyard_common.errors import Denied, Invalid, NotFound, Overloaded
 
+from modelyard_inference.api.codecs.bounds import LARGE_BYTES, check_rows
 from modelyard_inference.api.codecs.labels import event_times_from, logged_from, routing_key_from, times_from_header
-from modelyard_inference.domain.ports import Observer
-from modelyard_inference.domain.requests import Answer, Answered, Query, Rows
+from modelyard_inference.domain.ports import Lane, Observer
+from modelyard_inference.domain.requests import Answer, Answered, Late, Query, Rows
 from modelyard_inference.usecases.batching import Done, Leave
 from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
 from modelyard_inference.usecases.together import Together
 
 __all__ = ["Bounds", "Front", "Labels", "Places"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Labels:
     """What comes beside a request's body: in headers, or in gRPC's metadata.
 
     Attributes:
-        left_s: what the transport itself allows, when it says.
+        left_s: what the transport itself allows, when it says, or what is left once the body was read.
+        read_s: how long that took, where it is taken off.
         principal: who asks.
     """
 
@@ -52,6 +56,7 @@ class Labels:
     timeout_ms: str | None = None
     log: str | None = None
     left_s: float | None = None
+    read_s: float = 0.0
     principal: Principal = ANONYMOUS
 
     @property
@@ -97,6 +102,9 @@ class Places:
 class Front:
     """Takes requests for the engine.
 
+    Args:
+        reading: where long bodies are read, one at a time: what each is read into takes many times its length.
+
     Attributes:
         places: for the requests of all protocols.
         held: what their bodies take.
@@ -112,11 +120,13 @@ class Front:
         clock: Clock,
         bounds: Bounds,
         observer: Observer,
+        reading: Lane,
     ) -> None:
         self._predict = predict
         self._together = together
         self._served = served
         self._clock = clock
+        self._reading = reading
         self.bounds = bounds
         self.places = Places(bounds.max_concurrent)
         self.held = HeldBytes(bounds.max_held_bytes)
@@ -209,7 +219,7 @@ class Front:
         principal: Principal,
     ) -> Query:
         if rows.count > self.bounds.max_rows:
-            raise TooLarge(f"there are {rows.count} rows; at most {self.bounds.max_rows} are taken")
+            check_rows(rows.count, self.bounds.max_rows)
         now = self._clock.monotonic()
         if not parameters and labels.says_nothing:
             return Query(model, rows, datetime.now(UTC), now + self.bounds.timeout_s, version)
@@ -234,7 +244,26 @@ class Front:
         """Give how long work ahead of the engine may take, and take its time off what is left for the engine."""
         allowed_s, started = self.timeout_s(labels, None), self._clock.monotonic()
         yield allowed_s
-        labels.left_s = allowed_s - (self._clock.monotonic() - started)
+        took_s = self._clock.monotonic() - started
+        labels.left_s = allowed_s - took_s
+        labels.read_s += took_s
+
+    async def read(self, decode: Callable[[], T], size: int, labels: Labels) -> T:
+        """Return what a decoder makes of a body of so many bytes, of a long one ``apart``."""
+        return decode() if size <= LARGE_BYTES else await self.apart(decode, labels)
+
+    async def apart(self, work: Callable[[], T], labels: Labels) -> T:
+        """Return what work on a body returns, which is done off the event loop and within the deadline.
+
+        Raises:
+            Late: it was not done in time. Overloaded: too much waits.
+            Exception: what work raises.
+        """
+        with self.deadline(labels) as left_s:
+            try:
+                return await self._reading.run(work, left_s)
+            except Late as exc:
+                raise Late("the body was not read within the deadline") from exc
 
     def timeout_s(self, labels: Labels, timeout_us: Any) -> float:
         """Return the shortest of what the server, the transport and the caller allow."""
@@ -254,7 +283,8 @@ class Front:
                 raise Invalid.at("parameters.timeout", fix)
             if timeout_us:
                 # Compared as it came: a whole number may be larger than any float.
-                allowed_s = timeout_us / 1e6 if timeout_us < allowed_s * 1e6 else allowed_s
+                is_less = timeout_us < (allowed_s + labels.read_s) * 1e6
+                allowed_s = timeout_us / 1e6 - labels.read_s if is_less else allowed_s
         return allowed_s
 
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from modelyard_common.errors import Invalid, ModelyardError
@@ -17,6 +18,7 @@ from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
 
 from modelyard_inference.api.bodies import WORTH_PACKING_BYTES, opened, packed
 from modelyard_inference.api.codecs import scoring, v2
+from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.codecs.labels import key_text
 from modelyard_inference.api.codecs.scoring import ScoringCall
 from modelyard_inference.api.errors import (
@@ -124,6 +126,8 @@ class HotPath:
 
     def infer_soon(self, request: RawRequest, done: Callable[[RawAnswer], None]) -> bool:
         """Hand over the answer to a plain ``infer`` without a coroutine; False leaves it to ``infer``."""
+        if len(request.body) > LARGE_BYTES:  # read in a thread
+            return False
         asked: _Asked = request.prepared
         front, heads, caller = self._front, asked.heads, request.caller
         serving = front.plain(asked.model, may_wait=caller is not None)
@@ -181,7 +185,7 @@ class HotPath:
         What they are called and what they hold is each one's own; what they say besides is one and the same.
         """
         serving = self._front.plain(asked.model)
-        if serving is None:
+        if serving is None or max(map(len, bodies)) > LARGE_BYTES:
             return False
         began = time.perf_counter()
         text = asked.heads.json_length
@@ -216,21 +220,22 @@ class HotPath:
         return await self._answer(request, predict_target, self._predict, v1_error)
 
     def _call(self, model: str, version: str | None, heads: _Heads, body: bytes) -> v2.V2Call:
-        text = heads.json_length
+        text, most_rows = heads.json_length, self._front.bounds.max_rows
         if text is None:
-            return v2.decode(body)
+            return v2.decode(body, None, most_rows)
         if not (text.isascii() and text.isdecimal()) or len(text) > 12:
             raise Invalid.at("Inference-Header-Content-Length", "must be a number of bytes")
         length = int(text)
         if length:
-            return v2.decode(body, length)
+            return v2.decode(body, length, most_rows)
         serving = self._front.find(model)
         loaded = serving.champion if version is None else serving.version(version)
         return v2.decode_raw(body, loaded.signature)
 
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         began = time.perf_counter()
-        call = self._call(target.model, target.version, heads, body)
+        decode = partial(self._call, target.model, target.version, heads, body)
+        call = await self._front.read(decode, len(body), heads)
         parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
@@ -254,16 +259,16 @@ class HotPath:
         return reply
 
     async def _scoring_call(self, kind: str, heads: _Heads, body: bytes) -> ScoringCall:
-        if kind == scoring.JSON:
-            return scoring.decode_json(body)
-        if kind == scoring.CSV:
-            return scoring.decode_csv(body)
+        if kind not in scoring.TABLES:
+            decode = scoring.decode_csv if kind == scoring.CSV else scoring.decode_json
+            return await self._front.read(partial(decode, body, self._front.bounds.max_rows), len(body), heads)
         with self._front.deadline(heads) as left_s:
             return ScoringCall(await self._tables.read(body, scoring.TABLES[kind], left_s), {})
 
     async def _predict(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         began = time.perf_counter()
-        call = scoring.decode_v1(body)
+        decode = partial(scoring.decode_v1, body, self._front.bounds.max_rows)
+        call = await self._front.read(decode, len(body), heads)
         parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
@@ -283,9 +288,10 @@ class HotPath:
             heads.principal = request.principal
             target = target_of(request.path)
             assert target is not None  # noqa: S101  # the route has matched
-            with self._front.places, opened(request.body, heads.encoding, self._front) as body:
-                asked = answer(target, heads, body)
-                reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
+            with self._front.places:
+                async with opened(request.body, heads.encoding, self._front, heads) as body:
+                    asked = answer(target, heads, body)
+                    reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
             return None if reply is None else await _written(reply, heads)
         except Exception as exc:
             return _error(exc, error_body)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import msgspec
-from modelyard_common.errors import Invalid
+from modelyard_common.errors import Invalid, TooLarge
 
 from modelyard_inference.api.accepting import weights
+from modelyard_inference.api.codecs.bounds import ANY_ROWS, check_cells, check_columns, check_json, check_rows
 from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.api.errors import UnsupportedMedia
 from modelyard_inference.domain.ports import TableFormat
@@ -44,6 +46,8 @@ _FORMS = "dataframe_split, dataframe_records, instances and inputs"
 _NAMELESS = frozenset({""})
 """How pandas writes an index into CSV."""
 _PARAMS = frozenset({"event_time", "log", "routing_key", "timeout"})
+_MOST_PIECES = 1_000_000
+"""Lines of CSV, empty ones and those in texts among them; and commas of one, which is split at once."""
 
 
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
@@ -85,13 +89,15 @@ class ScoringCall:
     answer_name: str = "predictions"
 
 
-def decode_json(body: bytes) -> ScoringCall:
-    """Return what a JSON request asks. Raise Invalid, naming the field and never a value."""
+def decode_json(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
+    """Return what a JSON request asks. Raise Invalid, naming the field and never a value, or TooLarge."""
+    check_json(body, most_rows)
     request = decoded(_DECODER, body, f"; send one of {_FORMS}")
     params = _known(request.params, "params")
     given = [request.dataframe_split, request.dataframe_records, request.instances, request.inputs]
     if sum(form is not None for form in given) != 1:
         raise Invalid.at("body", f"must hold exactly one of {_FORMS}")
+    check_rows(max(map(_count, given)), most_rows)
     if request.dataframe_split is not None:
         rows = _split(request.dataframe_split)
     elif request.dataframe_records is not None:
@@ -103,27 +109,32 @@ def decode_json(body: bytes) -> ScoringCall:
     return ScoringCall(rows, params)
 
 
-def decode_v1(body: bytes) -> ScoringCall:
-    """Return what a V1 request asks: rows as ``instances``, or columns as ``inputs``. Raise Invalid."""
+def decode_v1(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
+    """Return what a V1 request asks: rows as ``instances``, or columns as ``inputs``. Raise Invalid or TooLarge."""
+    check_json(body, most_rows)
     request = decoded(_DECODER_V1, body, "; send instances or inputs")
     params = _known(request.parameters, "parameters")
     if (request.instances is None) == (request.inputs is None):
         raise Invalid.at("body", "must hold exactly one of instances and inputs")
+    check_rows(max(_count(request.instances), _count(request.inputs)), most_rows)
     if request.instances is not None:
         return ScoringCall(_loose(request.instances, "instances"), params)
     return ScoringCall(_loose(request.inputs, "inputs"), params, "outputs")
 
 
-def decode_csv(body: bytes) -> ScoringCall:
+def decode_csv(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
     """Return what a CSV request asks: a header of features, then rows; an empty field is missing."""
     try:
-        lines = [row for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if row]
+        reader = csv.reader(_lines(body.decode("utf-8-sig")), strict=True)
+        lines = list(islice(filter(None, reader), most_rows + 2))
     except UnicodeDecodeError as exc:
         raise Invalid.at("body", "is not UTF-8") from exc
     except csv.Error as exc:
         raise Invalid.at("body", "is not CSV") from exc
     if len(lines) < 2:
         raise Invalid.at("body", "must have a header and at least one row")
+    if len(lines) - 1 > most_rows:
+        raise TooLarge(f"there are more than {most_rows} rows, which is as many as are taken")
     return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True, index=_NAMELESS), {})
 
 
@@ -179,6 +190,22 @@ def _known(params: Mapping[str, Any] | None, path: str) -> Mapping[str, Any]:
     return params or {}
 
 
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of a text. Raise TooLarge for more lines, or more commas in one, than any table has."""
+    for place, line in enumerate(io.StringIO(text, newline="")):
+        if place > _MOST_PIECES or line.count(",") > _MOST_PIECES:
+            raise TooLarge(f"the body has more than {_MOST_PIECES} lines, or commas in one of them")
+        yield line
+
+
+def _count(form: _Split | list[Any] | dict[str, Any] | None) -> int:
+    """Return how many rows a form has, of columns the most that one of them has."""
+    if isinstance(form, dict):
+        return max((len(column) for column in form.values() if isinstance(column, list)), default=0)
+    rows = form.data if isinstance(form, _Split) else form
+    return len(rows or ())
+
+
 def _split(split: _Split) -> Rows:
     if split.columns is None:
         return _matrix(split.data, "dataframe_split.data")
@@ -193,6 +220,7 @@ def _table(
     untyped: bool = False,
     index: frozenset[str] = frozenset(),
 ) -> Rows:
+    check_columns(len(names), path)
     if len(set(names)) != len(names):
         raise Invalid.at(path, "has two columns of one name")
     if not data:
@@ -210,6 +238,8 @@ def _records(records: Sequence[Mapping[str, Any]], path: str) -> Rows:
     names = dict.fromkeys(name for record in records for name in record)
     if not names:
         raise Invalid.at(path, "names no features")
+    check_columns(len(names), path)
+    check_cells(len(records), len(names), sum(map(len, records)), path)
     return Rows(count=len(records), named={name: [record.get(name) for record in records] for name in names})
 
 
@@ -217,6 +247,7 @@ def _matrix(data: Sequence[Any], path: str) -> Rows:
     if not data:
         raise Invalid.at(path, "has no rows")
     width = len(data[0]) if isinstance(data[0], list) else 0
+    check_columns(width, path)
     for row, values in enumerate(data):
         if not isinstance(values, list) or len(values) != width or not width:
             raise Invalid.at(f"{path}[{row}]", "must be a list as long as the first")
@@ -231,11 +262,12 @@ def _loose(given: list[Any] | dict[str, Any] | None, path: str) -> Rows:
     if given and all(isinstance(item, dict) for item in given):
         return _records(given, path)
     if given and not any(isinstance(item, list | dict) for item in given):
-        return _matrix([[item] for item in given], path)
+        return Rows(count=len(given), named={}, positional=(given,), source=path)
     return _matrix(given, path)
 
 
 def _columns(given: Mapping[str, Any], path: str) -> Rows:
+    check_columns(len(given), path)
     named = {name: _flat(column, f"{path}.{name[:64]}") for name, column in given.items()}
     lengths = {len(column) for column in named.values()}
     if not named or 0 in lengths:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
+from modelyard_inference.api.codecs.bounds import ANY_ROWS, LARGE_BYTES, check_columns, check_json, check_rows
 from modelyard_inference.api.codecs.floats import one_tensor_of
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers, width_of
 from modelyard_inference.api.codecs.tensors import (
@@ -137,13 +138,19 @@ class _Placed(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """What a request says before its tensors, and where they lie behind it."""
+    """What a request says before its tensors, and where they lie behind it.
+
+    Attributes:
+        rows: the most that one of them has.
+        size: bytes of all of them.
+    """
 
     id: str | None
     parameters: Mapping[str, Any]
     wanted: Sequence[Wanted]
     binary: bool
     tensors: tuple[_Placed, ...]
+    rows: int
     size: int
 
 
@@ -181,8 +188,8 @@ class Joint(NamedTuple):
     calls: Sequence[V2Call]
 
 
-def decode(body: bytes, json_length: int | None = None) -> V2Call:
-    """Return what a request asks. Raise Invalid, naming the field and never a value.
+def decode(body: bytes, json_length: int | None = None, most_rows: int = ANY_ROWS) -> V2Call:
+    """Return what a request asks. Raise Invalid, naming the field and never a value, or TooLarge.
 
     Args:
         json_length: how much of the body is JSON; the rest are tensors. None: all of it.
@@ -194,10 +201,17 @@ def decode(body: bytes, json_length: int | None = None) -> V2Call:
         binary = memoryview(body)[json_length:]
         body = body[:json_length]
         if binary and (layout := _layout_of(body)) is not None and layout.size == len(binary):
+            if layout.rows > most_rows:
+                check_rows(layout.rows, most_rows)
             return _filled(layout, binary)
-    elif len(body) >= _MANY_BYTES and (call := _one_matrix(body)) is not None:
+    if len(body) > LARGE_BYTES:
+        check_json(body, most_rows)
+    if binary is None and len(body) >= _MANY_BYTES and (call := _one_matrix(body)) is not None:
         return call
     request = _request(body)
+    if binary or len(body) > LARGE_BYTES:
+        check_columns(len(request.inputs), "inputs")
+        check_rows(max((tensor.shape[0] for tensor in request.inputs if tensor.shape), default=0), most_rows)
     known = type(request) is _NumbersRequest
     parameters, binary_output = _parameters(request)
     tensors, place = [], 0
@@ -258,7 +272,8 @@ def _layout(content: bytes) -> _Layout:
         there = slice(place, place + length)
         placed.append(_Placed(tensor.name, tensor.datatype, tuple(tensor.shape), size, there, path))
         place += length
-    return _Layout(request.id, parameters, _wanted(request), binary_output, tuple(placed), place)
+    rows = max((one.shape[0] for one in placed), default=0)
+    return _Layout(request.id, parameters, _wanted(request), binary_output, tuple(placed), rows, place)
 
 
 def _filled(layout: _Layout, binary: memoryview) -> V2Call:

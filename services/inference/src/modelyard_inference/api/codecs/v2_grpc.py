@@ -14,6 +14,7 @@ import numpy.typing as npt
 from modelyard_common.errors import Invalid
 from modelyard_contracts.open_inference import Datatype
 
+from modelyard_inference.api.codecs.bounds import ANY_ROWS, check_rows
 from modelyard_inference.api.codecs.raw import pack, unpack_numbers
 from modelyard_inference.api.codecs.tensors import (
     INTEGER_BITS,
@@ -52,8 +53,8 @@ _FIELDS: dict[str, str] = {
 } | {name: "uint_contents" if name[0] == "U" else "int_contents" for name, bits in INTEGER_BITS.items() if bits < 64}
 
 
-def decode(request: ModelInferRequest) -> V2Call:
-    """Return what a request asks. Raise Invalid, naming the field and never a value."""
+def decode(request: ModelInferRequest, most_rows: int = ANY_ROWS) -> V2Call:
+    """Return what a request asks. Raise Invalid, naming the field and never a value, or TooLarge."""
     given = request.parameters
     parameters = known_parameters(plain(given)) if given else {}
     raw = request.raw_input_contents
@@ -62,8 +63,11 @@ def decode(request: ModelInferRequest) -> V2Call:
     tensors = []
     for position, tensor in enumerate(request.inputs):
         path = f"inputs[{position}]"
-        datatype, shape = tensor.datatype, tuple(tensor.shape)
-        size = size_of(datatype, shape, path)
+        datatype = tensor.datatype
+        size = size_of(datatype, tensor.shape, path)
+        shape = tuple(tensor.shape)
+        if size > most_rows:
+            check_rows(shape[0], most_rows)
         values: list[Any] | npt.NDArray[Any]
         if raw:
             # MLServer's client sends an empty one.

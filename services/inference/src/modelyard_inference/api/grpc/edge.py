@@ -20,6 +20,7 @@ from modelyard_common.logs import get_logger
 from modelyard_inference.api.codecs.labels import key_text
 from modelyard_inference.api.front import Labels
 from modelyard_inference.api.grpc.calls import Call, Pairs
+from modelyard_inference.api.grpc.fields import check_fields
 from modelyard_inference.api.grpc.status import FAULTS, StatusCode, status_of
 
 __all__ = ["Counts", "answering", "enter", "labels_of", "our_fault", "read", "trailers_of"]
@@ -126,7 +127,8 @@ def _end(span: tracing.Span | None, code: StatusCode) -> None:
 
 
 def read(kind: type[M], content: bytes) -> M:
-    """Return a message. Raise Invalid where the bytes are none."""
+    """Return a message. Raise Invalid where the bytes are none, TooLarge for more fields than any has."""
+    check_fields(content)
     try:
         return kind.FromString(content)
     except DecodeError as exc:

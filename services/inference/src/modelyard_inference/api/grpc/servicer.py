@@ -15,6 +15,7 @@ from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.health import Health
 
 from modelyard_inference.api.codecs import v2_grpc
+from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.codecs.v2 import V2Call
 from modelyard_inference.api.described import SERVER, TotalsOf, config_of, index_of, metadata_of, statistics_of
 from modelyard_inference.api.front import Front, Labels
@@ -114,16 +115,18 @@ class InferenceServicer:
         return ParseDict({"model_stats": found}, pb.ModelStatisticsResponse())
 
     async def _infer(self, call: Call) -> None:
-        request = read(pb.ModelInferRequest, call.messages[0])
-        answer, content = await self._answer(request, labels_of(call))
+        message, labels = call.messages[0], labels_of(call)
+        request = await self._front.read(partial(read, pb.ModelInferRequest, message), len(message), labels)
+        answer, content = await self._answer(request, len(message), labels)
         call.answer(content, _trailers(answer))
 
     def _infer_soon(self, call: Call) -> bool:
         """Answer a plain call in this turn of the event loop; False leaves it to ``_infer``."""
-        if tracing.is_recording():
+        message = call.messages[0]
+        if tracing.is_recording() or len(message) > LARGE_BYTES:  # what is longer is read in a thread
             return False
         try:
-            request = pb.ModelInferRequest.FromString(call.messages[0])
+            request = pb.ModelInferRequest.FromString(message)
         except DecodeError:
             return False
         front = self._front
@@ -173,10 +176,11 @@ class InferenceServicer:
         front.places.give_back()
         return False
 
-    async def _answer(self, request: pb.ModelInferRequest, labels: Labels) -> tuple[Answer, bytes]:
+    async def _answer(self, request: pb.ModelInferRequest, size: int, labels: Labels) -> tuple[Answer, bytes]:
         with self._front.places:
             began = time.perf_counter()
-            asked = v2_grpc.decode(request)
+            decode = partial(v2_grpc.decode, request, self._front.bounds.max_rows)
+            asked = await self._front.read(decode, size, labels)
             parsed = time.perf_counter()
             answer = await self._front.ask(
                 request.model_name, request.model_version or None, asked.rows, asked.parameters, labels
@@ -193,9 +197,10 @@ class InferenceServicer:
             response, code = pb.ModelStreamInferResponse(), StatusCode.OK
             started = time.perf_counter()
             try:
-                request = read(pb.ModelInferRequest, content)
+                labels = labels_of(call)
+                request = await self._front.read(partial(read, pb.ModelInferRequest, content), len(content), labels)
                 response.infer_response.id = request.id
-                _, answered = await self._answer(request, labels_of(call))
+                _, answered = await self._answer(request, len(content), labels)
                 response.infer_response.ParseFromString(answered)
             except Exception as exc:
                 error = our_fault(exc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -54,11 +55,11 @@ async def explain_label(model: str, label: str, request: Request, services: Serv
 
 async def _explained(model: str, version: str | None, request: Request, services: InferenceServices) -> ExplainResponse:
     sent = await request.body()
-    with opened(sent, request.headers.get("content-encoding", ""), services.front) as body:
-        call = scoring.decode_v1(body)
+    front, labels = services.front, Labels(timeout_ms=request.headers.get("modelyard-timeout-ms"))
+    async with opened(sent, request.headers.get("content-encoding", ""), front, labels) as body:
+        call = await front.read(partial(scoring.decode_v1, body, front.bounds.max_rows), len(body), labels)
         _only_timeout(call.parameters)
-        labels = Labels(timeout_ms=request.headers.get("modelyard-timeout-ms"))
-        timeout_s = services.front.timeout_s(labels, call.parameters.get("timeout"))
+        timeout_s = front.timeout_s(labels, call.parameters.get("timeout"))
         found = await services.explain(model, version, call.rows, timeout_s)
     return _response(found)
 

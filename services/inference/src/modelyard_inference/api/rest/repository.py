@@ -15,9 +15,11 @@ from modelyard_common.auth.guards import principal_of
 from modelyard_contracts.open_inference import IndexEntry
 
 from modelyard_inference.api.bodies import opened
+from modelyard_inference.api.codecs.bounds import check_json
 from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.api.described import index_of
 from modelyard_inference.api.errors import v2_error
+from modelyard_inference.api.front import Labels
 from modelyard_inference.api.loading import check_load_parameters, may_load
 from modelyard_inference.api.rest.dependencies import Services
 from modelyard_inference.api.rest.error_documents import v2_errors
@@ -66,5 +68,6 @@ async def unload(model: str, request: Request, services: Services) -> dict[str, 
 
 async def _sent(request: Request, services: Services, shape: type[Any]) -> Any:
     sent = await request.body()
-    with opened(sent, request.headers.get("content-encoding", ""), services.front) as body:
+    async with opened(sent, request.headers.get("content-encoding", ""), services.front, Labels()) as body:
+        check_json(body, services.front.bounds.max_rows)
         return decoded(msgspec.json.Decoder(shape), body) if body.strip() else shape()
