@@ -130,6 +130,12 @@ class InferenceProcess:
             sum(len(one.net_connections()) for one in everything),
         )
 
+    @property
+    def peak_mib(self) -> float:
+        """The most memory that it has ever had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
+
     def _says_yes(self, path: str) -> bool:
         try:
             return self.get(path).status_code == 200

@@ -11,7 +11,6 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import httpx
@@ -148,7 +147,7 @@ BOMBS = {"deflate": BOMB, "gzip": gzip.compress(b" " * 400_000_000, 9)}
 
 @pytest.mark.usefixtures("unharmed")
 def test_bodies_that_unpack_to_more_than_a_body_may_be_are_refused_unpacked(server: InferenceProcess) -> None:
-    before = peak_mib(server)
+    before = server.peak_mib
     with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as http:
         for path in ("/v2/models/power/infer", "/invocations", "/v1/models/power:predict"):
             for encoding, bomb in BOMBS.items():
@@ -156,10 +155,4 @@ def test_bodies_that_unpack_to_more_than_a_body_may_be_are_refused_unpacked(serv
                 assert response.status_code == 413
                 check_form(path, response)
 
-    assert peak_mib(server) < before + 128
-
-
-def peak_mib(server: InferenceProcess) -> float:
-    """Return the most memory that the server has ever had."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
+    assert server.peak_mib < before + 128
