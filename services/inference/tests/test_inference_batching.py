@@ -709,6 +709,33 @@ def test_a_matrix_is_bound_as_its_columns_are(rows: int, values: list[Any], arra
     assert str(outcomes[0]) == str(outcomes[1])
 
 
+@pytest.mark.parametrize(
+    ("named", "narrow", "says"),
+    [
+        ({"m": [0.5]}, ["m"], ""),
+        ({"m": [0.5], "day": ["mon"]}, ["m"], ""),
+        ({"m": [0.5]}, [], "m: is not a feature"),
+        ({"m": [0.5], "n": [0.5]}, ["m", "n"], "is not a feature"),
+        ({"m": [0.5], "load": [0.5]}, ["m", "load"], "m: is not a feature"),
+    ],
+    ids=["alone", "beside a text", "no matrix", "one of two", "beside the feature itself"],
+)
+def test_a_matrix_of_one_column_is_all_numeric_features_only_where_nothing_is_guessed(
+    named: dict[str, Any], narrow: list[str], says: str
+) -> None:
+    features = (SIGNATURE.features[0], Column(name="day", type="category", required=False))
+    binder = stub_version(1, "a", StubRuntime(), SIGNATURE.model_copy(update={"features": features})).binder
+    rows = Rows(1, named, narrow=narrow)
+
+    if says:
+        with pytest.raises(Invalid, match=says):
+            binder.bind(rows)
+    else:
+        assert binder.bind(rows).numbers.tolist() == [[0.5]]
+    with pytest.raises(Invalid, match="load"):  # of a model of two numbers it is none
+        stub_version(1, "a", StubRuntime()).binder.bind(rows)
+
+
 COUNTED = SIGNATURE.model_copy(
     update={
         "features": (

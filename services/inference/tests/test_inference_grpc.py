@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
-from inference_fakes import Platform, a_platform, a_server, eventually
+from inference_fakes import Platform, a_platform, a_server, eventually, make_one_feature_bundle
 from modelyard_bundle.packaging import Packed
 from modelyard_common.auth.authenticator import Authenticator
 from modelyard_common.auth.tokens import hash_token
@@ -213,6 +213,26 @@ def test_a_routing_key_in_metadata_is_read_as_one_in_a_message() -> None:
     assert key("Zürich".encode()) == "Zürich"
     with pytest.raises(Invalid, match="modelyard-routing-key: is not UTF-8"):
         key(b"Z\xfcrich")
+
+
+@pytest.mark.parametrize("version", ["", "1"], ids=["at once", "by a task"])
+def test_a_matrix_of_one_column_is_the_one_feature_of_a_model(platform: Platform, tmp_path: Path, version: str) -> None:
+    tensor, contents = pb.ModelInferRequest.InferInputTensor, pb.InferTensorContents
+    told = {"name": "input-0", "datatype": "FP32", "shape": [2, 1]}
+    by_type = [tensor(**told, contents=contents(fp32_contents=[0.7, -0.7]))]
+    packed = [np.float32([0.7, -0.7]).tobytes()]
+    with (
+        a_server(platform, (make_one_feature_bundle(tmp_path / "bundle"),)),
+        grpc.insecure_channel(platform.grpc_target) as channel,
+    ):
+        call, asked = Caller(channel), {"model_name": "power", "model_version": version}
+        typed_answer = call("ModelInfer", pb.ModelInferRequest(**asked, inputs=by_type))
+        raw_answer = call(
+            "ModelInfer", pb.ModelInferRequest(**asked, inputs=[tensor(**told)], raw_input_contents=packed)
+        )
+
+    assert list(typed_answer.outputs[0].contents.int64_contents) == [1, 0]
+    assert np.frombuffer(raw_answer.raw_output_contents[0], "<i8").tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("version", ["", "1"], ids=["at once", "by a task"])

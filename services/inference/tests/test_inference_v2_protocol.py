@@ -8,6 +8,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,52 @@ def test_a_raw_body_to_a_version_is_that_versions_one_input(platform: Platform, 
         response = http.post("/v2/models/power/versions/5/infer", content=raw, headers=header)
 
     assert outputs(response)["predict"]["data"] == [1]
+
+
+@pytest.mark.parametrize("rows", [2, 900], ids=["short", "long"])
+def test_a_matrix_of_one_column_is_the_one_feature_of_a_model(
+    platform: Platform, one_feature: Packed, rows: int
+) -> None:
+    loads = np.linspace(-1, 1, rows, dtype=np.float32)
+    by_name = {"inputs": [column("load", "FP32", loads.tolist())]}
+    matrix = {"name": "input-0", "shape": [rows, 1], "datatype": "FP32"}
+    body, header = binary_body([("input-0", "FP32", [rows, 1], loads.tobytes())])
+    wide = {"inputs": [matrix | {"shape": [rows, 2], "data": [0.5] * 2 * rows}]}
+    with a_server(platform, (one_feature,)) as http:
+        expected = outputs(http.post(INFER, json=by_name))
+        for data in (loads.tolist(), loads.reshape(rows, 1).tolist()):
+            assert outputs(http.post(INFER, json={"inputs": [matrix | {"data": data}]})) == expected
+        for _ in range(2):  # the second time its head is known
+            found = outputs(http.post(INFER, content=body, headers=header))
+            assert found["predict"]["data"] == expected["predict"]["data"]
+        refused = http.post(INFER, json=wide)
+        events = eventually(lambda: platform.drift.role("champion"))
+
+    assert (refused.status_code, "has 2 columns" in refused.text) == (400, True)
+    assert {tuple(event["features"]) for event in events} == {("load",)}
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["json", "binary"])
+def test_matrices_of_one_column_that_come_at_once_are_answered_as_alone(
+    platform: Platform, one_feature: Packed, binary: bool
+) -> None:
+    loads = np.linspace(-1, 1, 200, dtype=np.float32)
+
+    def ask(load: np.float32) -> Any:
+        if binary:
+            body, header = binary_body([("input-0", "FP32", [1, 1], load.tobytes())])
+            response = http.post(INFER, content=body, headers=header)
+        else:
+            matrix = {"name": "input-0", "shape": [1, 1], "datatype": "FP32", "data": [[float(load)]]}
+            response = http.post(INFER, json={"inputs": [matrix]})
+        return outputs(response)["predict_proba"]["data"]
+
+    with a_server(platform, (one_feature,)) as http, ThreadPoolExecutor(16) as callers:
+        alone = [ask(load) for load in loads]
+        at_once = list(callers.map(ask, loads))
+
+    assert np.array(at_once) == pytest.approx(np.array(alone), abs=1e-5)
+    assert len({tuple(chances) for chances in alone}) == len(loads)
 
 
 @pytest.fixture(scope="module")

@@ -149,12 +149,19 @@ class Binder:
         elif rows.positional:
             names, kind, columns = self._names, "features", rows.positional
         else:
-            return rows.named
+            return self._widened(rows) if rows.narrow and len(self._numeric) == 1 else rows.named
         if len(columns) != len(names):
             raise Invalid.at(rows.source, f"has {len(columns)} columns; this model has {len(names)} {kind}")
         if twice := rows.named.keys() & set(names):
             raise Invalid.at(min(twice), f"is given by name and in {rows.source}")
         return dict(rows.named) | dict(zip(names, columns, strict=True))
+
+    def _widened(self, rows: Rows) -> Values:
+        """Return the values by name, a matrix of one column that is no feature as the only numeric one."""
+        only, strange = self._numeric[0], [name for name in rows.narrow if name not in self._types]
+        if len(strange) != 1 or only in rows.named:
+            return rows.named
+        return {only if name == strange[0] else name: column for name, column in rows.named.items()}
 
     def _logged(self, name: str, column: Sequence[Any]) -> Sequence[Any]:
         kind = self._types[name]

@@ -85,6 +85,8 @@ class Rows(msgspec.Struct, frozen=True):
         untyped: every value came as text (CSV); the signature says what it means.
         index: those of the names that are a table's index, as pandas writes one: features only where the signature
             says so.
+        narrow: those of the names whose values came as a matrix of one column: where the model has no such feature, it
+            holds all numeric features, as a wider one does.
     """
 
     count: int
@@ -94,6 +96,7 @@ class Rows(msgspec.Struct, frozen=True):
     source: str = ""
     untyped: bool = False
     index: frozenset[str] = frozenset()
+    narrow: Sequence[str] = ()
 
     def without_index(self, features: Collection[str]) -> Rows:
         """Return the same rows without the index; what of it is a feature stays."""

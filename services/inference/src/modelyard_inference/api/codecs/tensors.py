@@ -175,6 +175,7 @@ def rows_of(tensors: Sequence[Tensor]) -> Rows:
     if not tensors:
         raise Invalid.at("inputs", "must not be empty")
     named: dict[str, Sequence[Any]] = {}
+    narrow: list[str] = []
     matrix: Matrix | None = None
     source, count = "", -1
     for position, (name, datatype, shape, values) in enumerate(tensors):
@@ -191,9 +192,11 @@ def rows_of(tensors: Sequence[Tensor]) -> Rows:
             raise Invalid.at(f"inputs[{position}]", "is given twice")
         else:
             named[name] = plain(values)
+            if len(shape) == 2 and datatype not in ("BYTES", "BOOL"):
+                narrow.append(name)
     if count == 0:
         raise Invalid.at("inputs", "have no rows")
-    return Rows(count=count, named=named, matrix=matrix, source=source)
+    return Rows(count=count, named=named, matrix=matrix, source=source, narrow=narrow)
 
 
 VALUES: dict[str, Callable[[Answers | AnswerTable], Any]] = {
