@@ -188,7 +188,7 @@ BAD_V2 = {
     ),
     "huge number": ({"inputs": [column("load", 1e39, "FP64"), *GOOD_V2["inputs"][1:]]}, "must lie between"),
     "huge integer": ({"inputs": [column("load", 10**400, "FP64"), *GOOD_V2["inputs"][1:]]}, "load"),
-    "unknown parameter": (GOOD_V2 | {"parameters": {"colour": 1}}, "colour"),
+    "misspelt parameter": (GOOD_V2 | {"parameters": {"timout": 1}}, "'timout' is not known; there is timeout"),
     "time without offset": (GOOD_V2 | {"parameters": {"event_time": "2026-01-01T00:00:00"}}, "offset"),
     "no time": (GOOD_V2 | {"parameters": {"event_time": SECRET}}, "event_time"),
     "too many times": (GOOD_V2 | {"parameters": {"event_time": ["2026-01-01T00:00:00Z"] * 2}}, "2 times for 1 rows"),

@@ -204,6 +204,24 @@ def test_a_request_that_is_written_otherwise_than_it_says_is_refused(shared: tup
     assert call.refused("ModelInfer", request) == (Code.INVALID_ARGUMENT, says)
 
 
+def test_parameters_that_rest_takes_are_taken_and_none_changes_how_values_are_written(
+    shared: tuple[Platform, Caller],
+) -> None:
+    _, call = shared
+    truth = pb.InferParameter(bool_param=True)
+    said = {"binary_data_output": truth, "priority": pb.InferParameter(uint64_param=1), "x": parameter("y")}
+
+    for request in (typed(parameters=said), raw(parameters=said)):
+        for binary in (True, False):
+            del request.outputs[:]
+            output = request.outputs.add(name="predict")
+            output.parameters["content_type"].string_param = "np"
+            output.parameters["binary_data"].bool_param = binary
+            answer = call("ModelInfer", request)
+            assert [one.name for one in answer.outputs] == ["predict"]
+            assert bool(answer.raw_output_contents) == bool(request.raw_input_contents)
+
+
 def test_a_routing_key_in_metadata_is_read_as_one_in_a_message() -> None:
     def key(sent: bytes) -> str | None:
         metadata = {b"modelyard-routing-key": sent}
@@ -342,11 +360,23 @@ BAD = {
         Code.INVALID_ARGUMENT,
         "other: is not a feature",
     ),
-    "unknown parameter": (
+    "misspelt parameter": (
         typed(),
-        lambda r: r.parameters["colour"].MergeFrom(parameter(SECRET)),
+        lambda r: r.parameters["timout"].MergeFrom(parameter(SECRET)),
         Code.INVALID_ARGUMENT,
-        "colour",
+        "'timout' is not known; there is timeout",
+    ),
+    "unknown parameter of an output": (
+        typed(),
+        lambda r: r.outputs.add(name="predict").parameters["colour"].MergeFrom(parameter(SECRET)),
+        Code.INVALID_ARGUMENT,
+        "outputs[0].parameters: 'colour' is not known",
+    ),
+    "parameter of an output of another type": (
+        typed(),
+        lambda r: r.outputs.add(name="predict").parameters["binary_data"].MergeFrom(parameter(SECRET)),
+        Code.INVALID_ARGUMENT,
+        "outputs[0].parameters.binary_data: must be true or false",
     ),
     "no time": (
         typed(),

@@ -141,6 +141,21 @@ def test_what_values_are_said_to_be_is_in_the_document(shared: httpx.Client, doc
     assert fits == [True, False, False, False]
 
 
+def test_custom_parameters_fit_the_document_where_they_are_taken(
+    shared: httpx.Client, document: dict[str, Any]
+) -> None:
+    [example] = document["components"]["schemas"]["power.InferRequest"]["examples"]
+    [instances, _] = document["components"]["schemas"]["power.PredictRequest"]["examples"]
+    custom = {"parameters": {"priority": 1, "x": [1]}}
+
+    for path, name, body in (
+        ("/v2/models/power/infer", "InferRequest", example | custom),
+        ("/v1/models/power:predict", "PredictRequest", instances | custom),
+    ):
+        fits = validator(document, f"power.{name}").is_valid(body)
+        assert fits == (shared.post(path, json=body).status_code == 200) == (name == "InferRequest")
+
+
 def test_the_document_knows_that_outputs_may_be_binary(shared: httpx.Client, document: dict[str, Any]) -> None:
     [example] = document["components"]["schemas"]["power.InferRequest"]["examples"]
     binary = {**example, "outputs": [{"name": "predict", "parameters": {"binary_data": True}}]}

@@ -144,7 +144,7 @@ def crowds(draw: st.DrawFn) -> tuple[list[bytes], int | None]:
     bodies, length, rows = [], None, draw(st.integers(1, 3))
     extra: dict[str, Any] = {}
     if draw(st.booleans()):
-        extra["parameters"] = draw(st.sampled_from([{"binary_data_output": True}, {"timeout": 9}]))
+        extra["parameters"] = draw(st.sampled_from([{"binary_data_output": True}, {"timeout": 9}, {"priority": 1}]))
     extra |= draw(st.sampled_from([{}, {}, {"outputs": [{"name": "predict"}]}]))
     for _ in range(draw(st.integers(1, 5))):
         if not is_binary:

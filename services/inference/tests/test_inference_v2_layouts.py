@@ -76,7 +76,9 @@ def requests(draw: st.DrawFn) -> tuple[bytes, int]:
         head["id"] = mostly(st.sampled_from(["", "7"]), st.just(7))
     if draw(st.integers(0, 2)):
         head["parameters"] = {"binary_data_output": mostly(st.booleans(), st.just(1))}
-        head["parameters"] |= mostly(st.sampled_from([{}, {"timeout": 5}, {"routing_key": "k"}]), st.just({"else": 1}))
+        head["parameters"] |= mostly(
+            st.sampled_from([{}, {"timeout": 5}, {"routing_key": "k"}, {"else": 1}]), st.just({"timout": 1})
+        )
     if draw(st.booleans()):
         wrong = st.sampled_from([{"binary_data": 1}, {"else": 1}])
         parameters = mostly(st.sampled_from([{}, {"binary_data": True}]), wrong)
@@ -129,7 +131,7 @@ def test_what_is_long_or_wrong_or_has_values_in_it_is_not_remembered() -> None:
     v2._layout.cache_clear()
 
     read(*of_floats(1.0, 2.0, id="i" * 4096))
-    read(*of_floats(1.0, 2.0, parameters={"else": 1}))
+    read(*of_floats(1.0, 2.0, parameters={"timout": 1}))
     read(*request({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}]}, b""))
 
     assert v2._layout.cache_info().currsize == 0

@@ -612,6 +612,47 @@ def test_a_request_that_is_written_otherwise_than_it_says_is_refused(
         assert "is not known; there is np, pd, str" in message and "x" * 65 not in message
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"priority": 1},
+        {"headers": {"a": "b"}},
+        {"triton_enable_empty_final_response": True},
+        {"x": [1], "event_type": "sale", "lot": 7, "temperature": 0.5},
+        {f"x{number}": number for number in range(64)},
+    ],
+    ids=["priority", "headers", "Triton's own", "custom", "many"],
+)
+def test_parameters_that_no_model_reads_change_nothing(shared: httpx.Client, said: dict[str, Any]) -> None:
+    assert outputs(shared.post(INFER, json=GOOD | {"parameters": said})) == outputs(shared.post(INFER, json=GOOD))
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("timout", "there is timeout"),
+        ("timeout_ms", "there is timeout"),
+        ("routingKey", "there is routing_key"),
+        ("event-time", "there is event_time"),
+        ("Log", "there is log"),
+        ("binary_output", "there is binary_data_output"),
+        ("modelyard-timeout-ms", "there is timeout"),
+        ("modelyard_colour", "there is binary_data_output, content_type, event_time, log"),
+        ("sequence_id", "'sequence_id' is not offered"),
+    ],
+)
+def test_a_parameter_that_would_be_missed_is_refused(shared: httpx.Client, said: str, says: str) -> None:
+    response = shared.post(INFER, json=GOOD | {"parameters": {"priority": 1, said: SECRET}})
+
+    assert (response.status_code, says in response.json()["error"], SECRET in response.text) == (400, True, False)
+
+
+def test_no_more_parameters_are_compared_with_ours_than_some(shared: httpx.Client) -> None:
+    response = shared.post(INFER, json=GOOD | {"parameters": {f"x{number}": 1 for number in range(65)}})
+
+    assert (response.status_code, "parameters: has 65 names" in response.json()["error"]) == (400, True)
+
+
 def test_the_timeout_parameter_is_microseconds(shared: httpx.Client) -> None:
     calm = shared.post(INFER, json=GOOD | {"parameters": {"timeout": 5_000_000}})
     late = shared.post(INFER, json=GOOD | {"parameters": {"timeout": 1}})

@@ -1,11 +1,12 @@
 """The Open Inference Protocol V2 over HTTP: JSON, and its binary extension.
 
-Refuses what it would have to guess: datatypes that do not fit their values, unknown parameters, bytes left over.
+Refuses what it would have to guess: datatypes that do not fit their values, misspelt parameters, bytes left over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from itertools import chain
 from types import MappingProxyType
@@ -42,20 +43,22 @@ from modelyard_inference.domain.answers import AnswerTable
 from modelyard_inference.domain.requests import Answer, Answered, Matrix, Rows
 
 __all__ = [
-    "PARAMETERS",
     "V2Call",
     "decode",
     "decode_raw",
     "decode_together",
     "encode",
     "encode_together",
-    "known_parameters",
+    "parameters_of",
+    "wanted_of",
 ]
 
-PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout", "content_type"})
+_PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout", "content_type", "binary_data_output"})
 """``content_type`` is how MLServer's clients name the Python type of values; here the signature says that."""
-_HTTP_PARAMETERS = PARAMETERS | {"binary_data_output"}
-
+_MOST_OTHERS = 64
+"""Parameters that are none of these; each is compared with all of them."""
+_ALIKE = 0.82
+"""Of difflib: ``timout``, ``timeout_ms`` and ``routingKey`` are like one of ours, ``event_type`` and ``lot`` not."""
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _Float = Literal["FP16", "BF16", "FP32", "FP64"]
@@ -213,7 +216,7 @@ def decode(body: bytes, json_length: int | None = None, most_rows: int = ANY_ROW
         check_columns(len(request.inputs), "inputs")
         check_rows(max((tensor.shape[0] for tensor in request.inputs if tensor.shape), default=0), most_rows)
     known = type(request) is _NumbersRequest
-    parameters, binary_output = _parameters(request)
+    parameters, binary_output = parameters_of(request.parameters)
     tensors, place = [], 0
     for position, tensor in enumerate(request.inputs):
         if tensor.data is not None and is_usual(tensor.datatype, tensor.shape, tensor.data, known=known):
@@ -260,7 +263,7 @@ def _layout(content: bytes) -> _Layout:
         Invalid, KeyError: there is none.
     """
     request = _request(content)
-    parameters, binary_output = _parameters(request)
+    parameters, binary_output = parameters_of(request.parameters)
     placed, place = [], 0
     for position, tensor in enumerate(request.inputs):
         path, said = f"inputs[{position}]", tensor.parameters or {}
@@ -371,7 +374,7 @@ def _one_matrix(body: bytes) -> V2Call | None:
     shape, values = tensor.shape, found.values
     if len(shape) != 2 or shape[1] == 1 or not is_usual(tensor.datatype, shape, values, known=True):
         return None
-    parameters, binary_output = _parameters(request)
+    parameters, binary_output = parameters_of(request.parameters)
     rows = rows_of([Tensor(tensor.name, tensor.datatype, shape, values)])
     return V2Call(rows, request.id, parameters, _wanted(request), binary_output)
 
@@ -442,36 +445,55 @@ def _encoded_together(
         yield b"".join((before, prediction_id.encode(), after, *values)), json_length
 
 
-def _parameters(request: _Envelope) -> tuple[Mapping[str, Any], bool]:
-    """Return a request's parameters without the one that means something here only, and that one."""
-    if not request.parameters:
+def parameters_of(given: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], bool]:
+    """Return a request's parameters without those that nobody reads, and whether all outputs go out as raw bytes.
+
+    Triton hands what is custom to the model, and here no model reads any.
+
+    Raises:
+        Invalid: one would be missed, or is not of its type.
+    """
+    if not given:
         return _NONE, False
-    known = dict(known_parameters(request.parameters, _HTTP_PARAMETERS))
+    if others := given.keys() - _PARAMETERS:
+        _check_others(others)
+    known = {name: value for name, value in given.items() if name in _PARAMETERS}
+    check_plain_type(known.get("content_type"), "parameters")
     binary_output = _truth(known.pop("binary_data_output", False), "parameters.binary_data_output")
     return MappingProxyType(known), binary_output  # as several requests may have it
 
 
-def known_parameters(parameters: Mapping[str, Any], known: frozenset[str] = PARAMETERS) -> Mapping[str, Any]:
-    """Return a request's parameters. Raise Invalid for one that means nothing here."""
-    if parameters and (unknown := parameters.keys() - known):
-        raise Invalid.at("parameters", f"{short(min(unknown))} is not known; there is {', '.join(sorted(known))}")
-    check_plain_type(parameters.get("content_type"), "parameters")
-    return parameters
+def _check_others(names: Collection[str]) -> None:
+    """Raise Invalid for parameters that would be missed: those of sequences, and those that look misspelt."""
+    if len(names) > _MOST_OTHERS:
+        raise Invalid.at("parameters", f"has {len(names)} names that are not read here; at most {_MOST_OTHERS} may be")
+    for name in sorted(names):
+        if name.startswith("sequence_"):
+            raise Invalid.at("parameters", f"{short(name)} is not offered: there are no sequences here")
+        plainly = name[:64].lower()
+        bare = plainly.removeprefix("modelyard").lstrip("-_")  # the headers begin so
+        meant = get_close_matches(bare, _PARAMETERS, 1, _ALIKE)
+        if meant or plainly.startswith("modelyard"):
+            there = ", ".join(meant or sorted(_PARAMETERS))
+            raise Invalid.at("parameters", f"{short(name)} is not known; there is {there}")
 
 
 def _wanted(request: _Envelope) -> Sequence[Wanted]:
     if not request.outputs:
         return ()
-    wanted = []
-    for place, output in enumerate(request.outputs):
-        given = output.parameters or {}
-        path = f"outputs[{place}].parameters"
-        if unknown := given.keys() - {"binary_data", "content_type"}:
-            raise Invalid.at(path, f"{short(min(unknown))} is not known; there is binary_data")
-        check_plain_type(given.get("content_type"), path)
-        raw = given.get("binary_data")
-        wanted.append(Wanted(output.name, None if raw is None else _truth(raw, f"{path}.binary_data")))
-    return wanted
+    return [wanted_of(place, output.name, output.parameters) for place, output in enumerate(request.outputs)]
+
+
+def wanted_of(place: int, name: str, given: Mapping[str, Any] | None) -> Wanted:
+    """Return an output that is asked for. Raise Invalid for a parameter of it that is not known or not of its type."""
+    if not given:
+        return Wanted(name)
+    path = f"outputs[{place}].parameters"
+    if unknown := given.keys() - {"binary_data", "content_type"}:
+        raise Invalid.at(path, f"{short(min(unknown))} is not known; there is binary_data")
+    check_plain_type(given.get("content_type"), path)
+    raw = given.get("binary_data")
+    return Wanted(name, None if raw is None else _truth(raw, f"{path}.binary_data"))
 
 
 def _truth(value: Any, path: str) -> bool:

@@ -26,10 +26,9 @@ from modelyard_inference.api.codecs.tensors import (
     chosen,
     outputs_of,
     rows_of,
-    short,
     size_of,
 )
-from modelyard_inference.api.codecs.v2 import V2Call, known_parameters
+from modelyard_inference.api.codecs.v2 import V2Call, parameters_of, wanted_of
 from modelyard_inference.api.grpc.open_inference_pb2 import (
     InferParameter,
     InferTensorContents,
@@ -56,7 +55,7 @@ _FIELDS: dict[str, str] = {
 def decode(request: ModelInferRequest, most_rows: int = ANY_ROWS) -> V2Call:
     """Return what a request asks. Raise Invalid, naming the field and never a value, or TooLarge."""
     given = request.parameters
-    parameters = known_parameters(plain(given)) if given else {}
+    parameters = parameters_of(plain(given))[0] if given else {}
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise Invalid.at("raw_input_contents", f"has {len(raw)} tensors for {len(request.inputs)} inputs")
@@ -176,9 +175,8 @@ def _fill(contents: InferTensorContents, output: Output) -> None:
 
 
 def _wanted(request: ModelInferRequest) -> Sequence[Wanted]:
-    wanted = []
-    for place, output in enumerate(request.outputs):
-        if output.parameters:
-            raise Invalid.at(f"outputs[{place}].parameters", f"{short(min(output.parameters))} is not known")
-        wanted.append(Wanted(output.name))
-    return wanted
+    # Whether they go out raw is left to how the inputs came.
+    return [
+        wanted_of(place, output.name, plain(output.parameters) if output.parameters else None)
+        for place, output in enumerate(request.outputs)
+    ]

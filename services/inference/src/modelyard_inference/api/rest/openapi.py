@@ -229,6 +229,10 @@ def _infer_request(signature: Signature) -> Schema:
             "parameters": _or_null(
                 {
                     **_PARAMETERS,
+                    "additionalProperties": {
+                        "description": "What Triton hands to a model; none here reads it. A name like one of ours is"
+                        " taken for a misspelling, and refused."
+                    },
                     "properties": {
                         **_PARAMETERS["properties"],
                         "binary_data_output": {"type": "boolean"},
