@@ -453,6 +453,7 @@ def test_a_stream_answers_in_order_and_outlives_an_error(shared: tuple[Platform,
     assert [answer.infer_response.id for answer in answers] == ["a", "b", "c"]
     assert [bool(answer.error_message) for answer in answers] == [False, True, False]
     assert "no such version" in answers[1].error_message
+    assert all(answer.infer_response.parameters["triton_final_response"].bool_param for answer in answers)
     assert answers[2].infer_response.outputs[0].name == "predict"
     assert (counted("ModelStreamInfer", "OK"), counted("ModelStreamInfer", "NOT_FOUND")) == (
         before[0] + 2,

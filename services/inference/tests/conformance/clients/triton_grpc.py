@@ -112,6 +112,11 @@ def infer_with_parameters(stage: Stage) -> None:
     expect_one(client(stage).infer("power", inputs(), parameters=parameters, timeout=5_000_000, client_timeout=20))
 
 
+def infer_with_priority_and_custom_parameters(stage: Stage) -> None:
+    expect_one(client(stage).infer("power", inputs(), priority=1, parameters={"x": 1, "tenant": "a"}))
+    expect_one(client(stage).infer("power", inputs(), headers={"x-tenant": "a"}))
+
+
 def async_infer(stage: Stage) -> None:
     answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
     one = client(stage)
@@ -134,6 +139,19 @@ def stream_infer(stage: Stage) -> None:
     expect_one(told[0][0])
     expect("nobody" in str(told[1][1]))
     expect(told[2][0].get_response().id == "2")
+
+
+def stream_infer_until_the_final_response(stage: Stage) -> None:
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    one = client(stage)
+    one.start_stream(callback=lambda result, error: answers.put((result, error)))
+    one.async_stream_infer("power", inputs(), request_id="mine", enable_empty_final_response=True)
+    result, error = answers.get(timeout=20)
+    one.stop_stream()
+    expect(error is None, error)
+    expect_one(result)
+    expect(result.get_response().parameters["triton_final_response"].bool_param)
+    expect(answers.empty(), "there is one response to a request")
 
 
 def errors_are_read(stage: Stage) -> None:
@@ -166,6 +184,15 @@ def get_inference_statistics(stage: Stage) -> None:
     expect(after.inference_count == before + 3 and after.inference_stats.success.ns > 0, after)
 
 
+def not_offered_sequences(stage: Stage) -> None:
+    try:
+        client(stage).infer("power", inputs(), sequence_id=7, sequence_start=True)
+    except InferenceServerException as exc:
+        expect("there are no sequences here" in exc.message() and "INVALID_ARGUMENT" in exc.status(), exc)
+    else:
+        raise AssertionError("it was not refused")
+
+
 def not_offered_shared_memory(stage: Stage) -> None:
     try:
         client(stage).get_system_shared_memory_status()
@@ -194,12 +221,15 @@ if __name__ == "__main__":
             infer_by_version,
             infer_by_alias,
             infer_with_parameters,
+            infer_with_priority_and_custom_parameters,
             async_infer,
             stream_infer,
+            stream_infer_until_the_final_response,
             errors_are_read,
             unload_and_load_model,
             get_model_config,
             get_inference_statistics,
+            not_offered_sequences,
             not_offered_shared_memory,
         ]
     )

@@ -109,6 +109,11 @@ def infer_with_parameters(stage: Stage) -> None:
     expect_one(client(stage).infer("power", inputs(), parameters=parameters, timeout=5_000_000))
 
 
+def infer_with_priority_and_custom_parameters(stage: Stage) -> None:
+    expect_one(client(stage).infer("power", inputs(), priority=1, parameters={"x": 1, "tenant": "a"}))
+    expect_one(client(stage).infer("power", inputs(), headers={"x-tenant": "a"}))
+
+
 def infer_with_a_gzip_body(stage: Stage) -> None:
     expect_one(client(stage).infer("power", inputs(), request_compression_algorithm="gzip"))
 
@@ -153,6 +158,11 @@ def get_inference_statistics(stage: Stage) -> None:
     expect(after["inference_count"] == before + 3 and after["inference_stats"]["success"]["ns"] > 0, after)
 
 
+def not_offered_sequences(stage: Stage) -> None:
+    says = refused(lambda: client(stage).infer("power", inputs(), sequence_id=7, sequence_start=True))
+    expect("there are no sequences here" in says, says)
+
+
 def not_offered_shared_memory(stage: Stage) -> None:
     expect("answered here" in refused(client(stage).get_system_shared_memory_status))
 
@@ -174,6 +184,7 @@ if __name__ == "__main__":
             infer_by_version,
             infer_by_alias,
             infer_with_parameters,
+            infer_with_priority_and_custom_parameters,
             infer_with_a_gzip_body,
             infer_with_a_deflate_body,
             infer_accepting_a_gzip_response,
@@ -182,6 +193,7 @@ if __name__ == "__main__":
             unload_and_load_model,
             get_model_config,
             get_inference_statistics,
+            not_offered_sequences,
             not_offered_shared_memory,
         ]
     )

@@ -33,6 +33,8 @@ __all__ = ["SERVICE", "InferenceServicer"]
 SERVICE = "inference.GRPCInferenceService"
 _OPEN = ("ServerLive", "ServerReady")
 """Probes carry no token, here as over HTTP."""
+_FINAL = "triton_final_response"
+"""So Triton marks the last answer to a request of a stream; its clients may wait for it, and here each is the last."""
 _Asked = Callable[[Any, Call], Coroutine[Any, Any, Message]]
 
 
@@ -205,7 +207,7 @@ class InferenceServicer:
             except Exception as exc:
                 error = our_fault(exc)
                 code, response.error_message = status_of(error), error.message
-                response.infer_response.SetInParent()
+            response.infer_response.parameters[_FINAL].bool_param = True
             self._streams.add(code, time.perf_counter() - started)
             await call.send(response.SerializeToString())
 
