@@ -14,7 +14,7 @@ import httpx
 import pytest
 from modelyard_common import context, errors
 from modelyard_common.http import HttpClient
-from modelyard_common.kept_line import KeptLine
+from modelyard_common.kept_line import KeptLine, NoAnswer, _Reading
 from modelyard_common.testing import free_port, running
 from peer_app import Answer, Peer, problem
 
@@ -324,6 +324,44 @@ def test_a_header_of_two_lines_is_not_sent() -> None:
 def test_what_is_no_answer_is_unavailable(saying: Serving, words: bytes) -> None:
     with posting(saying(words)) as client, pytest.raises(errors.Unavailable, match="peer at http"):
         client.post_large("/", (b"a", b"b"), {})
+
+
+def test_what_a_trailer_says_is_no_header(saying: Serving) -> None:
+    head = b"HTTP/1.1 503 Away\r\ntransfer-encoding: chunked\r\nretry-after: 3\r\n\r\n"
+    with posting(saying(head + b"0\r\nretry-after: 9\r\n\r\n")) as client, pytest.raises(errors.Unavailable) as away:
+        client.post_large("/", (b"a", b"b"), {})
+
+    assert away.value.retry_after_s == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"x-more: 1\r\n" * 200_000,
+        b"HTTP/1.1 099 Odd\r\ncontent-length: 0\r\n\r\n",
+    ],
+    ids=["endless trailers", "no such status"],
+)
+def test_what_can_be_no_answer_is_not_waited_for(words: bytes) -> None:
+    with closing(_Reading()) as reading, pytest.raises(NoAnswer):
+        reading.take(words)
+
+
+@pytest.mark.parametrize("host", ["drift..svc", "a" * 64 + ".svc"], ids=["empty label", "long label"])
+def test_a_name_that_can_be_none_is_of_nobody(host: str) -> None:
+    def opened(client: HttpClient) -> None:
+        with client.stream("GET", "/"):
+            pass
+
+    asks: list[Callable[[HttpClient], object]] = [
+        lambda client: client.post_large("/", PARTS, {}),
+        lambda client: client.request("GET", "/"),
+        opened,
+    ]
+    with posting(f"http://{host}:1") as client:
+        for ask in asks:
+            with pytest.raises(errors.Unavailable, match="cannot be reached"):
+                ask(client)
 
 
 def test_a_refusal_that_comes_before_the_body_was_read_is_what_it_says() -> None:

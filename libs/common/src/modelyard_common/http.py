@@ -228,7 +228,7 @@ class HttpClient:
         sent = self._headers(headers, None)
         try:
             with tracing.call(method, self._service, self.shown_url + path) as span, ExitStack() as open_:
-                with self._deadline.until(time.monotonic() + wait_s):
+                with self._deadline.until(time.monotonic() + wait_s), _reachable_name():
                     response = open_.enter_context(
                         self._client.stream(
                             method, path, params=query, headers=sent | tracing.outgoing(), timeout=wait_s
@@ -261,6 +261,7 @@ class HttpClient:
             with (
                 tracing.call(method, self._service, self.shown_url + path, resend=attempt) as span,
                 self._deadline.until(deadline),
+                _reachable_name(),
             ):
                 response = self._client.request(
                     method,
@@ -306,6 +307,15 @@ class HttpClient:
             return False
         time.sleep(pause_s)
         return True
+
+
+@contextmanager
+def _reachable_name() -> Iterator[None]:
+    """Say as httpx does that there is no connection where the peer's name can be none: an empty label, a long one."""
+    try:
+        yield
+    except UnicodeError as exc:  # of getaddrinfo, which httpx lets pass
+        raise httpx.ConnectError("the peer's name can be none") from exc
 
 
 def _note(span: tracing.Span, status: int) -> None:

@@ -107,12 +107,18 @@ class _Reading:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Take a header. What comes behind the body is none (RFC 9110, section 6.5.1), and counts as part of it."""
+        if self._in_body:
+            self._size += len(name) + len(value)
+            return
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """Expect the body."""
-        self._in_body = self._parser.get_status_code() >= 200
+        """Expect the body. Raise NoAnswer, which the parser wraps, for a status that there is not."""
+        status = self._parser.get_status_code()
+        if status < 100:
+            raise NoAnswer("there is no such status")
+        self._in_body = status >= 200
 
     def on_body(self, part: bytes) -> None:
         """Take a part of the body."""
@@ -224,7 +230,11 @@ class KeptLine:
     def _connected(self, deadline: float) -> socket.socket:
         """Return a connection to the first of the peer's addresses that takes one."""
         failed: OSError | None = None
-        for family, kind, protocol, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
+        try:
+            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except UnicodeError as exc:  # an empty label, or one that is too long
+            raise OSError(errno.EADDRNOTAVAIL, "the peer's name can be none") from exc
+        for family, kind, protocol, _, address in found:
             sock = self._calling = socket.socket(family, kind, protocol)
             try:
                 _wait_until(sock, deadline)
