@@ -24,8 +24,7 @@ from modelyard_bundle.loading import load
 from modelyard_bundle.manifest import verify
 from modelyard_bundle.packaging import Packed, environment
 from modelyard_bundle.probe import PROBE_FILE, replay
-from modelyard_bundle.runtimes.base import positive_scores
-from modelyard_bundle.runtimes.onnx import ONNX_FILE
+from modelyard_bundle.runtimes.base import ONNX_FILE, positive_scores
 from modelyard_bundle.runtimes.sklearn import as_frame
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Column

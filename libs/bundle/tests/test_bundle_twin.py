@@ -10,7 +10,7 @@ import onnx
 import pytest
 from bundle_makers import bundle, signature
 from modelyard_bundle.loading import load
-from modelyard_bundle.runtimes.onnx import ONNX_FILE
+from modelyard_bundle.runtimes.base import ONNX_FILE
 from modelyard_contracts.bundle_v1 import Column
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier

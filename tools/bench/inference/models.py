@@ -16,7 +16,7 @@ import numpy as np
 from mlflow.models import infer_signature
 from modelyard_bundle.manifest import list_files, read_manifest, write_manifest
 from modelyard_bundle.packaging import pack
-from modelyard_bundle.runtimes.onnx import ONNX_FILE
+from modelyard_bundle.runtimes.base import ONNX_FILE
 from modelyard_bundle.runtimes.sklearn import as_frame
 from modelyard_contracts.bundle_v1 import Column, Lineage, Signature
 from numpy.typing import NDArray

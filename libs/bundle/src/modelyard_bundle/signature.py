@@ -21,7 +21,9 @@ __all__ = [
     "Table",
     "columns_from_rows",
     "columns_from_values",
+    "matrix_of",
     "numeric_features",
+    "single_rows",
     "text_features",
 ]
 
@@ -77,6 +79,26 @@ def numeric_features(signature: Signature) -> list[str]:
 def text_features(signature: Signature) -> list[str]:
     """Return the features that a model takes as text, in the signature's order."""
     return [column.name for column in signature.features if column.type == "category"]
+
+
+def matrix_of(columns: Columns, numeric: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return the numeric features as one matrix, shape (rows, features); that of a table as it is.
+
+    Args:
+        numeric: all of them, in the signature's order; at least one.
+    """
+    return columns.numbers if isinstance(columns, Table) else np.stack([columns[name] for name in numeric], axis=1)
+
+
+def single_rows(signature: Signature, columns: Columns) -> Iterator[Table]:
+    """Yield each row as the table that a request for it alone brings."""
+    numeric, texts = numeric_features(signature), text_features(signature)
+    places = {name: place for place, name in enumerate(numeric)}
+    rows = len(next(iter(columns.values())))
+    numbers = matrix_of(columns, numeric) if numeric else np.empty((rows, 0), dtype=np.float32)
+    for row in range(rows):
+        one = slice(row, row + 1)
+        yield Table(places, numbers[one], {name: columns[name][one] for name in texts})
 
 
 def columns_from_rows(signature: Signature, rows: Sequence[Mapping[str, Any]]) -> Columns:

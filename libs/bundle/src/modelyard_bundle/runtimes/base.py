@@ -14,10 +14,12 @@ __all__ = [
     "NUMBERS_INPUT",
     "ONNX_FILE",
     "SKOPS_FILE",
+    "TWIN_TOLERANCE",
     "Predicted",
     "Runtime",
     "positive_scores",
     "scale",
+    "text_input",
     "watched_column",
 ]
 
@@ -25,8 +27,10 @@ ONNX_FILE = "model.onnx"
 SKOPS_FILE = "model.skops"
 """Here, so that they can be named without the libraries that open them."""
 NUMBERS_INPUT = "numbers"
-"""Of a twin: all numeric features in one matrix [n, k]; each category is an input of its own, ``text_<position>``,
-[n, 1]."""
+"""Of a twin: all numeric features in one matrix [n, k]; each category is an input of its own, see ``text_input``."""
+TWIN_TOLERANCE = 1e-4
+"""How far an answer may be from the estimator's, of chances and relative of values: ONNX in 32 bits is within 1e-6 of
+scikit-learn; a wrong model is off by far more."""
 
 
 class Predicted(NamedTuple):
@@ -55,6 +59,11 @@ class Runtime(Protocol):
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""
+
+
+def text_input(position: int) -> str:
+    """Return the name of a twin's input, [n, 1], for the category at that place among the categories."""
+    return f"text_{position}"
 
 
 def scale(values: npt.NDArray[np.float64]) -> float:

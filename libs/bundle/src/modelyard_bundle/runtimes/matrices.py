@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.signature import Columns, Table, numeric_features
+from modelyard_bundle.signature import Columns, matrix_of, numeric_features
 
 __all__ = ["MatrixInput", "labels_of", "outliers_of", "parts", "run_alone"]
 
@@ -65,11 +65,7 @@ class MatrixInput:
 
         They lie in memory as those of a frame do, so that sums are done in the same order.
         """
-        numbers = (
-            columns.numbers
-            if isinstance(columns, Table)
-            else np.stack([columns[name] for name in self._numeric], axis=1)
-        )
+        numbers = matrix_of(columns, self._numeric)
         return np.asfortranarray(numbers if self._order is None else numbers[:, self._order])
 
 
