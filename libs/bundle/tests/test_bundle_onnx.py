@@ -14,13 +14,17 @@ import onnx
 import pytest
 from bundle_makers import MIXED, NUMBERS, bundle, columns, mixed_pipeline, signature
 from modelyard_bundle.loading import load
-from modelyard_bundle.runtimes.base import Predicted
-from modelyard_bundle.runtimes.onnx import ONNX_FILE, OnnxRuntime
-from modelyard_bundle.runtimes.onnx_rows import LINEAR, Linear, LinearRow, linear_row
-from modelyard_bundle.signature import Table
+from modelyard_bundle.probe import replay
+from modelyard_bundle.runtimes.base import ONNX_FILE, Predicted
+from modelyard_bundle.runtimes.onnx import OnnxRuntime
+from modelyard_bundle.runtimes.onnx_rows import LINEAR, BoundRow, Linear, LinearRow, linear_row
+from modelyard_bundle.signature import Columns, Table
+from modelyard_bundle.twin import _convert
+from modelyard_common.errors import Invalid
 from onnxruntime import InferenceSession
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -173,6 +177,129 @@ def test_a_twin_that_says_what_it_is_not_is_not_believed(wrong: Callable[[Linear
     said.value = wrong(msgspec.json.decode(said.value, type=Linear)).decode()
 
     assert linear_row(InferenceSession(model.SerializeToString()), "classification") is None
+
+
+UNSCALED = columns(NUMBERS, 500)
+HEIGHTS = {"a": 2000 + 10 * UNSCALED["a"], "b": 170 + 8 * UNSCALED["b"]}
+STAMPS = {"a": 1.7e9 + 1e7 * UNSCALED["a"], "b": 1e-6 * UNSCALED["b"]}
+FAR = {"a": 1e6 + UNSCALED["a"], "b": -1e5 + 1e3 * UNSCALED["b"]}
+
+
+@pytest.mark.parametrize("sample", [UNSCALED, HEIGHTS, STAMPS, FAR], ids=["even", "heights", "stamps", "far"])
+@pytest.mark.parametrize("scaled", [True, False], ids=["scaled", "as they are"])
+@pytest.mark.parametrize(
+    ("model", "target"),
+    [
+        (LogisticRegression(max_iter=5000), "class"),
+        (LinearRegression(), "price"),
+        (LinearRegression(), "dust"),
+        (LinearRegression(fit_intercept=False), "price"),
+        (Lasso(alpha=1e9), "price"),
+    ],
+    ids=["classes", "large values", "tiny values", "no intercept", "no features"],
+)
+def test_a_twin_that_says_what_it_is_is_believed_and_not_by_one_wrong_number(
+    sample: Any, scaled: bool, model: Any, target: str
+) -> None:
+    rows = np.stack([sample["a"], sample["b"]], axis=1).astype(np.float32)
+    near = UNSCALED["a"] + 2 * UNSCALED["b"]
+    wanted = {"class": (near > 0.3).astype(int), "price": 200_000 + 3000 * near, "dust": 1e-6 * near}[target]
+    task = "classification" if target == "class" else "regression"
+    estimator = make_pipeline(StandardScaler(), model) if scaled else model
+    twin = onnx.load_model_from_string(_convert(estimator.fit(rows, wanted), signature(task, NUMBERS)))
+    (said,) = (one for one in twin.metadata_props if one.key == LINEAR)
+    linear = msgspec.json.decode(said.value, type=Linear)
+
+    def is_believed(**changes: Any) -> bool:
+        said.value = change(linear, **changes).decode()
+        return linear_row(InferenceSession(twin.SerializeToString()), task) is not None
+
+    assert is_believed()
+    coefficients = linear.coefficients
+    for place, one in enumerate(coefficients):
+        for wrong in (-one, one / 2, 1.05 * one) if one else (max(map(abs, coefficients)) or 1.0,):
+            assert not is_believed(coefficients=[*coefficients[:place], wrong, *coefficients[place + 1 :]])
+    assert not is_believed(intercept=1.1 * linear.intercept + 0.1)
+
+
+@pytest.mark.parametrize("intercept", [-3843.5, 0.0, 200_000.0])
+def test_a_row_by_itself_is_held_to_the_probe_set(intercept: float, tmp_path: Path) -> None:
+    runtime = runtime_of(tmp_path, "classification", NUMBERS, SCALED, (0, 1))
+    shape = signature("classification", NUMBERS)
+    replay(runtime, shape, tmp_path / "b")
+
+    runtime._linear = LinearRow(Linear([0.0, 0.0], [1.0, 1.0], intercept, [0, 1]))
+
+    with pytest.raises(Invalid, match="probe rows are not answered as recorded by the onnx runtime"):
+        replay(runtime, shape, tmp_path / "b")
+
+
+def test_a_twin_whose_rows_by_themselves_are_answered_otherwise_is_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = LinearRow(Linear([0.0, 0.0], [1.0, 1.0], 0.0, [0, 1]))
+    monkeypatch.setattr("modelyard_bundle.runtimes.onnx.linear_row", lambda session, task: wrong)
+    sample = columns(NUMBERS)
+
+    packed = bundle(tmp_path / "b", SCALED, signature("classification", NUMBERS), sample, (sample["a"] > 0).astype(int))
+
+    assert packed.manifest.runtimes == ("sklearn",)
+    assert packed.manifest.parity.startswith("each row by itself: ")
+
+
+def test_labels_with_an_axis_too_many_are_labels(tmp_path: Path) -> None:
+    runtime = runtime_of(tmp_path, "classification", NUMBERS, QuadraticDiscriminantAnalysis(), (0, 1, 2))
+    (label, _) = runtime._session.get_outputs()
+    assert len(label.shape) == 2
+    places, numbers, _ = table(NUMBERS, ROWS)
+
+    assert runtime.predict(Table(places, numbers, {})).labels.shape == (ROWS,)
+    assert runtime.predict(Table(places, numbers[:1], {})).labels.shape == (1,)
+
+
+def test_answers_of_another_shape_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = runtime_of(tmp_path, "classification", NUMBERS, FOREST, (0, 1))
+    said = OnnxRuntime.predict
+
+    def turned(self: OnnxRuntime, asked: Columns) -> Predicted:
+        labels, chances = said(self, asked)
+        return Predicted(labels.reshape(1, -1), chances)
+
+    monkeypatch.setattr(OnnxRuntime, "predict", turned)
+    sample = columns(NUMBERS)
+    packed = bundle(
+        tmp_path / "turned", FOREST, signature("classification", NUMBERS), sample, (sample["a"] > 0).astype(int)
+    )
+
+    assert packed.manifest.parity == "no twin: its answers have another shape than the estimator's"
+    with pytest.raises(Invalid, match="another number of classes, or of answers"):
+        replay(runtime, signature("classification", NUMBERS), tmp_path / "b")
+
+
+def test_a_session_that_declares_another_size_than_it_gives_is_asked_the_usual_way() -> None:
+    rows, shape = np.stack([UNSCALED["a"], UNSCALED["b"]], axis=1), signature("classification", NUMBERS)
+    session = InferenceSession(_convert(RidgeClassifier().fit(rows, rows[:, 0] > 0), shape))
+    names = [entry.name for entry in session.get_outputs()]
+    assert session.get_outputs()[1].shape == [None, 2]
+    assert session.run(names, {"numbers": rows[:1]})[1].shape == (1, 1)
+
+    assert BoundRow.of(session, names) is None
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_more_outputs_than_answers_are_not_asked_for(task: str, tmp_path: Path) -> None:
+    classes = (0, 1) if task == "classification" else ()
+    estimator = FOREST if classes else RandomForestRegressor(5, random_state=0)
+    runtime_of(tmp_path, task, NUMBERS, estimator, classes)
+    file = tmp_path / "b" / ONNX_FILE
+    model = onnx.load(str(file))
+    for name in ("more", "still_more"):
+        model.graph.node.append(onnx.helper.make_node("Identity", ["numbers"], [name]))
+        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 2]))
+    onnx.save(model, str(file))
+
+    shape = signature(task, NUMBERS)
+    replay(OnnxRuntime(tmp_path / "b", shape), shape, tmp_path / "b")
 
 
 def change(linear: Linear, **changes: Any) -> bytes:

@@ -10,16 +10,14 @@ import numpy as np
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import Predicted, Runtime, scale
-from modelyard_bundle.signature import columns_from_rows
+from modelyard_bundle.runtimes.base import TWIN_TOLERANCE, Predicted, Runtime, scale
+from modelyard_bundle.signature import Columns, columns_from_rows, single_rows
 
-__all__ = ["PROBE_FILE", "PROBE_ROWS", "probe_rows", "replay", "write_probe"]
+__all__ = ["PROBE_FILE", "PROBE_ROWS", "answers_alone", "has_shape_of", "probe_rows", "replay", "write_probe"]
 
 PROBE_FILE = "probe.json"
 PROBE_ROWS = 64
 """Enough to catch a wrong file, column order or runtime; small enough to replay at every load."""
-_TOLERANCE = 1e-4
-"""Absolute and relative: ONNX in float32 is within 1e-6 of scikit-learn; a wrong model is off by far more."""
 
 
 def write_probe(folder: Path, rows: list[dict[str, Any]], predicted: Predicted) -> None:
@@ -39,22 +37,42 @@ def probe_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def replay(runtime: Runtime, signature: Signature, folder: Path) -> None:
-    """Ask the runtime the recorded questions. Raise Invalid when an answer differs."""
+    """Ask the runtime the recorded questions: together, and each by itself. Raise Invalid when an answer differs."""
     rows, expected = _recorded(folder / PROBE_FILE)
-    answer = runtime.predict(columns_from_rows(signature, rows))
+    columns = columns_from_rows(signature, rows)
+    _check(signature, expected, runtime.predict(columns), runtime.name)
+    if not runtime.blocking:  # who is not quick has no way of its own for one row, and would be asked at length
+        _check(signature, expected, answers_alone(runtime, signature, columns), runtime.name)
+
+
+def answers_alone(runtime: Runtime, signature: Signature, columns: Columns) -> Predicted:
+    """Return what a runtime answers to each row by itself, end to end."""
+    found = [runtime.predict(row) for row in single_rows(signature, columns)]
+    chances = [one.probabilities for one in found if one.probabilities is not None]
+    return Predicted(np.concatenate([one.labels for one in found]), np.concatenate(chances) if chances else None)
+
+
+def has_shape_of(expected: Predicted, answer: Predicted) -> bool:
+    """Return whether answers are to as many rows as those that are expected, with as many classes if both have some."""
+    pairs = zip(expected, answer, strict=True)
+    return all(one.shape == other.shape for one, other in pairs if one is not None and other is not None)
+
+
+def _check(signature: Signature, expected: Predicted, answer: Predicted, runtime: str) -> None:
+    if not has_shape_of(expected, answer):
+        raise Invalid(f"{PROBE_FILE}: has another number of classes, or of answers, than the {runtime} runtime")
     if signature.task == "regression":
         values = expected.labels.astype(float)
-        same = np.isclose(answer.labels.astype(float), values, rtol=_TOLERANCE, atol=_TOLERANCE * scale(values))
+        atol = TWIN_TOLERANCE * scale(values)
+        same = np.isclose(answer.labels.astype(float), values, rtol=TWIN_TOLERANCE, atol=atol)
     else:
         same = answer.labels.astype(str) == expected.labels.astype(str)
     if expected.probabilities is not None and answer.probabilities is not None:
-        if answer.probabilities.shape != expected.probabilities.shape:
-            raise Invalid(f"{PROBE_FILE}: has another number of classes than the {runtime.name} runtime")
-        close = np.isclose(answer.probabilities, expected.probabilities, rtol=_TOLERANCE, atol=_TOLERANCE)
+        close = np.isclose(answer.probabilities, expected.probabilities, rtol=TWIN_TOLERANCE, atol=TWIN_TOLERANCE)
         same = same & close.all(axis=1)
     if not bool(np.all(same)):
         wrong = int((~same).sum())
-        raise Invalid(f"{wrong} of {len(rows)} probe rows are not answered as recorded by the {runtime.name} runtime")
+        raise Invalid(f"{wrong} of {len(same)} probe rows are not answered as recorded by the {runtime} runtime")
 
 
 def _recorded(path: Path) -> tuple[list[dict[str, Any]], Predicted]:

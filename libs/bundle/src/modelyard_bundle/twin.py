@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import NUMBERS_INPUT, ONNX_FILE, Predicted, scale
+from modelyard_bundle.probe import answers_alone, has_shape_of
+from modelyard_bundle.runtimes.base import NUMBERS_INPUT, ONNX_FILE, TWIN_TOLERANCE, Predicted, scale, text_input
 from modelyard_bundle.runtimes.onnx import OnnxRuntime
 from modelyard_bundle.runtimes.onnx_rows import LINEAR, Linear
 from modelyard_bundle.runtimes.sklearn import tree_nodes
@@ -18,8 +19,7 @@ from modelyard_bundle.signature import Columns, numeric_features, text_features
 
 __all__ = ["Parity", "make_twin"]
 
-_TOLERANCE = 1e-4
-_LINEAR = ("LinearClassifier", "LinearRegressor")
+_LINEAR_OPERATORS = ("LinearClassifier", "LinearRegressor")
 _MOST_NODES = 2_000_000
 """A larger forest takes most of a minute to convert, and nears the two gigabytes that an ONNX file may have."""
 
@@ -45,11 +45,14 @@ def make_twin(folder: Path, estimator: Any, signature: Signature, columns: Colum
         return Parity(False, f"no twin: its trees have {nodes} nodes, more than the {_MOST_NODES} that are converted")
     try:
         (folder / ONNX_FILE).write_bytes(_convert(estimator, signature))
-        twin = OnnxRuntime(folder, signature).predict(columns)
+        runtime = OnnxRuntime(folder, signature)
+        together, alone = runtime.predict(columns), answers_alone(runtime, signature, columns)
     except Exception as exc:  # converters raise whatever they like; without a twin the estimator serves
         (folder / ONNX_FILE).unlink(missing_ok=True)
         return Parity(False, f"no twin: the conversion failed ({type(exc).__name__})")
-    parity = _compare(signature, answers, twin)
+    parity = _compare(signature, answers, together)
+    if parity.held and not (by_itself := _compare(signature, answers, alone)).held:
+        parity = Parity(False, f"each row by itself: {by_itself.sentence}")
     if not parity.held:
         (folder / ONNX_FILE).unlink()
     return parity
@@ -63,7 +66,7 @@ def _convert(estimator: Any, signature: Signature) -> bytes:
     inputs: list[tuple[str, Any]] = []
     if numbers := numeric_features(signature):
         inputs.append((NUMBERS_INPUT, FloatTensorType([None, len(numbers)])))
-    inputs += [(f"text_{i}", StringTensorType([None, 1])) for i, _ in enumerate(text_features(signature))]
+    inputs += [(text_input(place), StringTensorType([None, 1])) for place, _ in enumerate(text_features(signature))]
     # As a subtraction and a division: ONNX Runtime's own operator for both goes value by value.
     options: dict[Any, Any] = {StandardScaler: {"div": "div"}}
     if signature.task == "classification":
@@ -90,7 +93,7 @@ def _fold_divisions(graph: Any) -> None:
         if division.op_type != "Div" or division.input[1] not in constants or len(takers) != 1:
             continue
         (linear,) = takers
-        if linear.op_type not in _LINEAR or division.output[0] in {output.name for output in graph.output}:
+        if linear.op_type not in _LINEAR_OPERATORS or division.output[0] in {output.name for output in graph.output}:
             continue
         divisor = numpy_helper.to_array(constants[division.input[1]]).astype(np.float64).ravel()
         (coefficients,) = (one for one in linear.attribute if one.name == "coefficients")
@@ -111,7 +114,7 @@ def _linear(graph: Any) -> Linear | None:
     from onnx import helper, numpy_helper  # noqa: PLC0415
 
     *before, model = graph.node
-    if [node.op_type for node in before] not in ([], ["Sub"]) or model.op_type not in _LINEAR:
+    if [node.op_type for node in before] not in ([], ["Sub"]) or model.op_type not in _LINEAR_OPERATORS:
         return None
     told = {one.name: helper.get_attribute_value(one) for one in model.attribute}
     coefficients, intercepts = np.array(told["coefficients"]), np.array(told.get("intercepts", [0.0]))
@@ -134,15 +137,17 @@ def _linear(graph: Any) -> Linear | None:
 
 
 def _compare(signature: Signature, answers: Predicted, twin: Predicted) -> Parity:
+    if not has_shape_of(answers, twin):
+        return Parity(False, "no twin: its answers have another shape than the estimator's")
     rows = len(answers.labels)
     if signature.task == "regression":
         a, b = answers.labels.astype(float), twin.labels.astype(float)
         worst = float(np.max(np.abs(a - b) / np.maximum(np.abs(a), scale(a))))
-        held = worst <= _TOLERANCE
+        held = worst <= TWIN_TOLERANCE
         return Parity(held, f"largest relative difference {worst:.1e} in {rows} rows")
     flips = int((answers.labels.astype(str) != twin.labels.astype(str)).sum())
     assert answers.probabilities is not None and twin.probabilities is not None  # noqa: S101
     worst = float(np.max(np.abs(answers.probabilities - twin.probabilities)))
     return Parity(
-        flips == 0 and worst <= _TOLERANCE, f"{flips} labels differ, largest difference {worst:.1e} in {rows} rows"
+        flips == 0 and worst <= TWIN_TOLERANCE, f"{flips} labels differ, largest difference {worst:.1e} in {rows} rows"
     )

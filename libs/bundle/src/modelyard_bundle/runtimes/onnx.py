@@ -15,16 +15,16 @@ import numpy.typing as npt
 from modelyard_common.errors import Invalid
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.runtimes.base import NUMBERS_INPUT, ONNX_FILE, Predicted
+from modelyard_bundle.runtimes.base import NUMBERS_INPUT, ONNX_FILE, Predicted, text_input
 from modelyard_bundle.runtimes.onnx_rows import BoundRow, linear_row
-from modelyard_bundle.signature import Columns, Table, numeric_features, text_features
+from modelyard_bundle.signature import Columns, Table, matrix_of, numeric_features, text_features
 
 # Read while it is imported, once for the process; its own call for this comes too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-__all__ = ["ONNX_FILE", "OnnxPart", "OnnxRuntime"]
+__all__ = ["OnnxPart", "OnnxRuntime"]
 
 
 class _Feed:
@@ -38,19 +38,15 @@ class _Feed:
         self._numbers = numeric_features(signature)
         self._texts = text_features(signature)
         self.shapes = [f"{NUMBERS_INPUT}[{len(self._numbers)}]"] if self._numbers else []
-        self.shapes += [f"{_text_input(position)}[1]" for position, _ in enumerate(self._texts)]
+        self.shapes += [f"{text_input(position)}[1]" for position, _ in enumerate(self._texts)]
 
     def __call__(self, columns: Columns) -> dict[str, Any]:
         """Return the inputs by name."""
         feed: dict[str, Any] = {}
         if self._numbers:
-            feed[NUMBERS_INPUT] = (
-                columns.numbers
-                if isinstance(columns, Table)
-                else np.stack([columns[name] for name in self._numbers], axis=1)
-            )
+            feed[NUMBERS_INPUT] = matrix_of(columns, self._numbers)
         for position, name in enumerate(self._texts):
-            feed[_text_input(position)] = columns[name].reshape(-1, 1)
+            feed[text_input(position)] = columns[name].reshape(-1, 1)
         return feed
 
 
@@ -74,15 +70,16 @@ class OnnxRuntime:
 
     def __init__(self, folder: Path, signature: Signature) -> None:
         self._session = _session((folder / ONNX_FILE).read_bytes())
-        self._outputs = [entry.name for entry in self._session.get_outputs()]
         self._is_classification = signature.task == "classification"
+        outputs = [entry.name for entry in self._session.get_outputs()]
+        self._outputs = outputs[: 2 if self._is_classification else 1]
         self._feed = _Feed(signature)
         wanted = self._feed.shapes
         taken = [f"{entry.name}[{entry.shape[-1] if entry.shape else ''}]" for entry in self._session.get_inputs()]
         if sorted(taken) != sorted(wanted):
             raise Invalid(f"{ONNX_FILE}: takes {', '.join(taken)}, and the signature has {', '.join(wanted)}")
         self._linear = linear_row(self._session, task=signature.task)
-        bound = None if self._linear is not None else BoundRow.of(self._session)
+        bound = None if self._linear is not None else BoundRow.of(self._session, self._outputs)
         self._free = [] if bound is None else [bound]
         """For one row; nothing while a thread runs one in it."""
 
@@ -98,17 +95,16 @@ class OnnxRuntime:
                     pass
                 else:
                     try:
-                        row.run(columns.numbers)
-                        return self._said(*row.found)
+                        return self._said(*row.run(columns.numbers))
                     finally:
                         self._free.append(row)
         return self._said(*self._session.run(self._outputs, self._feed(columns)))
 
     def _said(self, first: Any, second: Any = None) -> Predicted:
-        """Return outputs as answers; copies, since the memory of one row is written over by the next."""
+        """Return outputs as answers. Labels of some models have an axis too many, as values of all have."""
         if self._is_classification:
-            return Predicted(np.array(first), np.array(second, dtype=np.float32))
-        return Predicted(np.array(first, dtype=np.float64).reshape(-1), None)
+            return Predicted(np.asarray(first).reshape(-1), np.asarray(second, dtype=np.float32))
+        return Predicted(np.asarray(first, dtype=np.float64).reshape(-1), None)
 
 
 class OnnxPart:
@@ -128,7 +124,3 @@ class OnnxPart:
         feed = {name: values for name, values in self._feed(columns).items() if name in taken}
         (found,) = self._session.run(None, feed)
         return np.asarray(found, dtype=np.float32)
-
-
-def _text_input(position: int) -> str:
-    return f"text_{position}"

@@ -7,24 +7,26 @@ it is, goes through no session at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from modelyard_bundle.runtimes.base import NUMBERS_INPUT, Predicted
+from modelyard_bundle.runtimes.base import NUMBERS_INPUT, TWIN_TOLERANCE, Predicted
 
 __all__ = ["LINEAR", "BoundRow", "Linear", "LinearRow", "linear_row"]
 
 LINEAR = "modelyard.linear"
 """A twin's metadata under this name is ``Linear`` as JSON."""
-_BUFFERS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64}
+_WRITABLE = frozenset({"tensor(float)", "tensor(double)", "tensor(int64)"})
 """What a session can write into memory of ours; texts it cannot."""
 _PROBES = 16
-_CLOSE = 1e-4
-"""As close as a twin has to be to its estimator."""
+_LEAST = 1e-20
+"""A coefficient that is smaller than this part of the largest is none: 32 bits have no row that would show it."""
+_MOST_ROUNDING = 0.1
+"""Log-odds that rounding excuses at most: by a few of them any chance would be excused."""
 
 
 class Linear(msgspec.Struct, frozen=True):
@@ -50,10 +52,10 @@ class LinearRow:
         self._classes = linear.classes
 
     def __call__(self, numbers: npt.NDArray[np.float32]) -> Predicted:
-        """Return what the session answers to one row, shape (1, features), up to rounding.
+        """Return what the session answers to one row, up to rounding.
 
-        Raises:
-            ValueError: the row is not as long as it has to be.
+        Args:
+            numbers: shape (1, features); that these are as many as the model has is known by the signature.
         """
         said = float((numbers[0] - self._offsets).dot(self._coefficients)) + self._intercept
         if not self._classes:
@@ -68,39 +70,43 @@ class BoundRow:
     """Runs one row in memory that a session was told of beforehand.
 
     Args:
-        shapes: of the outputs, for one row.
-
-    Attributes:
-        found: the outputs for the row that was run last.
+        outputs: the memory of each, by name.
     """
 
-    def __init__(self, session: Any, width: int, shapes: Sequence[Sequence[int]]) -> None:
+    def __init__(self, session: Any, width: int, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
         from onnxruntime import OrtValue  # noqa: PLC0415  # loaded by whoever made the session, set up as it wants it
 
         self._run, self._binding = session.run_with_iobinding, session.io_binding()
         self._row = np.zeros((1, width), dtype=np.float32)
         self._binding.bind_ortvalue_input(NUMBERS_INPUT, OrtValue.ortvalue_from_numpy(self._row))  # not a copy
-        found: list[npt.NDArray[Any]] = []
-        for entry, shape in zip(session.get_outputs(), shapes, strict=True):
-            found.append(np.zeros(shape, dtype=_BUFFERS[entry.type]))
-            self._binding.bind_ortvalue_output(entry.name, OrtValue.ortvalue_from_numpy(found[-1]))
-        self.found = tuple(found)
+        self._found = list(outputs.values())
+        for name, memory in outputs.items():
+            self._binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(memory))
 
     @classmethod
-    def of(cls, session: Any) -> BoundRow | None:
-        """Return one for a session; None where it takes more than numbers, or what it gives has no known size."""
-        taken, given = session.get_inputs(), session.get_outputs()
-        shapes = [[1, *entry.shape[1:]] for entry in given if entry.shape and entry.type in _BUFFERS]
-        if len(shapes) < len(given) or not all(isinstance(size, int) for shape in shapes for size in shape):
-            return None
-        if [entry.name for entry in taken] != [NUMBERS_INPUT] or not isinstance(taken[0].shape[-1], int):
-            return None
-        return cls(session, taken[0].shape[-1], shapes)
+    def of(cls, session: Any, names: Sequence[str]) -> BoundRow | None:
+        """Return one for the first outputs of a session, by their names.
 
-    def run(self, numbers: npt.NDArray[np.float32]) -> None:
-        """Run one row, shape (1, features)."""
+        None where it takes more than numbers, or gives for a row of zeros another size than it declares: such a size
+        may be another one for the next row.
+        """
+        taken = session.get_inputs()
+        if [entry.name for entry in taken] != [NUMBERS_INPUT] or not isinstance(width := taken[0].shape[-1], int):
+            return None
+        try:
+            found = session.run(names, {NUMBERS_INPUT: np.zeros((1, width), dtype=np.float32)})
+        except Exception:  # onnxruntime has no common base of its errors
+            return None
+        for entry, its in zip(session.get_outputs(), found, strict=False):
+            if entry.type not in _WRITABLE or not entry.shape or its.shape != (1, *entry.shape[1:]):
+                return None
+        return cls(session, width, {name: np.zeros_like(its) for name, its in zip(names, found, strict=True)})
+
+    def run(self, numbers: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
+        """Return the outputs for one row, shape (1, features); copies, since the next row is written over them."""
         np.copyto(self._row, numbers)
         self._run(self._binding)
+        return [found.copy() for found in self._found]
 
 
 def linear_row(session: Any, task: str) -> LinearRow | None:
@@ -117,21 +123,52 @@ def linear_row(session: Any, task: str) -> LinearRow | None:
             return None
         if [(entry.name, entry.shape[-1]) for entry in session.get_inputs()] != [(NUMBERS_INPUT, len(linear.offsets))]:
             return None  # the session would raise whatever it likes
-        row = LinearRow(linear)
-        # All of one size and no two alike; numpy's generators would be loaded for this alone, 3 MiB of them.
-        spread = 3 * np.sin(np.arange(1, _PROBES * len(linear.offsets) + 1) ** 2).reshape(_PROBES, -1)
-        steps = spread / (math.hypot(*linear.coefficients) or 1.0)  # by which the log-odds are some 2
-        probes = (np.array(linear.offsets) + steps).astype(np.float32)
+        row, probes = LinearRow(linear), _probes(linear)
         told = session.run(None, {NUMBERS_INPUT: probes})
-        return row if all(_agrees(row(probes[[place]]), told, place) for place in range(_PROBES)) else None
-    except (msgspec.MsgspecError, ValueError, OverflowError):
+        rounding = _rounding(linear, probes)
+        agree = (_agrees(row(probes[[place]]), told, place, rounding[place]) for place in range(_PROBES))
+        return row if all(agree) else None
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, LookupError, TypeError):
         return None
 
 
-def _agrees(one: Predicted, told: Sequence[Any], place: int) -> bool:
+def _probes(linear: Linear) -> npt.NDArray[np.float32]:
+    """Return rows by which a wrong number shows, shape (probes, features).
+
+    Chances do not show it but near even odds, and a value does not where it is small beside the intercept. So each
+    feature moves the log-odds, from even ones, by as much as any other, all together by some 2; or the value by as many
+    intercepts, from one.
+    """
+    offsets, coefficients = np.array(linear.offsets), np.array(linear.coefficients)
+    sizes = np.abs(coefficients)
+    largest = sizes.max()
+    sizes[sizes <= _LEAST * largest] = largest or 1.0
+    steps = 1 / (sizes * math.sqrt(len(sizes)))
+    # No two alike; numpy's generators would be loaded for this alone, 3 MiB of them.
+    spread = 3 * np.sin(np.arange(_PROBES * len(sizes)) ** 2).reshape(_PROBES, -1)
+    spread[0] = 0.0
+    if linear.classes:
+        start = offsets - linear.intercept * coefficients / (coefficients.dot(coefficients) or 1.0)
+    else:
+        start = offsets
+        steps = np.maximum(steps * max(1.0, abs(linear.intercept)), np.abs(np.spacing(offsets.astype(np.float32))))
+    with np.errstate(over="raise"):
+        rows: npt.NDArray[np.float32] = (start + spread * steps).astype(np.float32)
+    return rows
+
+
+def _rounding(linear: Linear, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return how far a sum in 32 bits, in whatever order, may be from the exact one; shape (rows,)."""
+    size: npt.NDArray[np.float64]
+    size = np.abs(rows - np.array(linear.offsets)).dot(np.abs(linear.coefficients)) + abs(linear.intercept)
+    return (len(linear.offsets) + 3) * float(np.finfo(np.float32).eps) / 2 * size
+
+
+def _agrees(one: Predicted, told: Sequence[Any], place: int, rounding: float) -> bool:
     if one.probabilities is None:
         value, expected = float(one.labels[0]), float(np.ravel(told[0])[place])
-        return abs(value - expected) <= _CLOSE * max(1.0, abs(expected))
+        return abs(value - expected) <= TWIN_TOLERANCE * abs(expected) + rounding
     chances = np.asarray(told[1])[place]
-    is_label = one.labels[0] == told[0][place] or abs(chances[0] - chances[1]) <= _CLOSE  # at even chances either is
-    return bool(is_label and np.allclose(one.probabilities[0], chances, atol=_CLOSE))
+    close = TWIN_TOLERANCE + min(rounding, _MOST_ROUNDING) / 4  # a chance moves by a fourth of the log-odds at most
+    is_label = one.labels[0] == np.ravel(told[0])[place] or abs(chances[0] - chances[1]) <= 2 * close  # either is
+    return bool(is_label and np.allclose(one.probabilities[0], chances, rtol=0, atol=close))
