@@ -36,7 +36,7 @@ LABELS: Mapping[str, Label] = {
     "code": Label("status codes of gRPC", 17),
     "task": Label("background tasks of the process", 12),
     "reader": Label("drift, sink", 2),
-    "lane": Label("pools of threads", 4),
+    "lane": Label("pools of threads", 5),
     "stage": Label("parse, queue, predict, encode", 4),
     "role": Label("champion, candidate, shadow", 3),
     "outcome": Label("what became of it", 10),
