@@ -15,6 +15,7 @@ from inference_fakes import GOOD_ROW, Platform, a_platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
 from modelyard_client import InferenceClient
 from modelyard_common.errors import Invalid, NotFound
+from modelyard_common.testing import free_port
 from modelyard_contracts.prediction_blocks_v1 import BLOCKS_MEDIA_TYPE
 from modelyard_inference.api.codecs.labels import event_times_from, times_from_header
 
@@ -163,6 +164,49 @@ def test_invocations_without_a_model_needs_exactly_one(
     assert response.status_code == 400
     assert response.json()["error_code"] == "BAD_REQUEST"
     assert "other, power" in response.json()["message"]
+
+
+def test_a_model_that_was_unloaded_leaves_its_invocations_to_no_other(
+    served: tuple[Platform, httpx.Client], bundles: tuple[Packed, Packed]
+) -> None:
+    platform, http = served
+    platform.registry.route("other", str(bundles[1].digest))
+    eventually(lambda: http.get("/v2/models/other/ready").status_code == 200)
+    http.post("/v2/repository/models/other/unload").raise_for_status()
+
+    response = http.post("/invocations", json={"dataframe_records": [GOOD_ROW]})
+
+    assert (response.status_code, "other, power" in response.text) == (400, True)
+
+
+def test_invocations_of_the_one_model_say_when_to_try_again_until_it_is_ready(
+    platform: Platform, bundles: tuple[Packed, Packed]
+) -> None:
+    digest = str(bundles[0].digest)
+    platform.registry.route("power", digest)
+    with platform.inference() as url, httpx.Client(base_url=url, trust_env=False) as http:
+        eventually(lambda: "power" in http.post("/v2/repository/index").text)
+        waiting = http.post("/invocations", json={"dataframe_records": [GOOD_ROW]})
+        platform.registry.add(*bundles)
+        eventually(lambda: http.post("/invocations", json={"dataframe_records": [GOOD_ROW]}).status_code == 200)
+
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (503, "1")
+    assert "'power' is not ready" in waiting.json()["message"]
+
+
+def test_invocations_of_no_model_are_tried_again_until_the_registry_has_said_that_there_is_none(
+    platform: Platform,
+) -> None:
+    def asked(**changes: Any) -> httpx.Response:
+        with platform.inference(**changes) as url, httpx.Client(base_url=url, trust_env=False) as http:
+            if not changes:
+                eventually(lambda: http.get("/v2/health/ready").status_code == 200)
+            return http.post("/invocations", json={"dataframe_records": [GOOD_ROW]})
+
+    unheard, none = asked(registry_url=f"http://127.0.0.1:{free_port()}"), asked()
+
+    assert (unheard.status_code, unheard.headers["retry-after"]) == (503, "1")
+    assert (none.status_code, none.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
 
 
 SECRET = "very-secret-value"

@@ -128,6 +128,23 @@ def test_a_candidate_that_becomes_champion_is_not_loaded_again(works: Works) -> 
     assert works.source.downloads == 2
 
 
+def test_models_are_told_of_before_the_first_of_them_is_loaded(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[list[str], list[str]]] = []
+    download = works.source.download_bundle
+
+    def looked(model: str, digest: str, into: Path) -> Path:
+        seen.append((works.served.names, works.served.routed))
+        return download(model, digest, into)
+
+    monkeypatch.setattr(works.source, "download_bundle", looked)
+    works.lifecycle.wish(Routing("power", 1, works.two))
+    works.lifecycle.wish(Routing("other", 1, works.one))
+    works.lifecycle.reconcile()
+
+    assert seen == [([], ["other", "power"]), (["other"], ["other", "power"])]
+    assert works.served.routed == works.served.names == ["other", "power"]
+
+
 def test_a_rollback_finds_the_former_champion_still_loaded(works: Works) -> None:
     works.want(1, works.one)
     first = works.served.find("power").champion

@@ -142,12 +142,19 @@ class Front:
         return serving is None or serving.candidate is not None or serving.champion.runtime.blocking
 
     def only_model(self) -> str:
-        """Return the model that is meant where none is named. Raise NotFound or Invalid unless there is one."""
-        names = self._served.names
+        """Return the model that is meant where none is named, be it ready or not.
+
+        Raises:
+            Invalid: there are several; one that is not ready, or was unloaded, counts too, lest another answer for it.
+            NotFound: there is none.
+            Unavailable: nobody has told us yet which there are.
+        """
+        names = self._served.routed
         if len(names) == 1:
             return names[0]
         if not names:
-            raise NotFound("no model is served here yet")
+            self._served.must_know()
+            raise NotFound("there is no model here")
         raise Invalid.at("path", f"several models are served: post to /models/<name>/invocations ({', '.join(names)})")
 
     async def ask(

@@ -192,9 +192,11 @@ class Lifecycle:
             wishes, complete, unloaded = dict(self._wishes), self._complete, self._unloaded
         served = {serving.routing.model: serving for serving in self._served.all()}
         changed = bool(served.keys() - wishes.keys())
-        self._served.keep_only(wishes.keys() - unloaded)
+        self._served.keep_only(wishes.keys())
         for name in sorted(unloaded & wishes.keys()):
-            self._served.wait(name, "it was unloaded here by request")
+            self._served.withdraw(name, "it was unloaded here by request")
+        for name in sorted(wishes.keys() - self._served.waiting.keys()):
+            self._served.wait(name, "it is being loaded")
         for name, wish in sorted(wishes.items()):
             if name in unloaded:
                 continue

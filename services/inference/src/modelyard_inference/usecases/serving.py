@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from modelyard_bundle.runtimes.base import Runtime
 from modelyard_common.errors import NotFound, Unavailable
@@ -21,6 +21,8 @@ from modelyard_inference.domain.requests import Rows
 from modelyard_inference.domain.routing import Routing, Version
 
 __all__ = ["Guard", "LoadedVersion", "ServedModels", "Serving"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +157,7 @@ class ServedModels:
             return serving
         if model in self._waiting:
             raise Unavailable(f"model {model!r} is not ready: {self._waiting[model]}", retry_after_s=1)
-        if not self._known:
-            raise Unavailable("this server does not know its models yet", retry_after_s=1)
+        self.must_know()
         raise NotFound(f"there is no model {model!r} here; there is {', '.join(self.names) or 'none'}")
 
     def check(self, model: str, version: str | None = None) -> None:
@@ -180,6 +181,11 @@ class ServedModels:
         """The models that are served, by name."""
         return sorted(self._serving)
 
+    @property
+    def routed(self) -> list[str]:
+        """The models that are served here or wait to be, by name."""
+        return sorted(self._serving.keys() | self._waiting.keys())
+
     def all(self) -> list[Serving]:
         """Return how each model is served, by name."""
         return [self._serving[name] for name in self.names]
@@ -188,6 +194,11 @@ class ServedModels:
     def waiting(self) -> Mapping[str, str]:
         """The models that are not served, and why."""
         return self._waiting
+
+    def must_know(self) -> None:
+        """Return once the list of models is known. Raise Unavailable until then."""
+        if not self._known:
+            raise Unavailable("this server does not know its models yet", retry_after_s=1)
 
     def known(self) -> None:
         """Say that the list of models is known: what is not on it does not exist."""
@@ -204,6 +215,11 @@ class ServedModels:
         if model not in self._serving:
             self._waiting = {**self._waiting, model: reason}
 
+    def withdraw(self, model: str, reason: str) -> None:
+        """Serve a model no longer, and say why. It is never seen in neither list, as one that does not exist is."""
+        self._waiting = {**self._waiting, model: reason}
+        self._serving = _without(self._serving, model)
+
     def keep_only(self, models: Iterable[str]) -> None:
         """Forget every other model."""
         names = set(models)
@@ -211,5 +227,5 @@ class ServedModels:
         self._waiting = {name: reason for name, reason in self._waiting.items() if name in names}
 
 
-def _without(mapping: Mapping[str, str], name: str) -> Mapping[str, str]:
+def _without(mapping: Mapping[str, T], name: str) -> Mapping[str, T]:
     return {key: value for key, value in mapping.items() if key != name}
