@@ -256,17 +256,22 @@ def test_wrong_v2_requests_are_named_without_their_values(shared: httpx.Client, 
 
 BAD_SCORING = {
     "not json": b"[",
+    "no object": b"[]",
     "no form": b"{}",
     "two forms": b'{"instances": [[1]], "inputs": [[1]]}',
     "unknown form": b'{"rows": []}',
+    "unknown part of a form": b'{"dataframe_split": {"data": [[1, 2, "a"]], "rows": 1}}',
     "ragged": b'{"dataframe_split": {"columns": ["load", "price", "day"], "data": [[1]]}}',
     "no rows": b'{"dataframe_records": []}',
     "empty records": b'{"dataframe_records": [{}]}',
-    "wrong width": b'{"instances": [[1, 2]]}',
-    "deep": b'{"inputs": {"load": [[[1]]], "price": [[[1]]], "day": [[["a"]]]}}',
     "unlike lengths": b'{"inputs": {"load": [1], "price": [1, 2], "day": ["a"]}}',
-    "missing feature": b'{"dataframe_records": [{"price": 1}]}',
-    "unknown param": b'{"dataframe_records": [{"load": 1, "day": "a"}], "params": {"x": 1}}',
+    "known param of another type": b'{"instances": [{"load": 1, "day": "a"}], "params": {"routing_key": 1}}',
+}
+MISFITS = {
+    "wrong width": (b'{"instances": [[1, 2]]}', "has 2 columns"),
+    "missing feature": (b'{"dataframe_records": [{"price": 1, "day": "a"}]}', "[0].load: is required"),
+    "text for a number": (b'{"instances": [{"load": "0.7", "day": "a"}]}', "[0].load: must be a number"),
+    "an object for a category": (b'{"instances": [{"load": 1, "day": {}}]}', "[0].day: must be a category"),
 }
 
 
@@ -276,6 +281,17 @@ def test_wrong_scoring_requests_are_bad_requests(shared: httpx.Client, body: byt
 
     assert response.status_code == 400, response.text
     assert response.json().keys() == {"error_code", "message"}
+    assert response.json()["error_code"] == "BAD_REQUEST"
+
+
+@pytest.mark.parametrize(("body", "says"), MISFITS.values(), ids=MISFITS.keys())
+def test_what_does_not_fit_the_signature_is_told_from_what_cannot_be_read(
+    shared: httpx.Client, body: bytes, says: str
+) -> None:
+    response = shared.post("/invocations", content=body, headers={"content-type": "application/json"})
+
+    assert (response.status_code, response.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE"), response.text
+    assert says in response.json()["message"]
 
 
 def test_our_client_hears_which_field_is_wrong(shared: httpx.Client) -> None:

@@ -12,6 +12,7 @@ from modelyard_common import context
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.problems import problem_from, status_of
 
+from modelyard_inference.domain.binding import Misfit
 from modelyard_inference.domain.requests import Late
 
 __all__ = [
@@ -86,10 +87,15 @@ def v1_error(error: ModelyardError) -> ErrorBody:
 
 
 def scoring_error(error: ModelyardError) -> ErrorBody:
-    """Return the body of an MLflow error; about content types MLflow's server speaks in plain text."""
+    """Return the body of an MLflow error; about content types MLflow's server speaks in plain text.
+
+    What does not fit the model's signature has a code of its own there, unlike what cannot be read.
+    """
     if isinstance(error, UnsupportedMedia):
         return ErrorBody(error.message.encode(), "text/plain; charset=utf-8")
     code = _CODES.get(protocol_status(error), "INTERNAL_ERROR")
+    if isinstance(error, Misfit):
+        code = "INVALID_PARAMETER_VALUE"
     return ErrorBody(msgspec.json.encode({"error_code": code, "message": error.message}))
 
 

@@ -21,7 +21,7 @@ from modelyard_contracts.problem import FieldError
 
 from modelyard_inference.domain.requests import Rows, plain
 
-__all__ = ["Binder", "Bound"]
+__all__ = ["Binder", "Bound", "Misfit"]
 
 Values = Mapping[str, Sequence[Any]]
 """Feature to the values as they were sent, one a row."""
@@ -30,6 +30,10 @@ _NUMBERS = frozenset({float, int})
 _TEXTS = frozenset({str})
 _MANY = 128
 """From here on numpy checks numbers quicker than Python does."""
+
+
+class Misfit(Invalid):
+    """The rows do not fit the signature."""
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -83,11 +87,14 @@ class Binder:
         """Return the rows as this version takes them.
 
         Raises:
-            Invalid: unknown or missing features, wrong types, numbers too large; names each, never a value.
+            Misfit: unknown or missing features, wrong types, numbers too large; names each, never a value.
         """
-        bound = self._bound(rows)
-        if self._whole:
-            self._refuse_fractions(bound.numbers)
+        try:
+            bound = self._bound(rows)
+            if self._whole:
+                self._refuse_fractions(bound.numbers)
+        except Invalid as exc:
+            raise Misfit(exc.message, errors=exc.errors) from exc
         return bound
 
     def _bound(self, rows: Rows) -> Bound:

@@ -60,7 +60,7 @@ def errors_are_read(stage: Stage) -> None:
     try:
         client(stage).invoke(FRAME.drop(columns="load"))
     except Exception as exc:
-        expect("error code 400" in str(exc) and "BAD_REQUEST" in str(exc), exc)
+        expect("error code 400" in str(exc) and "INVALID_PARAMETER_VALUE" in str(exc), exc)
     else:
         raise AssertionError("it was not refused")
 
