@@ -269,7 +269,9 @@ BAD_SCORING = {
 }
 MISFITS = {
     "wrong width": (b'{"instances": [[1, 2]]}', "has 2 columns"),
+    "deep": (b'{"inputs": {"load": [[[1]]], "price": [[[1]]], "day": [[["a"]]]}}', "[0].load: must be a number"),
     "missing feature": (b'{"dataframe_records": [{"price": 1, "day": "a"}]}', "[0].load: is required"),
+    "other names": (b'{"dataframe_records": [{"a": 1, "b": 2, "c": 3}]}', "[0].load: is required"),
     "text for a number": (b'{"instances": [{"load": "0.7", "day": "a"}]}', "[0].load: must be a number"),
     "an object for a category": (b'{"instances": [{"load": 1, "day": {}}]}', "[0].day: must be a category"),
 }
@@ -387,7 +389,7 @@ def test_a_table_whose_first_line_names_nothing_is_told_so_without_it(shared: ht
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("/invocations", {"dataframe_records": [{f"{number}{'z' * 9000}": 1 for number in range(99)}]}),
+        ("/v1/models/power:predict", {"instances": [{f"{number}{'z' * 9000}": 1 for number in range(99)}]}),
         ("/v2/models/power/infer", {"inputs": [column(f"{n}{'z' * 9000}", 1.0, "FP64") for n in range(99)]}),
         ("/v1/models/power:explain", {"instances": [GOOD_ROW], "parameters": {"log" + "z" * 9000: 1}}),
     ],

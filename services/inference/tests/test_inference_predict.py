@@ -502,8 +502,10 @@ def test_a_shadow_queue_is_bounded_in_bytes_too_and_takes_copies_again_once_ther
         Rows(2, {}, positional=(("x" * 500, "y" * 500),)),
         Rows(2, {}, matrix=Matrix(np.zeros(130), 65)),
         Rows(2, {}, matrix=Matrix([0.5] * 50, 25)),
+        Rows(1, {"a": [1.0], "x": [[{"y": "z" * 1000}]]}, extras_ignored=True),
+        Rows(1, {"a": [1.0], "x" * 1000: [None]}, extras_ignored=True),
     ],
-    ids=["named", "positional", "array", "list"],
+    ids=["named", "positional", "array", "list", "deep", "name"],
 )
 def test_rows_know_about_how_much_they_hold(rows: Rows) -> None:
     assert 1000 < rows.held_bytes() < 2000

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 import pytest
-from inference_fakes import SIGNATURE, Platform, a_platform, a_server, digest_of, eventually
+from inference_fakes import GOOD_ROW, SIGNATURE, Platform, a_platform, a_server, digest_of, eventually
 from modelyard_bundle.packaging import Packed
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_inference.adapters.columnar import ColumnarProcess
@@ -79,7 +79,10 @@ TABLES = {
     "arrow stream, lz4": (arrow(FRAME, options=ipc.IpcWriteOptions(compression="lz4")), STREAM),
     "arrow file": (arrow(FRAME, FILE), FILE),
     "arrow file with an index of a name": (arrow(FRAME.set_index(pd.Index([7, 9], name="id")), FILE), FILE),
+    "parquet with columns that are no features": (parquet(FRAME.assign(x=1, at=DAYS, all=[[1], [2]])), PARQUET),
+    "arrow stream with columns that are no features": (arrow(FRAME.assign(x="a", at=DAYS)), STREAM),
     "csv": (FRAME.to_csv(index=False).encode(), CSV),
+    "csv with columns that are no features": (FRAME.assign(x="a", at=DAYS).to_csv(index=False).encode(), CSV),
     "csv with an index": (FRAME.to_csv().encode(), CSV),
 }
 
@@ -96,6 +99,38 @@ def test_tables_are_answered_and_logged_as_json_is(
     prediction = response.headers["modelyard-prediction-id"]
     event = eventually(lambda: platform.drift.events.get((f"{prediction}/1", "champion")))
     assert event["features"] == {"load": -3.0, "price": None, "day": "tue"}
+
+
+EXTRAS = {
+    "records": {"dataframe_records": [GOOD_ROW | {"x": 1}, GOOD_ROW | {"y": {"z": [None]}}]},
+    "split": {"dataframe_split": {"columns": ["x", *GOOD_ROW], "data": [[1, *GOOD_ROW.values()]] * 2}},
+    "instances": {"instances": [GOOD_ROW | {"x": 1}] * 2},
+    "columns": {"inputs": {"load": [0.7] * 2, "price": [0.2] * 2, "day": ["mon"] * 2, "x": [[1, 2], {}]}},
+    "a key beside": {"dataframe_records": [GOOD_ROW] * 2, "client_request_id": "a", "deep": {"a": [{}]}},
+    "params": {"dataframe_records": [GOOD_ROW] * 2, "params": {"temperature": 0.5, "routing_key": "me"}},
+}
+
+
+@pytest.mark.parametrize("body", EXTRAS.values(), ids=EXTRAS.keys())
+def test_what_mlflow_ignores_is_ignored_and_not_logged(
+    served: tuple[Platform, httpx.Client], body: dict[str, Any]
+) -> None:
+    platform, http = served
+
+    response = http.post("/invocations", json=body)
+
+    assert (response.status_code, response.json()) == (200, {"predictions": [1, 1]})
+    prediction = response.headers["modelyard-prediction-id"]
+    event = eventually(lambda: platform.drift.events.get((f"{prediction}/1", "champion")))
+    assert event["features"] == GOOD_ROW
+
+
+def test_an_optional_feature_may_be_missing_beside_a_column_that_is_none(
+    served: tuple[Platform, httpx.Client],
+) -> None:
+    response = served[1].post("/invocations", json={"dataframe_records": [{"load": 0.7, "day": "mon", "x": 1}]})
+
+    assert (response.status_code, response.json()) == (200, {"predictions": [1]})
 
 
 @pytest.mark.parametrize("kind", [STREAM, PARQUET, "application/json"])
@@ -168,8 +203,7 @@ BAD = {
     "no rows": (parquet(FRAME.iloc[:0]), PARQUET, 400),
     "points in time": (parquet(FRAME.assign(day=pd.Timestamp("2026-01-01"))), PARQUET, 400),
     "lists": (arrow(FRAME.assign(load=[[1], [2]])), STREAM, 400),
-    "unknown column": (parquet(FRAME.assign(x=1)), PARQUET, 400),
-    "unknown column beside an index": (parquet(FRAME.assign(x=1, id=[7, 9]).set_index("id")), PARQUET, 400),
+    "a point in time for an optional feature": (parquet(FRAME.assign(price=DAYS)), PARQUET, 400),
     "nothing but an index": (parquet(FRAME.set_index("load")[[]]), PARQUET, 400),
     "missing column": (parquet(FRAME[["price", "day"]]), PARQUET, 400),
 }

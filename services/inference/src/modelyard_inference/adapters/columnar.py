@@ -58,8 +58,8 @@ class ColumnarProcess:
             Late: it was not read in time.
         """
         content = await self._lane.run(lambda: self._asked(_READ[form], body, timeout_s), timeout_s)
-        count, columns, index = msgspec.msgpack.decode(content, type=tuple[int, dict[str, list[Any]], frozenset[str]])
-        return Rows(count=count, named=columns, index=index)
+        count, columns = msgspec.msgpack.decode(content, type=tuple[int, dict[str, list[Any]]])
+        return Rows(count=count, named=columns)
 
     async def write(self, columns: Mapping[str, Sequence[Any]]) -> bytes:
         """Return columns as an Arrow stream."""

@@ -8,7 +8,6 @@ replaced. It is a process and not a thread because an abort takes everything dow
 from __future__ import annotations
 
 import io
-import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -36,15 +35,10 @@ _MOST_BODY_BYTES = _MEMORY_BYTES
 """The server has bounded the body; this one only names what never is one."""
 _BATCH_ROWS = 64
 """Rows that are unpacked at a time: a dictionary may make each of them as long as the whole body."""
-_INDEX = re.compile(r"__index_level_\d+__")
-"""How pandas names an index without a name, which is no feature: it takes it off again when it reads the file."""
 _PLAIN = frozenset({int, float, str, bool, type(None)})
-
-
-class _Pandas(msgspec.Struct):
-    """What pandas says of a table beside its schema; an index that is a range is no column."""
-
-    index_columns: list[str | dict[str, Any]]
+_OTHER: list[Any] = []
+"""Stands for what is no number, text or boolean, such as a point in time: no feature takes it, and an index or another
+column that is no feature may hold it."""
 
 
 class _Refused(Exception):
@@ -76,8 +70,6 @@ def main(source: BinaryIO, sink: BinaryIO, most_rows: int, most_bytes: int) -> N
 
 def _read(what: int, body: bytes, most_rows: int, most_bytes: int) -> bytes:
     columns: dict[str, list[Any]] = {}
-    index: frozenset[str] | None = None
-    left_out: set[str] = set()
     rows = size = 0
     for batch in _batches(what, body):
         rows += batch.num_rows
@@ -89,31 +81,11 @@ def _read(what: int, body: bytes, most_rows: int, most_bytes: int) -> bytes:
         names = batch.schema.names
         if len(set(names)) != len(names):
             raise _Refused("has two columns of one name")
-        index = _index_of(batch) if index is None else index
         for place, name in enumerate(names):
-            if _INDEX.fullmatch(name) or name in left_out:
-                continue
-            try:
-                values = _values(name, cast(Any, batch.column(place)).to_pylist())
-            except _Refused:
-                if name not in index:
-                    raise
-                left_out.add(name)  # such as points in time: no feature is one
-                columns.pop(name, None)
-            else:
-                columns.setdefault(name, []).extend(values)
+            columns.setdefault(name, []).extend(_values(cast(Any, batch.column(place)).to_pylist()))
     if not rows or not columns:
         raise _Refused("has no rows")
-    return msgspec.msgpack.encode((rows, columns, index))
-
-
-def _index_of(batch: RecordBatch) -> frozenset[str]:
-    """Return which columns are the index, if pandas has written the table and says so."""
-    try:
-        said = msgspec.json.decode((batch.schema.metadata or {})[b"pandas"], type=_Pandas)
-    except (KeyError, msgspec.DecodeError):
-        return frozenset()
-    return frozenset(name for name in said.index_columns if isinstance(name, str))
+    return msgspec.msgpack.encode((rows, columns))
 
 
 def _batches(what: int, body: bytes) -> Iterator[RecordBatch]:
@@ -123,10 +95,10 @@ def _batches(what: int, body: bytes) -> Iterator[RecordBatch]:
         yield from (read_ipc_stream if what == READ_STREAM else read_ipc)(body)
 
 
-def _values(name: str, values: list[Any]) -> list[Any]:
+def _values(values: list[Any]) -> list[Any]:
     kinds = set(map(type, values))
     if not kinds <= _PLAIN:
-        raise _Refused(f"column {name[:64]!r} holds what is no number, text or boolean")
+        values = [value if type(value) in _PLAIN else _OTHER for value in values]
     if float in kinds:  # NaN is how pandas writes what is missing
         return [None if value != value else value for value in values]  # noqa: PLR0124
     return values

@@ -161,10 +161,6 @@ class Front:
         self, model: str, version: str | None, rows: Rows, parameters: Mapping[str, Any], labels: Labels
     ) -> Answer:
         """Return the answer. Raises what ``Predict`` raises, TooLarge for too many rows, Denied for no log."""
-        if rows.index:
-            serving = self.find(model)
-            loaded = serving.champion if version is None else serving.version(version)
-            rows = rows.without_index([column.name for column in loaded.signature.features])
         return await self._predict(self._query(model, version, rows, parameters, labels, labels.principal))
 
     def ask_soon(  # what came, each by itself, for what is hot

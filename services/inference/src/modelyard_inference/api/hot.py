@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import msgspec
 from modelyard_common.errors import Invalid, ModelyardError
 from modelyard_common.logs import get_logger
 from modelyard_common.raw import RawAnswer, RawRequest, RawRoute
@@ -247,8 +248,9 @@ class HotPath:
         model = target.model or self._front.only_model()
         began = time.perf_counter()
         call = await self._scoring_call(scoring.media_type_of(heads.content_type), heads, body)
+        rows = msgspec.structs.replace(call.rows, extras_ignored=True)
         parsed = time.perf_counter()
-        found = await self._front.ask(model, target.version, call.rows, call.parameters, heads)
+        found = await self._front.ask(model, target.version, rows, call.parameters, heads)
         answered = time.perf_counter()
         if scoring.wants_arrow(heads.accept):
             table = await self._tables.write(scoring.columns_of(found))

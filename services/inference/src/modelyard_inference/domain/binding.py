@@ -150,11 +150,14 @@ class Binder:
         if rows.untyped:
             if self._types.keys().isdisjoint(rows.named):  # what is no header is a row, whose values nobody repeats
                 raise Invalid.at("body", "the first line must name the features")
-            return {name: self._typed(name, column) for name, column in rows.named.items()}
+            return {name: self._typed(name, column) for name, column in rows.named.items() if name in self._types}
         if rows.matrix is not None:
             names, kind, columns = self._numeric, "numeric features", rows.matrix.columns()
         elif rows.positional:
             names, kind, columns = self._names, "features", rows.positional
+        elif rows.extras_ignored and rows.named.keys() != self._types.keys():
+            missing = (None,) * rows.count
+            return {name: rows.named.get(name, missing) for name in self._names}
         else:
             return self._widened(rows) if rows.narrow and len(self._numeric) == 1 else rows.named
         if len(columns) != len(names):
@@ -180,7 +183,7 @@ class Binder:
 
     def _typed(self, name: str, column: Sequence[str]) -> Sequence[Any]:
         """Return text as what the signature makes of it; what it cannot be stays text, and is refused as such."""
-        kind = self._types.get(name, "category")
+        kind = self._types[name]
         return [_read(kind, text) for text in column]
 
     def _quick(self, values: Values, count: int) -> tuple[npt.NDArray[np.float32], tuple[npt.NDArray[Any], ...]] | None:

@@ -5,7 +5,7 @@ Made for each request, so they are structs: a frozen dataclass takes ten times a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from sys import getsizeof
 from typing import Any, Literal
@@ -83,10 +83,9 @@ class Rows(msgspec.Struct, frozen=True):
         matrix: the same of the numeric features, in one piece.
         source: what the positional values are called in the request, for messages.
         untyped: every value came as text (CSV); the signature says what it means.
-        index: those of the names that are a table's index, as pandas writes one: features only where the signature
-            says so.
         narrow: those of the names whose values came as a matrix of one column: where the model has no such feature, it
             holds all numeric features, as a wider one does.
+        extras_ignored: names that are no features mean nothing, as to MLflow's server; elsewhere they are refused.
     """
 
     count: int
@@ -95,22 +94,29 @@ class Rows(msgspec.Struct, frozen=True):
     matrix: Matrix | None = None
     source: str = ""
     untyped: bool = False
-    index: frozenset[str] = frozenset()
     narrow: Sequence[str] = ()
-
-    def without_index(self, features: Collection[str]) -> Rows:
-        """Return the same rows without the index; what of it is a feature stays."""
-        named = {name: column for name, column in self.named.items() if name not in self.index or name in features}
-        return self if len(named) == len(self.named) else msgspec.structs.replace(self, named=named)
+    extras_ignored: bool = False
 
     def held_bytes(self) -> int:
         """Return about how much memory the values take. It looks at each, so it is for those who keep them."""
         columns = [*self.named.values(), *self.positional]
-        return sum(map(_held_bytes, columns)) + (0 if self.matrix is None else _held_bytes(self.matrix.values))
+        held = sum(map(_held_bytes, columns)) + (0 if self.matrix is None else _held_bytes(self.matrix.values))
+        return held + _held_bytes(self.named) + sum(map(_nested_bytes, columns)) if self.extras_ignored else held
 
 
-def _held_bytes(values: Sequence[Any] | npt.NDArray[Any]) -> int:
+def _held_bytes(values: Iterable[Any] | npt.NDArray[Any]) -> int:
     return values.nbytes if isinstance(values, np.ndarray) else sum(map(getsizeof, values))
+
+
+def _nested_bytes(values: Iterable[Any]) -> int:
+    """Return what is in lists and objects, which no feature is made of and an extra may be, however deep."""
+    held, left = 0, [value for value in values if isinstance(value, list | dict)]
+    while left:
+        value = left.pop()
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        held += _held_bytes(inner)
+        left += [one for one in inner if isinstance(one, list | dict)]
+    return held
 
 
 class Query(msgspec.Struct, frozen=True):

@@ -56,6 +56,16 @@ def invoke_with_params(stage: Stage) -> None:
     expect(answer.to_numpy().ravel().tolist() == [1, 0], answer)
 
 
+def invoke_with_columns_that_are_no_features(stage: Stage) -> None:
+    answer = client(stage).invoke(FRAME.assign(x=1)).get_predictions()
+    expect(answer.to_numpy().ravel().tolist() == [1, 0], answer)
+
+
+def invoke_with_unknown_params(stage: Stage) -> None:
+    answer = client(stage).invoke(FRAME, params={"temperature": 0.5}).get_predictions()
+    expect(answer.to_numpy().ravel().tolist() == [1, 0], answer)
+
+
 def errors_are_read(stage: Stage) -> None:
     try:
         client(stage).invoke(FRAME.drop(columns="load"))
@@ -76,6 +86,8 @@ if __name__ == "__main__":
             invoke_with_rows,
             invoke_with_missing_values,
             invoke_with_params,
+            invoke_with_columns_that_are_no_features,
+            invoke_with_unknown_params,
             errors_are_read,
         ]
     )

@@ -43,9 +43,7 @@ TABLES: Mapping[str, TableFormat] = {
 }
 _TYPES = frozenset({JSON, CSV, *TABLES})
 _FORMS = "dataframe_split, dataframe_records, instances and inputs"
-_NAMELESS = frozenset({""})
-"""How pandas writes an index into CSV."""
-_PARAMS = frozenset({"event_time", "log", "routing_key", "timeout"})
+_PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout"})
 _MOST_PIECES = 1_000_000
 """Lines of CSV, empty ones and those in texts among them; and commas of one, which is split at once."""
 
@@ -56,7 +54,7 @@ class _Split(msgspec.Struct, forbid_unknown_fields=True):
     index: list[Any] | None = None
 
 
-class _Request(msgspec.Struct, forbid_unknown_fields=True):
+class _Request(msgspec.Struct):  # MLflow's server passes over other keys, such as client_request_id
     dataframe_split: _Split | None = None
     dataframe_records: list[dict[str, Any]] | None = None
     instances: list[Any] | dict[str, Any] | None = None
@@ -90,10 +88,12 @@ class ScoringCall:
 
 
 def decode_json(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
-    """Return what a JSON request asks. Raise Invalid, naming the field and never a value, or TooLarge."""
+    """Return what a JSON request asks, passing over keys beside.
+
+    Raise Invalid, naming the field and never a value, or TooLarge.
+    """
     check_json(body, most_rows)
     request = decoded(_DECODER, body, f"; send one of {_FORMS}")
-    params = _known(request.params, "params")
     given = [request.dataframe_split, request.dataframe_records, request.instances, request.inputs]
     if sum(form is not None for form in given) != 1:
         raise Invalid.at("body", f"must hold exactly one of {_FORMS}")
@@ -106,14 +106,14 @@ def decode_json(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
         rows = _loose(request.instances, "instances")
     else:
         rows = _loose(request.inputs, "inputs")
-    return ScoringCall(rows, params)
+    return ScoringCall(rows, request.params or {})
 
 
 def decode_v1(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
     """Return what a V1 request asks: rows as ``instances``, or columns as ``inputs``. Raise Invalid or TooLarge."""
     check_json(body, most_rows)
     request = decoded(_DECODER_V1, body, "; send instances or inputs")
-    params = _known(request.parameters, "parameters")
+    params = _known(request.parameters)
     if (request.instances is None) == (request.inputs is None):
         raise Invalid.at("body", "must hold exactly one of instances and inputs")
     check_rows(max(_count(request.instances), _count(request.inputs)), most_rows)
@@ -135,7 +135,7 @@ def decode_csv(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
         raise Invalid.at("body", "must have a header and at least one row")
     if len(lines) - 1 > most_rows:
         raise TooLarge(f"there are more than {most_rows} rows, which is as many as are taken")
-    return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True, index=_NAMELESS), {})
+    return ScoringCall(_table(lines[0], lines[1:], "body", untyped=True), {})
 
 
 def media_type_of(content_type: str) -> str:
@@ -184,10 +184,10 @@ def encode(answer: Answer, call: ScoringCall) -> bytes:
     return _ENCODE({call.answer_name: answer.answers.labels})
 
 
-def _known(params: Mapping[str, Any] | None, path: str) -> Mapping[str, Any]:
-    if params and (unknown := params.keys() - _PARAMS):
-        raise Invalid.at(path, f"{min(unknown)[:64]!r} is not known; there is {', '.join(sorted(_PARAMS))}")
-    return params or {}
+def _known(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if parameters and (unknown := parameters.keys() - _PARAMETERS):
+        raise Invalid.at("parameters", f"{min(unknown)[:64]!r} is not known; there is {', '.join(sorted(_PARAMETERS))}")
+    return parameters or {}
 
 
 def _lines(text: str) -> Iterator[str]:
@@ -212,14 +212,7 @@ def _split(split: _Split) -> Rows:
     return _table(split.columns, split.data, "dataframe_split.data")
 
 
-def _table(
-    names: Sequence[str],
-    data: Sequence[Sequence[Any]],
-    path: str,
-    *,
-    untyped: bool = False,
-    index: frozenset[str] = frozenset(),
-) -> Rows:
+def _table(names: Sequence[str], data: Sequence[Sequence[Any]], path: str, *, untyped: bool = False) -> Rows:
     check_columns(len(names), path)
     if len(set(names)) != len(names):
         raise Invalid.at(path, "has two columns of one name")
@@ -229,7 +222,7 @@ def _table(
         if len(values) != len(names):
             raise Invalid.at(f"{path}[{row}]", f"has {len(values)} values for {len(names)} columns")
     named = dict(zip(names, zip(*data, strict=True), strict=True))
-    return Rows(count=len(data), named=named, untyped=untyped, index=index)
+    return Rows(count=len(data), named=named, untyped=untyped)
 
 
 def _records(records: Sequence[Mapping[str, Any]], path: str) -> Rows:
@@ -268,7 +261,7 @@ def _loose(given: list[Any] | dict[str, Any] | None, path: str) -> Rows:
 
 def _columns(given: Mapping[str, Any], path: str) -> Rows:
     check_columns(len(given), path)
-    named = {name: _flat(column, f"{path}.{name[:64]}") for name, column in given.items()}
+    named = {name: _flat(column) for name, column in given.items()}
     lengths = {len(column) for column in named.values()}
     if not named or 0 in lengths:
         raise Invalid.at(path, "has no rows")
@@ -277,12 +270,10 @@ def _columns(given: Mapping[str, Any], path: str) -> Rows:
     return Rows(count=lengths.pop(), named=named)
 
 
-def _flat(column: Any, path: str) -> list[Any]:
+def _flat(column: Any) -> list[Any]:
     """Return a column; numpy writes one of shape [n, 1] as lists of one."""
     if not isinstance(column, list):
         return [column]
     if all(isinstance(item, list) and len(item) == 1 for item in column):
         return [item[0] for item in column]
-    if any(isinstance(item, list | dict) for item in column):
-        raise Invalid.at(path, "must be a list of values")
     return column

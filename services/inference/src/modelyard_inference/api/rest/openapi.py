@@ -145,7 +145,7 @@ def _schemas(serving: Serving) -> Schema:
                 "items": {"anyOf": [_output(one.name, one.datatype) for one in outputs.values()]},
             },
         ),
-        "ScoringRequest": _scoring_request(signature, row),
+        "ScoringRequest": _scoring_request(signature),
         "ScoringResponse": _object(predictions={"type": "array", "items": label}),
         "PredictRequest": _v1_request(signature, row, _PARAMETERS),
         "PredictResponse": {
@@ -320,15 +320,16 @@ def _csv(signature: Signature) -> Schema:
     return {"schema": {"type": "string"}, "example": lines.getvalue()}
 
 
-def _scoring_request(signature: Signature, row: Schema) -> Schema:
-    loose: Schema = {"anyOf": [_columns(signature), *_rows(signature, row)]}
-    names = [column.name for column in signature.features]
+def _scoring_request(signature: Signature) -> Schema:
+    """Return MLflow's forms; what is neither a feature nor known by name means nothing in them."""
+    row = _open(_row(signature))
+    loose: Schema = {"anyOf": [_open(_columns(signature)), *_rows(signature, row)]}
     split = {
         "type": "object",
         "required": ["data"],
         "additionalProperties": False,
         "properties": {
-            "columns": {"type": ["array", "null"], "items": {"enum": names}, "uniqueItems": True},
+            "columns": {"type": ["array", "null"], "items": {"type": "string"}, "uniqueItems": True},
             "index": {"type": ["array", "null"]},
             "data": {"type": "array", "items": {"type": "array"}},
         },
@@ -341,8 +342,7 @@ def _scoring_request(signature: Signature, row: Schema) -> Schema:
     }
     return {
         "type": "object",
-        "additionalProperties": False,
-        "properties": {**forms, "params": _or_null(_PARAMETERS)},
+        "properties": {**forms, "params": _or_null(_open(_PARAMETERS))},
         "oneOf": [{"required": [name]} for name in forms],
         "examples": [{"dataframe_records": [_example(signature)]}],
     }
@@ -355,6 +355,11 @@ def _output(name: str, datatype: str) -> Schema:
         shape={"type": "array", "items": {"type": "integer"}},
         data={"type": "array", "items": {"type": _LABELS[datatype]}},
     )
+
+
+def _open(schema: Schema) -> Schema:
+    """Return the schema of an object in which anything else may be, and means nothing."""
+    return {**schema, "additionalProperties": True}
 
 
 def _or_null(schema: Schema) -> Schema:
