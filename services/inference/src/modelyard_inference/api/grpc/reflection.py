@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection_pb2 import (
     DESCRIPTOR,
     ErrorResponse,
@@ -29,11 +29,13 @@ from modelyard_inference.api.grpc.status import StatusCode
 __all__ = ["REFLECTION", "ReflectionServicer"]
 
 REFLECTION = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-_POOL = descriptor_pool.Default()
 
 
-def _stable() -> FileDescriptorProto:
-    """Return the file of ``grpc.reflection.v1``, which differs from the older one in its names alone."""
+@cache
+def _pool() -> descriptor_pool.DescriptorPool:
+    """Return what is known, with ``grpc.reflection.v1``, which differs from the older one in its names alone."""
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto  # noqa: PLC0415  # 3 MiB, for who asks
+
     file = FileDescriptorProto()
     DESCRIPTOR.CopyToProto(file)
     file.name = file.name.replace("v1alpha", "v1")
@@ -43,10 +45,9 @@ def _stable() -> FileDescriptorProto:
     for method in (method for service in file.service for method in service.method):
         method.input_type = method.input_type.replace("v1alpha", "v1")
         method.output_type = method.output_type.replace("v1alpha", "v1")
-    return file
-
-
-_POOL.Add(_stable())
+    pool = descriptor_pool.Default()
+    pool.Add(file)
+    return pool
 
 
 class ReflectionServicer:
@@ -80,17 +81,17 @@ class ReflectionServicer:
             found = ListServiceResponse(service=[ServiceResponse(name=name) for name in self._services])
             response.list_services_response.CopyFrom(found)
         elif asked == "file_by_filename":
-            _write(response, _POOL.FindFileByName(request.file_by_filename))
+            _write(response, _pool().FindFileByName(request.file_by_filename))
         elif asked == "file_containing_symbol":
             _write(response, _file_of(request.file_containing_symbol))
         elif asked == "file_containing_extension":
-            extended = _POOL.FindMessageTypeByName(request.file_containing_extension.containing_type)
+            extended = _pool().FindMessageTypeByName(request.file_containing_extension.containing_type)
             number = request.file_containing_extension.extension_number
-            found_by_number = _POOL.FindExtensionByNumber(extended, number)
-            _write(response, _POOL.FindFileContainingSymbol(found_by_number.full_name))
+            found_by_number = _pool().FindExtensionByNumber(extended, number)
+            _write(response, _pool().FindFileContainingSymbol(found_by_number.full_name))
         elif asked == "all_extension_numbers_of_type":
-            extended = _POOL.FindMessageTypeByName(request.all_extension_numbers_of_type)
-            numbers = sorted(extension.number for extension in _POOL.FindAllExtensions(extended))
+            extended = _pool().FindMessageTypeByName(request.all_extension_numbers_of_type)
+            numbers = sorted(extension.number for extension in _pool().FindAllExtensions(extended))
             of_type = ExtensionNumberResponse(base_type_name=extended.full_name, extension_number=numbers)
             response.all_extension_numbers_response.CopyFrom(of_type)
         else:
@@ -104,9 +105,9 @@ def _fail(response: ServerReflectionResponse, code: StatusCode, text: str) -> No
 def _file_of(symbol: str) -> FileDescriptor:
     """Return the file of a symbol. Raise KeyError when there is none."""
     try:
-        found: FileDescriptor = _POOL.FindFileContainingSymbol(symbol)
+        found: FileDescriptor = _pool().FindFileContainingSymbol(symbol)
     except KeyError:  # of methods it knows nothing
-        found = _POOL.FindMethodByName(symbol).containing_service.file
+        found = _pool().FindMethodByName(symbol).containing_service.file
     return found
 
 
