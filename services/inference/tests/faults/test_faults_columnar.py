@@ -29,8 +29,8 @@ def test_kill_9_of_the_process_that_reads_tables_fails_no_request(
             return found if found is not None and found.pid not in killed else None
 
         for _ in range(4):
-            load.wait_for(20)
             worker = eventually(another, 30)
+            load.wait_for(40)  # for what the last one had in its hands: it is asked twice, and no third time
             killed.append(worker.pid)
             worker.suspend()  # so that it dies with a table in its hands, and others waiting
             load.wait_for(20)
