@@ -324,6 +324,24 @@ def test_a_peer_that_is_down_is_left_alone_and_found_again() -> None:
     client.close()
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"path": "/v1/models/\udc80"}, {"params": {"a": "\udc80"}}, {"headers": {"x": "\u00e9"}}],
+    ids=["path", "query", "header"],
+)
+def test_what_cannot_be_sent_is_an_error_of_who_asks_and_says_nothing_about_the_peer(
+    calling: Calling, asked: dict[str, Any]
+) -> None:
+    with calling(Peer(Answer(200, b"{}"))) as client:
+        for _ in range(8):
+            with pytest.raises(UnicodeEncodeError):
+                client.request("GET", **{"path": "/", **asked})
+        with pytest.raises(UnicodeEncodeError), client.stream("GET", **{"path": "/", **asked}):
+            pass
+
+        assert client.request("GET", "/").content == b"{}"
+
+
 def test_an_answer_of_any_status_closes_the_breaker() -> None:
     breaker = CircuitBreaker(failures=2)
     breaker.failed()

@@ -315,6 +315,9 @@ def _reachable_name() -> Iterator[None]:
     try:
         yield
     except UnicodeError as exc:  # of getaddrinfo, which httpx lets pass
+        # There it names idna, or no encoding. Any other is that of a path, a query or a header: its caller's own error.
+        if getattr(exc, "encoding", "idna") != "idna":
+            raise
         raise httpx.ConnectError("the peer's name can be none") from exc
 
 
