@@ -619,9 +619,10 @@ def test_a_request_that_is_written_otherwise_than_it_says_is_refused(
         {"headers": {"a": "b"}},
         {"triton_enable_empty_final_response": True},
         {"x": [1], "event_type": "sale", "lot": 7, "temperature": 0.5},
+        {"logo": "a", "blog": "b", "logs": 1, "outputs": 2, "request_time": 3},
         {f"x{number}": number for number in range(64)},
     ],
-    ids=["priority", "headers", "Triton's own", "custom", "many"],
+    ids=["priority", "headers", "Triton's own", "custom", "alike", "many"],
 )
 def test_parameters_that_no_model_reads_change_nothing(shared: httpx.Client, said: dict[str, Any]) -> None:
     assert outputs(shared.post(INFER, json=GOOD | {"parameters": said})) == outputs(shared.post(INFER, json=GOOD))
@@ -634,7 +635,12 @@ def test_parameters_that_no_model_reads_change_nothing(shared: httpx.Client, sai
         ("timeout_ms", "there is timeout"),
         ("routingKey", "there is routing_key"),
         ("event-time", "there is event_time"),
+        ("eventtime", "there is event_time"),
         ("Log", "there is log"),
+        ("no_log", "there is log"),
+        ("routing", "there is routing_key"),
+        ("route_key", "there is routing_key"),
+        ("request_timeout", "there is timeout"),
         ("binary_output", "there is binary_data_output"),
         ("modelyard-timeout-ms", "there is timeout"),
         ("modelyard_colour", "there is binary_data_output, content_type, event_time, log"),

@@ -57,8 +57,13 @@ _PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout", "content
 """``content_type`` is how MLServer's clients name the Python type of values; here the signature says that."""
 _MOST_OTHERS = 64
 """Parameters that are none of these; each is compared with all of them."""
+_PLAIN = {name.replace("_", ""): name for name in _PARAMETERS}
+_MEANT = _PLAIN | {"nolog": "log", "requesttimeout": "timeout", "routekey": "routing_key"}
+"""What is meant by a name without case and separators: ours, and what others call the same."""
+_LONG = [plain for plain in _PLAIN if len(plain) >= 6]
+"""Those of ours in which a slip can be told from another word: too many are like ``log``."""
 _ALIKE = 0.82
-"""Of difflib: ``timout``, ``timeout_ms`` and ``routingKey`` are like one of ours, ``event_type`` and ``lot`` not."""
+"""Of difflib: ``timout``, ``timeout_ms`` and ``routing`` are like one of ours, ``event_type`` and ``outputs`` not."""
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _Float = Literal["FP16", "BF16", "FP32", "FP64"]
@@ -470,11 +475,11 @@ def _check_others(names: Collection[str]) -> None:
     for name in sorted(names):
         if name.startswith("sequence_"):
             raise Invalid.at("parameters", f"{short(name)} is not offered: there are no sequences here")
-        plainly = name[:64].lower()
-        bare = plainly.removeprefix("modelyard").lstrip("-_")  # the headers begin so
-        meant = get_close_matches(bare, _PARAMETERS, 1, _ALIKE)
-        if meant or plainly.startswith("modelyard"):
-            there = ", ".join(meant or sorted(_PARAMETERS))
+        plain = name[:64].lower().replace("-", "").replace("_", "")
+        bare = plain.removeprefix("modelyard")  # the headers begin so
+        like = [bare] if bare in _MEANT else get_close_matches(bare, _LONG, 1, _ALIKE)
+        if like or plain.startswith("modelyard"):
+            there = ", ".join([_MEANT[one] for one in like] or sorted(_PARAMETERS))
             raise Invalid.at("parameters", f"{short(name)} is not known; there is {there}")
 
 
