@@ -236,6 +236,8 @@ class FakeRegistry:
         self.events: list[WatchEvent] = []
         self.reports: list[RuntimeReport] = []
         self.corrupt: set[str] = set()
+        self.held: dict[str, threading.Event] = {}
+        """Models whose routing is told once the event is set."""
         self.watchable = True
         self.ended = False
 
@@ -285,6 +287,8 @@ class FakeRegistry:
 
         @app.get("/v1/models/{model}/routing")
         def routing(model: str) -> Response:
+            if model in self.held:
+                self.held[model].wait(30)
             return Response(self.tables[model].model_dump_json(), media_type="application/json")
 
         @app.get("/v1/models/{model}/versions/{digest}/files/{path:path}")

@@ -133,12 +133,14 @@ def test_models_are_told_of_before_the_first_of_them_is_loaded(works: Works, mon
     download = works.source.download_bundle
 
     def looked(model: str, digest: str, into: Path) -> Path:
+        works.served.must_know()
         seen.append((works.served.names, works.served.routed))
         return download(model, digest, into)
 
     monkeypatch.setattr(works.source, "download_bundle", looked)
     works.lifecycle.wish(Routing("power", 1, works.two))
     works.lifecycle.wish(Routing("other", 1, works.one))
+    works.lifecycle.complete(["other", "power"])
     works.lifecycle.reconcile()
 
     assert seen == [([], ["other", "power"]), (["other"], ["other", "power"])]
@@ -434,6 +436,8 @@ def test_a_server_that_was_restarted_needs_no_registry(works: Works) -> None:
 
     assert works.in_force == (1, 1, None)
     assert not works.lifecycle.unsettled
+    with pytest.raises(Unavailable, match="does not know its models"):  # of others, which may be new
+        works.served.find("other")
 
 
 def test_a_server_that_once_could_do_its_job_stays_ready(works: Works) -> None:
@@ -588,6 +592,24 @@ def test_a_restart_while_the_registry_is_away_serves_from_the_cache(
 
         assert http.get("/health/ready").status_code == 200
         assert answer.json() == {"predictions": [1]}
+
+
+def test_no_model_answers_for_another_while_a_server_learns_which_there_are(
+    platform: Platform, bundles: tuple[Packed, Packed]
+) -> None:
+    platform.registry.add(*bundles)
+    for model in ("power", "other"):
+        platform.registry.route(model, str(bundles[0].digest))
+    told = platform.registry.held["other"] = threading.Event()
+    with platform.inference() as url, httpx.Client(base_url=url, trust_env=False) as http:
+        eventually(lambda: http.get("/v2/models/power/ready").status_code == 200)
+        named = http.post("/models/power/invocations", json=ROWS)
+        bare = http.post("/invocations", json=ROWS)
+        told.set()
+        eventually(lambda: "several models" in http.post("/invocations", json=ROWS).text)
+
+    assert (named.status_code, bare.status_code, bare.headers.get("retry-after")) == (200, 503, "1")
+    assert "does not know its models yet" in bare.text
 
 
 def test_a_server_that_knows_nothing_is_not_ready_and_says_when_to_ask_again(platform: Platform) -> None:

@@ -147,8 +147,9 @@ class Front:
         Raises:
             Invalid: there are several; one that is not ready, or was unloaded, counts too, lest another answer for it.
             NotFound: there is none.
-            Unavailable: nobody has told us yet which there are.
+            Unavailable: nobody has told us yet which there are, and none are kept from before a restart.
         """
+        self._served.must_know(restored=True)  # or the first that is told of would answer for those to come
         names = self._served.routed
         if len(names) == 1:
             return names[0]

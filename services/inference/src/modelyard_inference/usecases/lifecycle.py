@@ -197,6 +197,10 @@ class Lifecycle:
             self._served.withdraw(name, "it was unloaded here by request")
         for name in sorted(wishes.keys() - self._served.waiting.keys()):
             self._served.wait(name, "it is being loaded")
+        if complete:
+            self._served.known()
+        elif self._restored:
+            self._served.restored()
         for name, wish in sorted(wishes.items()):
             if name in unloaded:
                 continue
@@ -205,8 +209,6 @@ class Lifecycle:
                 changed |= self._fulfil(wish, current)
         if changed:
             self._shelf.save([serving.routing for serving in self._served.all()])
-        if complete:
-            self._served.known()
         if self._unsettled and (complete or self._restored):
             self._settle(wishes)
 

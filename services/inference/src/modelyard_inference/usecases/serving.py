@@ -143,7 +143,7 @@ class ServedModels:
     def __init__(self) -> None:
         self._serving: Mapping[str, Serving] = {}
         self._waiting: Mapping[str, str] = {}
-        self._known = False
+        self._known = self._restored = False
 
     def find(self, model: str) -> Serving:
         """Return how a model is served.
@@ -195,14 +195,22 @@ class ServedModels:
         """The models that are not served, and why."""
         return self._waiting
 
-    def must_know(self) -> None:
-        """Return once the list of models is known. Raise Unavailable until then."""
-        if not self._known:
+    def must_know(self, *, restored: bool = False) -> None:
+        """Return once the list of models is known. Raise Unavailable until then.
+
+        Args:
+            restored: that of before a restart will do.
+        """
+        if not self._known and not (restored and self._restored):
             raise Unavailable("this server does not know its models yet", retry_after_s=1)
 
     def known(self) -> None:
         """Say that the list of models is known: what is not on it does not exist."""
         self._known = True
+
+    def restored(self) -> None:
+        """Say that the models are those of before a restart: there may be others by now."""
+        self._restored = True
 
     def serve(self, serving: Serving) -> None:
         """Put a snapshot into force."""
