@@ -21,6 +21,7 @@ from modelyard_bundle.packaging import Packed
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, TooLarge
 from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.api.bodies import opened
 from modelyard_inference.api.codecs import scoring, v2, v2_grpc
 from modelyard_inference.api.codecs.bounds import LARGE_BYTES, MOST_COLUMNS, check_json
 from modelyard_inference.api.front import Bounds, Front, Labels
@@ -265,6 +266,31 @@ def test_a_body_that_is_not_read_in_time_is_late_and_no_other_is_read_beside_it(
     assert (began, lane.lost) == (["slow"], 0)
     front_of_it.set()
     lane.close()
+
+
+class NotedLane:
+    """Does what it is given at once, and counts it."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def run(self, work: Callable[[], Any], timeout_s: float) -> Any:
+        """Return what work returns."""
+        self.runs += 1
+        return work()
+
+
+@pytest.mark.parametrize(("blocks", "runs"), [(10_000, 0), (20_000, 1)])
+def test_a_long_packed_body_is_unpacked_apart_although_it_holds_nothing(blocks: int, runs: int) -> None:
+    block = b"\x00\x00\xff\xff"
+    packed = b"\x78\x01" + (b"\x00" + block) * blocks + b"\x01" + block + b"\x00\x00\x00\x01"
+    lane = NotedLane()
+
+    async def play() -> bytes:
+        async with opened(packed, "deflate", a_front(cast(Any, lane)), Labels()) as content:
+            return content
+
+    assert (asyncio.run(play()), lane.runs) == (b"", runs)
 
 
 class Decoded:

@@ -93,10 +93,14 @@ async def opened(body: bytes, encoding: str, front: Front, labels: Labels) -> As
         ModelyardError: what ``unpacked`` raises.
     """
     most_bytes = front.bounds.max_body_bytes
-    try:
-        content = unpacked(body, encoding, min(LARGE_BYTES, most_bytes))
-    except TooLarge:
-        content = await front.apart(partial(unpacked, body, encoding, most_bytes), labels)
+    whole = partial(unpacked, body, encoding, most_bytes)
+    if encoding and len(body) > LARGE_BYTES:  # however little is in it: blocks that hold nothing take their time too
+        content = await front.apart(whole, labels)
+    else:
+        try:
+            content = unpacked(body, encoding, min(LARGE_BYTES, most_bytes))
+        except TooLarge:
+            content = await front.apart(whole, labels)
     with front.held.holding(0 if content is body else len(content)):
         yield content
 
