@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference_fakes import GOOD_ROW, CountingObserver, Platform, a_server, eventually
 from modelyard_bundle.packaging import Packed
+from modelyard_common.auth.principals import ANONYMOUS
 from modelyard_common.clock import SystemClock
-from modelyard_common.errors import Invalid, TooLarge
+from modelyard_common.errors import Invalid, NotFound, TooLarge
+from modelyard_common.raw import RawRequest
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.api.bodies import opened
 from modelyard_inference.api.codecs import scoring, v2, v2_grpc
@@ -27,7 +29,8 @@ from modelyard_inference.api.codecs.bounds import LARGE_BYTES, MOST_COLUMNS, che
 from modelyard_inference.api.front import Bounds, Front, Labels
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.edge import read
-from modelyard_inference.domain.requests import Late
+from modelyard_inference.api.hot import HotPath
+from modelyard_inference.domain.requests import Late, Query
 from modelyard_inference.usecases.serving import ServedModels
 
 MOST = 100
@@ -225,8 +228,18 @@ def test_a_long_message_of_many_features_is_read() -> None:
     assert v2_grpc.decode(read(pb.ModelInferRequest, message), MOST).rows.count == 1
 
 
+class Unserved:
+    """Has no model."""
+
+    plain = None
+
+    async def __call__(self, query: Query) -> Any:
+        """Raise NotFound."""
+        raise NotFound("there is no such model")
+
+
 def a_front(lane: ThreadLane) -> Front:
-    engine = cast(Any, type("Engine", (), {"plain": None}))
+    engine = cast(Any, Unserved())
     bounds = Bounds(timeout_s=5, max_rows=MOST, max_concurrent=1)
     return Front(engine, cast(Any, None), ServedModels(), SystemClock(), bounds, CountingObserver(), lane)
 
@@ -291,6 +304,65 @@ def test_a_long_packed_body_is_unpacked_apart_although_it_holds_nothing(blocks: 
             return content
 
     assert (asyncio.run(play()), lane.runs) == (b"", runs)
+
+
+def binary(tensors: list[dict[str, Any]], size: int, **more: Any) -> tuple[bytes, int]:
+    """Return a body of as many bytes for each tensor, and how long its JSON is."""
+    inputs = [tensor if "data" in tensor else tensor | {"parameters": {"binary_data_size": size}} for tensor in tensors]
+    head = json.dumps({"inputs": inputs} | more).encode()
+    return head + b"\0" * (size * sum("data" not in tensor for tensor in tensors)), len(head)
+
+
+MATRIX: dict[str, Any] = {"name": "x", "shape": [64, 512], "datatype": "FP32"}
+ARRAYS: dict[str, tuple[list[dict[str, Any]], dict[str, str]]] = {
+    "a matrix": ([MATRIX], {}),
+    "a matrix with an id": ([MATRIX], {"id": "mine"}),
+    "a matrix and a column in JSON": ([MATRIX, a_tensor(64)], {}),
+}
+LISTS: dict[str, list[dict[str, Any]]] = {
+    "a column": [{"name": "x", "shape": [2**15, 1], "datatype": "FP32"}],
+    "a matrix and a column": [MATRIX, {"name": "y", "shape": [2**15], "datatype": "INT32"}],
+    "truths": [{"name": "x", "shape": [2**10, 2**7], "datatype": "BOOL"}],
+    "texts": [{"name": "x", "shape": [2**10, 2**5], "datatype": "BYTES"}],
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_bytes_that_stay_an_array_are_no_reason_to_read_a_body_apart(kind: str) -> None:
+    tensors, more = ARRAYS[kind]
+    body, json_length = binary(tensors, 64 * 512 * 4, **more)
+
+    assert v2.listed_bytes(body, json_length) == json_length
+    assert v2.decode(body, json_length, MOST).rows.count == 64
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_bytes_that_become_lists_are_counted(kind: str) -> None:
+    body, json_length = binary(LISTS[kind], 2**17)
+
+    assert v2.listed_bytes(body, json_length) == len(body)
+
+
+@pytest.mark.parametrize("json_length", [0, LARGE_BYTES + 1, 10**9])
+def test_a_body_of_long_json_or_of_none_is_counted_whole(json_length: int) -> None:
+    assert v2.listed_bytes(b"[" * 100_000, json_length) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("tensor", "runs", "status"), [(MATRIX, 0, 404), ({"name": "x", "shape": [2**15], "datatype": "FP32"}, 1, 413)]
+)
+def test_a_large_matrix_of_bytes_does_not_queue_behind_bodies_that_are_read(
+    tensor: dict[str, Any], runs: int, status: int
+) -> None:
+    body, json_length = binary([tensor], 2**17)
+    lane = NotedLane()
+    path = HotPath(a_front(cast(Any, lane)), cast(Any, None))
+    headers = {b"inference-header-content-length": b"%d" % json_length}
+
+    answer = asyncio.run(path.infer(RawRequest("/v2/models/power/infer", ANONYMOUS, headers, body)))
+
+    assert answer is not None
+    assert (answer.status, lane.runs) == (status, runs)
 
 
 class Decoded:

@@ -126,9 +126,10 @@ class HotPath:
         return await self._answer(request, infer_target, self._infer, v2_error)
 
     def infer_soon(self, request: RawRequest, done: Callable[[RawAnswer], None]) -> bool:
-        """Hand over the answer to a plain ``infer`` without a coroutine; False leaves it to ``infer``."""
-        if len(request.body) > LARGE_BYTES:  # read in a thread
-            return False
+        """Hand over the answer to a plain ``infer`` without a coroutine; False leaves it to ``infer``.
+
+        Longer bodies than ``DirectProtocol`` takes in one piece do not come here, so none is read apart.
+        """
         asked: _Asked = request.prepared
         front, heads, caller = self._front, asked.heads, request.caller
         serving = front.plain(asked.model, may_wait=caller is not None)
@@ -186,7 +187,7 @@ class HotPath:
         What they are called and what they hold is each one's own; what they say besides is one and the same.
         """
         serving = self._front.plain(asked.model)
-        if serving is None or max(map(len, bodies)) > LARGE_BYTES:
+        if serving is None:
             return False
         began = time.perf_counter()
         text = asked.heads.json_length
@@ -224,10 +225,7 @@ class HotPath:
         text, most_rows = heads.json_length, self._front.bounds.max_rows
         if text is None:
             return v2.decode(body, None, most_rows)
-        if not (text.isascii() and text.isdecimal()) or len(text) > 12:
-            raise Invalid.at("Inference-Header-Content-Length", "must be a number of bytes")
-        length = int(text)
-        if length:
+        if length := _number_of_bytes(text):
             return v2.decode(body, length, most_rows)
         serving = self._front.find(model)
         loaded = serving.champion if version is None else serving.version(version)
@@ -235,8 +233,10 @@ class HotPath:
 
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         began = time.perf_counter()
-        decode = partial(self._call, target.model, target.version, heads, body)
-        call = await self._front.read(decode, len(body), heads)
+        decode, size = partial(self._call, target.model, target.version, heads, body), len(body)
+        if size > LARGE_BYTES and heads.json_length is not None:
+            size = v2.listed_bytes(body, _number_of_bytes(heads.json_length))
+        call = await self._front.read(decode, size, heads)
         parsed = time.perf_counter()
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
@@ -313,6 +313,12 @@ async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) 
         raise
     finally:
         going.cancel()
+
+
+def _number_of_bytes(json_length: str) -> int:
+    if not (json_length.isascii() and json_length.isdecimal()) or len(json_length) > 12:
+        raise Invalid.at("Inference-Header-Content-Length", "must be a number of bytes")
+    return int(json_length)
 
 
 def _encoded(answer: Answer, call: v2.V2Call) -> tuple[RawAnswer, float]:

@@ -49,6 +49,7 @@ __all__ = [
     "decode_together",
     "encode",
     "encode_together",
+    "listed_bytes",
     "parameters_of",
     "wanted_of",
 ]
@@ -247,6 +248,24 @@ def decode(body: bytes, json_length: int | None = None, most_rows: int = ANY_ROW
     if binary is not None and place != len(binary):
         raise Invalid.at("body", f"has {len(binary) - place} bytes after the last tensor")
     return V2Call(rows_of(tensors), request.id, parameters, _wanted(request), binary_output)
+
+
+def listed_bytes(body: bytes, json_length: int) -> int:
+    """Return how many bytes of a request may become Python objects: its JSON, where nothing but matrices of numbers is
+    behind it, otherwise all.
+
+    Raises:
+        Invalid: the JSON is no request.
+    """
+    if not 0 < json_length <= LARGE_BYTES:
+        return len(body)
+    inputs = _request(body[:json_length]).inputs
+    return json_length if all(one.data is not None or _is_array(one) for one in inputs) else len(body)
+
+
+def _is_array(tensor: _Tensor) -> bool:
+    """Return whether the bytes of a binary tensor stay as they are: ``rows_of`` makes a list of any other."""
+    return len(tensor.shape) == 2 and tensor.shape[1] != 1 and tensor.datatype not in ("BYTES", "BOOL")
 
 
 def _layout_of(content: bytes) -> _Layout | None:
