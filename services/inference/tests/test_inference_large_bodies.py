@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import json
 import threading
 import time
@@ -21,7 +22,7 @@ from modelyard_bundle.packaging import Packed
 from modelyard_common.auth.principals import ANONYMOUS
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, NotFound, TooLarge
-from modelyard_common.raw import RawRequest
+from modelyard_common.raw import RawAnswer, RawRequest
 from modelyard_inference.adapters.lanes import ThreadLane
 from modelyard_inference.api.bodies import opened
 from modelyard_inference.api.codecs import scoring, v2, v2_grpc
@@ -363,6 +364,46 @@ def test_a_large_matrix_of_bytes_does_not_queue_behind_bodies_that_are_read(
 
     assert answer is not None
     assert (answer.status, lane.runs) == (status, runs)
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_a_caller_who_hangs_up_leaves_the_queue_of_bodies(is_packed: bool) -> None:
+    lane, begun, front_of_it = ThreadLane("bodies", threads=1, most_lost=0), threading.Event(), threading.Event()
+    body = json.dumps({"inputs": [], "x": LONG}).encode()
+    heads = {b"content-encoding": b"gzip"} if is_packed else {}
+    body = gzip.compress(body) if is_packed else body
+
+    async def play() -> tuple[RawAnswer | None, float]:
+        front, hung_up = a_front(lane), asyncio.Event()
+        front.may_wait = lambda model: False  # type: ignore[method-assign]  # its model is quick
+
+        async def receive() -> dict[str, Any]:
+            await hung_up.wait()
+            return {"type": "http.disconnect"}
+
+        def slow() -> None:
+            begun.set()
+            front_of_it.wait(10)
+
+        before = asyncio.create_task(front.read(slow, LARGE_BYTES + 1, Labels()))
+        await asyncio.to_thread(begun.wait, 10)
+        request = RawRequest("/v2/models/power/infer", ANONYMOUS, heads, body, receive)
+        asked = asyncio.create_task(HotPath(front, cast(Any, None)).infer(request))
+        await asyncio.to_thread(eventually, lambda: lane.waiting)
+        began = time.monotonic()
+        hung_up.set()
+        answer = await asked
+        took_s = time.monotonic() - began
+        with front.places:  # its place is free again
+            front_of_it.set()
+        await before
+        return answer, took_s
+
+    answer, took_s = asyncio.run(play())
+    lane.close()
+
+    assert answer is None
+    assert took_s < 2
 
 
 class Decoded:

@@ -137,7 +137,7 @@ class Front:
         return self._served.find(model)
 
     def may_wait(self, model: str) -> bool:
-        """Return whether a request may wait for others here, so that it is worth knowing when its caller goes."""
+        """Return whether a request may wait for the model, so that it is worth knowing when its caller goes."""
         serving = self._served.get(model) if model else None
         return serving is None or serving.candidate is not None or serving.champion.runtime.blocking
 

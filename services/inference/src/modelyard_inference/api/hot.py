@@ -291,12 +291,17 @@ class HotPath:
             target = target_of(request.path)
             assert target is not None  # noqa: S101  # the route has matched
             with self._front.places:
-                async with opened(request.body, heads.encoding, self._front, heads) as body:
-                    asked = answer(target, heads, body)
-                    reply = await (_unless_gone(asked, request) if self._front.may_wait(target.model) else asked)
+                asked = self._opened(request.body, target, heads, answer)
+                # Whoever is packed or long may wait for bodies as well.
+                may_wait = heads.encoding or len(request.body) > LARGE_BYTES or self._front.may_wait(target.model)
+                reply = await (_unless_gone(asked, request) if may_wait else asked)
             return None if reply is None else await _written(reply, heads)
         except Exception as exc:
             return _error(exc, error_body)
+
+    async def _opened(self, body: bytes, target: Target, heads: _Heads, answer: _Answering) -> _Reply:
+        async with opened(body, heads.encoding, self._front, heads) as content:
+            return await answer(target, heads, content)
 
 
 async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) -> _Reply | None:
