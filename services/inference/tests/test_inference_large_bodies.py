@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -23,7 +24,9 @@ from modelyard_common.auth.principals import ANONYMOUS
 from modelyard_common.clock import SystemClock
 from modelyard_common.errors import Invalid, NotFound, TooLarge
 from modelyard_common.raw import RawAnswer, RawRequest
+from modelyard_contracts.bundle_v1 import Column, Signature
 from modelyard_inference.adapters.lanes import ThreadLane
+from modelyard_inference.api import hot
 from modelyard_inference.api.bodies import opened
 from modelyard_inference.api.codecs import scoring, v2, v2_grpc
 from modelyard_inference.api.codecs.bounds import LARGE_BYTES, MOST_COLUMNS, check_json
@@ -176,6 +179,18 @@ def test_rows_of_binary_tensors_are_counted_before_they_are_unpacked(kept: bool)
 
     with pytest.raises(TooLarge, match="101 rows"):
         v2.decode(head + b"\0" * 4, len(head), MOST)
+
+
+def test_rows_of_a_body_that_is_one_tensor_are_counted_before_its_values_are_looked_at() -> None:
+    signature = Signature(task="regression", features=(Column(name="x", type="boolean"),), target="y")
+    serving = SimpleNamespace(champion=SimpleNamespace(signature=signature))
+    front = SimpleNamespace(bounds=Bounds(timeout_s=5, max_rows=MOST, max_concurrent=1), find=lambda model: serving)
+    path = HotPath(cast(Any, front), cast(Any, None))
+    heads = hot._heads({b"inference-header-content-length": b"0"})
+
+    assert path._call("power", None, heads, b"\x01" * MOST).rows.count == MOST
+    with pytest.raises(TooLarge, match="101 rows"):
+        path._call("power", None, heads, b"\x02" * (MOST + 1))
 
 
 def test_more_inputs_than_any_model_has_are_too_large() -> None:

@@ -229,7 +229,7 @@ class HotPath:
             return v2.decode(body, length, most_rows)
         serving = self._front.find(model)
         loaded = serving.champion if version is None else serving.version(version)
-        return v2.decode_raw(body, loaded.signature)
+        return v2.decode_raw(body, loaded.signature, most_rows)
 
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         began = time.perf_counter()

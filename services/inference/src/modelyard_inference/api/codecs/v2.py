@@ -368,8 +368,12 @@ def _laid_together(matrices: Sequence[Matrix]) -> Matrix | None:
     return Matrix(np.concatenate(arrays), first.width) if len(arrays) == len(values) else None
 
 
-def decode_raw(body: bytes, signature: Signature) -> V2Call:
-    """Return what a body asks that is nothing but one tensor (``Inference-Header-Content-Length: 0``)."""
+def decode_raw(body: bytes, signature: Signature, most_rows: int = ANY_ROWS) -> V2Call:
+    """Return what a body asks that is nothing but one tensor (``Inference-Header-Content-Length: 0``).
+
+    Raises:
+        Invalid: the model has several inputs, or the body holds no whole number of values. TooLarge: too many rows.
+    """
     if len(signature.features) != 1:
         raise Invalid.at(
             "Inference-Header-Content-Length", "may be 0 for models of one input only; send JSON before the tensors"
@@ -379,6 +383,7 @@ def decode_raw(body: bytes, signature: Signature) -> V2Call:
     width = width_of(datatype)
     # One text, or as many numbers as there are.
     size = 1 if width is None else len(body) // width
+    check_rows(size, most_rows)
     values = unpack_numbers(datatype, size, body, "body")
     return V2Call(rows_of([Tensor(feature.name, datatype, (size,), values)]), None, {}, (), True)
 
