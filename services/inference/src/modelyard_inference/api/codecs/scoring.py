@@ -45,7 +45,7 @@ _TYPES = frozenset({JSON, CSV, *TABLES})
 _FORMS = "dataframe_split, dataframe_records, instances and inputs"
 _PARAMETERS = frozenset({"event_time", "log", "routing_key", "timeout"})
 _MOST_PIECES = 1_000_000
-"""Lines of CSV, empty ones and those in texts among them; and commas of one, which is split at once."""
+"""Lines of CSV beside one a row, empty ones and those in texts; and commas of one, which is split at once."""
 
 
 class _Split(msgspec.Struct, forbid_unknown_fields=True):
@@ -125,7 +125,7 @@ def decode_v1(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
 def decode_csv(body: bytes, most_rows: int = ANY_ROWS) -> ScoringCall:
     """Return what a CSV request asks: a header of features, then rows; an empty field is missing."""
     try:
-        reader = csv.reader(_lines(body.decode("utf-8-sig")), strict=True)
+        reader = csv.reader(_lines(body.decode("utf-8-sig"), _MOST_PIECES + most_rows), strict=True)
         lines = list(islice(filter(None, reader), most_rows + 2))
     except UnicodeDecodeError as exc:
         raise Invalid.at("body", "is not UTF-8") from exc
@@ -190,11 +190,13 @@ def _known(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return parameters or {}
 
 
-def _lines(text: str) -> Iterator[str]:
+def _lines(text: str, most: int) -> Iterator[str]:
     """Yield the lines of a text. Raise TooLarge for more lines, or more commas in one, than any table has."""
     for place, line in enumerate(io.StringIO(text, newline="")):
-        if place > _MOST_PIECES or line.count(",") > _MOST_PIECES:
-            raise TooLarge(f"the body has more than {_MOST_PIECES} lines, or commas in one of them")
+        if place > most:
+            raise TooLarge(f"the body has more than {most} lines")
+        if line.count(",") > _MOST_PIECES:
+            raise TooLarge(f"the body has a line of more than {_MOST_PIECES} commas")
         yield line
 
 
