@@ -696,6 +696,7 @@ def test_unload_and_load_turn_a_model_off_and_on(platform: Platform, bundles: tu
         ("/v2/repository/models/power/load", b'{"parameters": {"config": "{}"}}', 400),
         ("/v2/repository/models/power/load", b"[", 400),
         ("/v2/repository/index", b'{"ready": 7}', 400),
+        ("/v2/repository/index", b"{}" + b" " * 65_535, 413),
     ],
 )
 def test_wrong_repository_requests_are_named(shared: httpx.Client, path: str, body: bytes, status: int) -> None:

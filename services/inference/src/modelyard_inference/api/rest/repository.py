@@ -12,10 +12,11 @@ import msgspec
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from modelyard_common.auth.guards import principal_of
+from modelyard_common.errors import TooLarge
 from modelyard_contracts.open_inference import IndexEntry
 
 from modelyard_inference.api.bodies import opened
-from modelyard_inference.api.codecs.bounds import check_json
+from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.codecs.text import decoded
 from modelyard_inference.api.described import index_of
 from modelyard_inference.api.errors import v2_error
@@ -69,5 +70,6 @@ async def unload(model: str, request: Request, services: Services) -> dict[str, 
 async def _sent(request: Request, services: Services, shape: type[Any]) -> Any:
     sent = await request.body()
     async with opened(sent, request.headers.get("content-encoding", ""), services.front, Labels()) as body:
-        check_json(body, services.front.bounds.max_rows)
+        if len(body) > LARGE_BYTES:  # nothing here is as long, so that it may be read on the event loop
+            raise TooLarge(f"the body is larger than {LARGE_BYTES} bytes; send parameters only")
         return decoded(msgspec.json.Decoder(shape), body) if body.strip() else shape()
