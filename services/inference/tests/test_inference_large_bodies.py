@@ -34,7 +34,8 @@ from modelyard_inference.api.front import Bounds, Front, Labels
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.edge import read
 from modelyard_inference.api.hot import HotPath
-from modelyard_inference.domain.requests import Late, Query
+from modelyard_inference.domain.answers import Answers
+from modelyard_inference.domain.requests import Answer, Late, Query
 from modelyard_inference.usecases.serving import ServedModels
 
 MOST = 100
@@ -429,6 +430,46 @@ def test_a_caller_who_hangs_up_leaves_the_queue_of_bodies(is_packed: bool) -> No
 
     assert answer is None
     assert took_s < 2
+
+
+async def silent() -> dict[str, Any]:
+    """Hear nothing of a caller, who stays."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+class BusyLane(NotedLane):
+    """Has others first."""
+
+    async def run(self, work: Callable[[], Any], timeout_s: float) -> Any:
+        """Return what work returns, later."""
+        await asyncio.sleep(0.5)
+        return await super().run(work, timeout_s)
+
+
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "infer": ("/v2/models/power/infer", {"inputs": [a_tensor(1)], "x": LONG}),
+    "invocations": ("/models/power/invocations", {"instances": [1], "x": LONG}),
+    "predict": ("/v1/models/power:predict", {"instances": [LONG]}),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_how_long_a_body_took_to_read_is_told_without_its_wait_for_others(name: str) -> None:
+    lane, told = BusyLane(), []
+    front: Any = a_front(cast(Any, lane))
+
+    async def ask(*asked: Any) -> Answer:
+        signature = Signature(task="regression", features=(), target="y")
+        return Answer("id", "power", 1, "sha256:x", "champion", signature, Answers([1.5]))
+
+    front.ask, front.took = ask, lambda model, parse_s, encode_s: told.append(parse_s)
+    path, document = ASKED[name]
+    request = RawRequest(path, ANONYMOUS, {}, json.dumps(document).encode(), silent)
+    answer = asyncio.run(getattr(HotPath(front, cast(Any, None)), name)(request))
+
+    assert (answer.status, lane.runs) == (200, 1)
+    assert 0 < told[0] < 0.4
 
 
 class Decoded:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from modelyard_common.errors import Invalid, ModelyardError
@@ -38,6 +38,8 @@ from modelyard_inference.domain.requests import Answer, Answered
 from modelyard_inference.usecases.batching import Leave
 
 __all__ = ["HotPath"]
+
+T = TypeVar("T")
 
 _log = get_logger(__name__)
 _JSON = b"application/json"
@@ -232,24 +234,20 @@ class HotPath:
         return v2.decode_raw(body, loaded.signature, most_rows)
 
     async def _infer(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
-        began = time.perf_counter()
         decode, size = partial(self._call, target.model, target.version, heads, body), len(body)
         if size > LARGE_BYTES and heads.json_length is not None:
             size = v2.listed_bytes(body, _number_of_bytes(heads.json_length))
-        call = await self._front.read(decode, size, heads)
-        parsed = time.perf_counter()
+        call, parse_s = await self._front.read(partial(_timed, decode), size, heads)
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
         content, json_length = v2.encode(found, call)
-        self._front.took(found.model, parsed - began, time.perf_counter() - answered)
+        self._front.took(found.model, parse_s, time.perf_counter() - answered)
         return _Reply(content, found, _JSON if json_length is None else _BINARY, json_length)
 
     async def _invoke(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         model = target.model or self._front.only_model()
-        began = time.perf_counter()
-        call = await self._scoring_call(scoring.media_type_of(heads.content_type), heads, body)
+        call, parse_s = await self._scoring_call(scoring.media_type_of(heads.content_type), heads, body)
         rows = msgspec.structs.replace(call.rows, extras_ignored=True)
-        parsed = time.perf_counter()
         found = await self._front.ask(model, target.version, rows, call.parameters, heads)
         answered = time.perf_counter()
         if scoring.wants_arrow(heads.accept):
@@ -257,25 +255,27 @@ class HotPath:
             reply = _Reply(table, found, scoring.ARROW_STREAM.encode())
         else:
             reply = _Reply(scoring.encode(found, call), found)
-        self._front.took(found.model, parsed - began, time.perf_counter() - answered)
+        self._front.took(found.model, parse_s, time.perf_counter() - answered)
         return reply
 
-    async def _scoring_call(self, kind: str, heads: _Heads, body: bytes) -> ScoringCall:
+    async def _scoring_call(self, kind: str, heads: _Heads, body: bytes) -> tuple[ScoringCall, float]:
+        """Return a request, and how many seconds it took to read."""
         if kind not in scoring.TABLES:
             decode = scoring.decode_csv if kind == scoring.CSV else scoring.decode_json
-            return await self._front.read(partial(decode, body, self._front.bounds.max_rows), len(body), heads)
+            work = partial(_timed, partial(decode, body, self._front.bounds.max_rows))
+            return await self._front.read(work, len(body), heads)
+        began = time.perf_counter()
         with self._front.deadline(heads) as left_s:
-            return ScoringCall(await self._tables.read(body, scoring.TABLES[kind], left_s), {})
+            rows = await self._tables.read(body, scoring.TABLES[kind], left_s)
+        return ScoringCall(rows, {}), time.perf_counter() - began
 
     async def _predict(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
-        began = time.perf_counter()
         decode = partial(scoring.decode_v1, body, self._front.bounds.max_rows)
-        call = await self._front.read(decode, len(body), heads)
-        parsed = time.perf_counter()
+        call, parse_s = await self._front.read(partial(_timed, decode), len(body), heads)
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
         reply = _Reply(scoring.encode(found, call), found)
-        self._front.took(found.model, parsed - began, time.perf_counter() - answered)
+        self._front.took(found.model, parse_s, time.perf_counter() - answered)
         return reply
 
     async def _answer(
@@ -318,6 +318,12 @@ async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) 
         raise
     finally:
         going.cancel()
+
+
+def _timed(decode: Callable[[], T]) -> tuple[T, float]:
+    """Return what a decoder makes, and how many seconds it took: whatever waits for its turn has not begun."""
+    began = time.perf_counter()
+    return decode(), time.perf_counter() - began
 
 
 def _number_of_bytes(json_length: str) -> int:
