@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from modelyard_bundle.isolated import INVALID, OK, Load, Replace
+from modelyard_bundle.isolated import INVALID, OK, Load, Loaded, Replace
 from modelyard_common.errors import Invalid, Unavailable
 from modelyard_common.frames import packed
 from modelyard_inference_runtime.settings import RuntimeSettings, worker_environment
