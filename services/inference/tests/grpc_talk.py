@@ -26,13 +26,13 @@ TIMEOUT_S = 10.0
 
 async def say_back(call: Call) -> None:
     """Send the message back."""
-    call.answer(call.messages[0], ((b"said", b"back"),))
+    call.answer(await call.unpacked(call.messages.popleft()), ((b"said", b"back"),))
 
 
 async def say_back_each(call: Call) -> None:
     """Send each message of a stream back."""
     while (message := await call.receive()) is not None:
-        await call.send(message)
+        await call.send(await call.unpacked(message))
 
 
 @dataclass
@@ -71,20 +71,22 @@ def a_stage(**bounds: Any) -> Iterator[Stage]:
 
         async def answer_when_let(call: Call) -> None:
             stages[0].begun += 1
+            message = await call.unpacked(call.messages.popleft())
             try:
                 await held.wait()
             except asyncio.CancelledError:
                 stages[0].ended.append("cancelled")
                 raise
             stages[0].ended.append("answered")
-            call.answer(call.messages[0])
+            call.answer(message)
 
+        most_bytes = 1 << 20
         methods = {
-            b"/t/Back": Method(say_back),
-            b"/t/Each": Method(say_back_each, streams=True),
-            b"/t/Held": Method(answer_when_let),
+            b"/t/Back": Method(say_back, most_bytes=most_bytes),
+            b"/t/Each": Method(say_back_each, streams=True, most_bytes=most_bytes),
+            b"/t/Held": Method(answer_when_let, most_bytes=most_bytes),
         }
-        usual = {"patience_s": 5.0, "most_bytes": 1 << 20, "most_calls": 64, "most_connections": 16}
+        usual = {"patience_s": 5.0, "most_bytes": most_bytes, "most_calls": 64, "most_connections": 16}
         house = House(methods, Authenticator(None), **(usual | {"held": HeldBytes(1 << 24)} | bounds))
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Connection(house), "127.0.0.1", 0)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
+from grpc_talk import Talk, framed
 from inference_fakes import Platform, a_platform, a_server, eventually, make_one_feature_bundle
 from modelyard_bundle.packaging import Packed
 from modelyard_common.auth.authenticator import Authenticator
@@ -29,7 +30,9 @@ from modelyard_common.errors import Invalid, Unavailable
 from modelyard_common.health import Health
 from modelyard_common.metrics import GRPC_REQUESTS
 from modelyard_common.testing import running
-from modelyard_inference.api.front import Bounds
+from modelyard_inference.api.bodies import unpacked
+from modelyard_inference.api.front import Bounds, Front
+from modelyard_inference.api.grpc import calls
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.calls import Call, Method
 from modelyard_inference.api.grpc.edge import labels_of
@@ -441,6 +444,105 @@ def test_a_packed_message_is_not_unpacked_beyond_its_bound(shared: tuple[Platfor
         method(bytes(16 * 1024**2 + 1), timeout=10, compression=grpc.Compression.Gzip)
 
     assert (caught.value.code(), "once unpacked" in caught.value.details()) == (Code.RESOURCE_EXHAUSTED, True)
+
+
+@contextmanager
+def a_bomb(call: Caller, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give the future of a call whose message is being unpacked, and is there once this ends."""
+    begun, let = threading.Event(), threading.Event()
+
+    def unpack_when_let(body: bytes, encoding: str, most_bytes: int) -> bytes:
+        content = unpacked(body, encoding, most_bytes)  # raises for what is more than may be unpacked at once
+        begun.set()
+        let.wait(20)
+        return content
+
+    monkeypatch.setattr(calls, "unpacked", unpack_when_let)
+    try:
+        method = call.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        future = method.future(bytes(1024**2), timeout=20, compression=grpc.Compression.Gzip)
+        assert begun.wait(10)
+        monkeypatch.undo()
+        yield future
+    finally:
+        let.set()
+
+
+def test_probes_are_answered_while_a_bomb_is_unpacked(
+    shared: tuple[Platform, Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, call = shared
+
+    with a_bomb(call, monkeypatch) as future:
+        for _ in range(3):
+            assert call("ServerLive", pb.ServerLiveRequest(), timeout=5).live
+            assert call.health() == health_pb2.HealthCheckResponse.SERVING
+        assert not future.done()
+
+    assert future.code() == Code.RESOURCE_EXHAUSTED  # as many zeros are as many fields
+
+
+def test_long_messages_are_read_and_decoded_at_once(
+    shared: tuple[Platform, Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, call = shared
+    taken: list[int] = []
+    read_apart = Front.apart
+
+    async def apart(front: Front, *given: Any) -> Any:
+        taken.append(front.places.are_left(front.bounds.max_concurrent))
+        return await read_apart(front, *given)
+
+    monkeypatch.setattr(Front, "apart", apart)
+    call("ModelInfer", typed(id="long" * 20_000))
+    assert [one.error_message for one in call.stream(iter([typed(id="long" * 20_000)]))] == [""]
+
+    assert taken == [False, False]  # each has a place
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("inference.GRPCInferenceService/ServerLive", 4 * 1024),
+        ("inference.GRPCInferenceService/ServerReady", 4 * 1024),
+        ("grpc.health.v1.Health/Check", 4 * 1024),
+        ("inference.GRPCInferenceService/RepositoryIndex", 64 * 1024),
+        ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", 64 * 1024),
+    ],
+)
+def test_only_requests_for_predictions_may_be_long(
+    shared: tuple[Platform, Caller], path: str, most: int, compression: grpc.Compression
+) -> None:
+    _, call = shared
+    method = call.channel.stream_stream(f"/{path}")
+    # Fields that nobody knows are passed over.
+    fits = b"\xfa\x01" + bytes((most - 5 & 0x7F | 0x80, most - 5 >> 7 & 0x7F | 0x80, most - 5 >> 14)) + bytes(most - 5)
+
+    assert len(list(method(iter([fits]), timeout=10, compression=compression))) == 1
+    with pytest.raises(grpc.RpcError) as caught:
+        list(method(iter([bytes(most + 1)]), timeout=10, compression=compression))
+
+    assert caught.value.code() == Code.RESOURCE_EXHAUSTED
+
+
+def test_what_cannot_be_unpacked_is_counted_and_names_its_request(shared: tuple[Platform, Caller]) -> None:
+    platform, _ = shared
+    service, names = "/inference.GRPCInferenceService/", ("ModelInfer", "ServerLive", "ModelStreamInfer")
+    before = [counted(name, "INTERNAL") for name in names]
+
+    with Talk(int(platform.grpc_target.rpartition(":")[2])) as talk:
+        for name in names:
+            stream = talk.call(service + name, grpc_encoding="gzip", x_request_id="mine")
+            talk.send(stream, framed(b"not gzip", packed=1))
+            if name != "ModelStreamInfer":
+                assert (talk.status(stream), talk.end_of(stream)[b"x-request-id"]) == (Code.INTERNAL.value[0], b"mine")
+                continue
+            assert talk.status(stream) == 0
+            told = pb.ModelStreamInferResponse.FromString(talk.body(stream)[5:])
+            assert told.error_message == "a message is not gzip"
+
+    assert [counted(name, "INTERNAL") for name in names] == [count + 1 for count in before]
 
 
 def test_a_stream_answers_in_order_and_outlives_an_error(shared: tuple[Platform, Caller]) -> None:

@@ -9,7 +9,8 @@ import socket
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import grpc
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from inference_fakes import eventually
 from modelyard_common.bodies import FREE_BYTES, HeldBytes
 from modelyard_common.errors import Invalid, ModelyardError, TooLarge
+from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.grpc.calls import Call, Method
 from modelyard_inference.api.grpc.framing import Packed, header_text, seconds_of, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
@@ -214,10 +216,15 @@ def test_what_is_not_packed_well_ends_its_call(
         assert talk.status(talk.ask(b"next")) == 0
 
 
-def a_packed_call(held: HeldBytes, most_bytes: int, *packed: bytes) -> Call:
+def a_carrier() -> Any:
+    """Return what packed messages need of a carrier; made within an event loop, or used in one alone."""
+    return SimpleNamespace(turn=asyncio.Lock())
+
+
+def a_packed_call(held: HeldBytes, most_bytes: int, *packed: bytes, carrier: Any = None) -> Call:
     """Return a call with all that comes of its stream."""
     method, metadata = Method(say_back_each, streams=True), {b"grpc-encoding": b"gzip"}
-    call = Call(cast(Any, None), 1, method, metadata, held.share(), most_bytes)
+    call = Call(carrier or a_carrier(), 1, method, metadata, held.share(), most_bytes)
     call.take(b"".join(framed(one, packed=1) for one in packed))
     call.has_all = True
     return call
@@ -230,7 +237,7 @@ def test_a_bomb_is_stopped_while_it_is_unpacked() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge, match="100000 bytes once unpacked"):
-            call.unpack()
+            asyncio.run(call.unpacked(call.messages[0]))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -244,7 +251,7 @@ def test_others_have_their_turn_between_packed_messages() -> None:
     async def receive() -> None:
         call = a_packed_call(HeldBytes(0), 100, *[gzip.compress(b"message")] * 3)
         while (message := await call.receive()) is not None:
-            told.append(message.decode())
+            told.append((await call.unpacked(message)).decode())
 
     async def others() -> None:
         for _ in range(3):
@@ -259,13 +266,58 @@ def test_others_have_their_turn_between_packed_messages() -> None:
     assert told == ["other", "message"] * 3
 
 
+def test_of_all_calls_one_message_is_unpacked_in_a_turn() -> None:
+    told: list[str] = []
+    carrier = a_carrier()
+
+    async def unpack() -> None:
+        call = a_packed_call(HeldBytes(0), 100, gzip.compress(b"message"), carrier=carrier)
+        told.append((await call.unpacked(call.messages.popleft())).decode())
+
+    async def others() -> None:
+        for _ in range(8):
+            told.append("other")
+            await asyncio.sleep(0)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(others(), *[unpack() for _ in range(3)])
+
+    asyncio.run(all_of_them())
+
+    assert told.count("message") == 3
+    assert ("message", "message") not in itertools.pairwise(told)
+
+
+@pytest.mark.parametrize(
+    ("packed", "is_long"),
+    [
+        (gzip.compress(bytes(LARGE_BYTES)), False),
+        (gzip.compress(bytes(LARGE_BYTES + 1)), True),
+        (gzip.compress(b"") * 3300 + gzip.compress(b"x"), True),
+    ],
+    ids=["short", "long once unpacked", "long as it comes"],
+)
+def test_what_takes_long_is_unpacked_apart(packed: bytes, is_long: bool) -> None:
+    apart: list[bytes] = []
+
+    async def unpack_apart(unpack: Callable[[], bytes]) -> bytes:
+        apart.append(unpack())
+        return apart[0]
+
+    call = a_packed_call(HeldBytes(1 << 20), 1 << 20, packed)
+    message = asyncio.run(call.unpacked(call.messages.popleft(), unpack_apart))
+
+    assert (message, apart) == (gzip.decompress(packed), [message] if is_long else [])
+
+
 def test_what_is_unpacked_counts_until_it_is_answered() -> None:
     held, message = HeldBytes(100_000), bytes(90_000)
+    packed = gzip.compress(message)
     with a_stage(held=held) as stage, Talk(stage.port) as talk:
-        first = send_packed(talk, "/t/Held", "gzip", gzip.compress(message))
-        eventually(lambda: stage.do(lambda: held.count) == len(framed(message)) - FREE_BYTES)
+        first = send_packed(talk, "/t/Held", "gzip", packed)
+        eventually(lambda: stage.do(lambda: held.count) == len(framed(packed) + framed(message)) - FREE_BYTES)
 
-        second = send_packed(talk, "/t/Back", "gzip", gzip.compress(message))
+        second = send_packed(talk, "/t/Back", "gzip", packed)
         assert talk.status(second) == StatusCode.RESOURCE_EXHAUSTED
 
         talk.http2.reset_stream(first, ErrorCodes.CANCEL)

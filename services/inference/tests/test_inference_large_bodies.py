@@ -33,6 +33,7 @@ from modelyard_inference.api.codecs.bounds import LARGE_BYTES, MOST_COLUMNS, che
 from modelyard_inference.api.front import Bounds, Front, Labels
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.edge import read
+from modelyard_inference.api.grpc.fields import check_fields
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.requests import Answer, Late, Query
@@ -236,13 +237,15 @@ EMPTY = {
 @pytest.mark.parametrize("kind", EMPTY)
 def test_messages_of_too_many_fields_are_refused_unparsed(kind: str) -> None:
     with pytest.raises(TooLarge, match="fields"):
-        read(pb.ModelInferRequest, EMPTY[kind] + b"\x07")
+        check_fields(EMPTY[kind] + b"\x07")
 
 
 def test_a_long_message_that_is_none_is_told_so() -> None:
     for broken in (b"\x2a", b"\x07", b"\xff" * 11):
+        message = of_grpc(70_000).SerializeToString() + broken
+        check_fields(message)
         with pytest.raises(Invalid, match="is not a ModelInferRequest"):
-            read(pb.ModelInferRequest, of_grpc(70_000).SerializeToString() + broken)
+            read(pb.ModelInferRequest(), message)
 
 
 def test_a_long_message_of_many_features_is_read() -> None:
@@ -252,7 +255,8 @@ def test_a_long_message_of_many_features_is_read() -> None:
     ]
     message = pb.ModelInferRequest(inputs=tensors, raw_input_contents=[b"\0" * 8] * MOST_COLUMNS).SerializeToString()
 
-    assert v2_grpc.decode(read(pb.ModelInferRequest, message), MOST).rows.count == 1
+    check_fields(message)
+    assert v2_grpc.decode(read(pb.ModelInferRequest(), message), MOST).rows.count == 1
 
 
 class Unserved:

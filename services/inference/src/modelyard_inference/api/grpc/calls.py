@@ -6,21 +6,27 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.bodies import Share
-from modelyard_common.errors import Invalid, ModelyardError
+from modelyard_common.errors import Invalid, ModelyardError, TooLarge
 
 from modelyard_inference.api.bodies import unpacked
+from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.grpc.framing import IDENTITY, Packed, framed, framed_bytes, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
 
-__all__ = ["Call", "Carrier", "Metadata", "Method", "Pairs"]
+__all__ = ["PROBE_BYTES", "Apart", "Call", "Carrier", "Metadata", "Method", "Pairs"]
 
 Metadata = Mapping[bytes, bytes]
 """What came with a call, by name in lower case; of several with one name the last."""
 Pairs = tuple[tuple[bytes, bytes], ...]
+Apart = Callable[[Callable[[], bytes]], Awaitable[bytes]]
+"""Does work off the event loop, and returns what it returns."""
+PROBE_BYTES = 4 * 1024
+"""Of a probe, which names a service at most: nobody has to say who they are to send many of them."""
 
 
 class Carrier(Protocol):
@@ -34,6 +40,11 @@ class Carrier(Protocol):
     @property
     def is_closing(self) -> bool:
         """Whether the server takes no more messages."""
+        ...
+
+    @property
+    def turn(self) -> asyncio.Lock:
+        """Held while a message is unpacked on the event loop: one of all calls, however many come at once."""
         ...
 
     def write(self, call: Call, content: bytes) -> None:
@@ -59,12 +70,18 @@ class Method:
             ``answer``.
         streams: it takes any number of messages, and begins before they are there.
         is_open: probes carry no token.
+        most_bytes: of one message, as it travels and unpacked; no more than the server takes.
     """
 
     answer: Callable[[Call], Awaitable[None]]
     soon: Callable[[Call], bool] | None = None
     streams: bool = False
     is_open: bool = False
+    most_bytes: int = LARGE_BYTES
+
+
+async def _at_once(unpack: Callable[[], bytes]) -> bytes:
+    return unpack()
 
 
 class Call:
@@ -156,28 +173,45 @@ class Call:
         self.share.grow(len(data))
         self.messages.extend(whole_messages(self._partial, data, self._most_bytes, self.encoding))
 
-    def unpack(self) -> bool:
-        """Unpack the message that is next; False where that is not packed.
+    async def unpacked(self, message: bytes, apart: Apart = _at_once) -> bytes:
+        """Return a message that came, unpacked.
 
         It is not done when it comes: what a caller may send ahead is counted as it travels, and may hold a thousand
         times as much.
 
+        Args:
+            apart: unpacks what takes long; left out where a method takes no long messages.
+
         Raises:
             TooLarge: there is more in it than a message may have; nothing beyond that bound is unpacked.
             Overloaded: there is no room for what was in it.
-            ModelyardError: it is not packed as its call says.
+            ModelyardError: it is not packed as its call says, or what ``apart`` raises.
         """
-        if not self.messages or not isinstance(packed := self.messages[0], Packed):
-            return False
+        if not isinstance(message, Packed):
+            return message
         encoding = self.encoding.decode()
         try:
-            message = unpacked(packed, encoding, self._most_bytes)
+            content = await self._unpacked_soon(message, encoding)
+            if content is None:
+                content = await apart(partial(unpacked, message, encoding, self._most_bytes))
         except Invalid as exc:  # which gRPC does not call an invalid argument
             raise ModelyardError(f"a message is not {encoding}") from exc
-        self.share.grow(framed_bytes(message))
-        self.share.shrink(framed_bytes(packed))
-        self.messages[0] = message
-        return True
+        self.share.grow(framed_bytes(content))
+        self._answering += framed_bytes(content)
+        return content
+
+    async def _unpacked_soon(self, message: bytes, encoding: str) -> bytes | None:
+        """Return what is in a message; None where that takes long."""
+        if len(message) > LARGE_BYTES:
+            return None
+        async with self._carrier.turn:
+            await asyncio.sleep(0)  # others have their turn before the next is unpacked
+            try:
+                return unpacked(message, encoding, min(LARGE_BYTES, self._most_bytes))
+            except TooLarge:
+                if self._most_bytes <= LARGE_BYTES:
+                    raise
+                return None
 
     @property
     def left_s(self) -> float | None:
@@ -200,19 +234,13 @@ class Call:
             await self._woken()
 
     async def receive(self) -> bytes | None:
-        """Return the next message, unpacked; None after the last. The one before is answered then, and held no more.
-
-        Raises:
-            ModelyardError: what ``unpack`` raises.
-        """
+        """Return the next message, as it came; None after the last. The one before is answered, and held no more."""
         self.share.shrink(self._answering)
         self._answering = 0
         while not self.messages:
             if self.has_all or self._carrier.is_closing:
                 return None
             await self._woken()
-        if self.unpack():
-            await asyncio.sleep(0)  # others have their turn before the next is unpacked
         message = self.messages.popleft()
         self._answering = framed_bytes(message)
         if not self.messages and self.withheld:

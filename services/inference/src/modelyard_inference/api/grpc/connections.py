@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
             return
         house = self._house
         method = house.methods.get(metadata.get(b":path", b""), _UNKNOWN)
-        call = Call(self._out, stream, method, metadata, house.held.share(), house.most_bytes)
+        call = Call(self._out, stream, method, metadata, house.held.share(), min(house.most_bytes, method.most_bytes))
         call.has_all = is_all
         self._out.begin(call)
         try:

@@ -20,10 +20,9 @@ from modelyard_common.logs import get_logger
 from modelyard_inference.api.codecs.labels import key_text
 from modelyard_inference.api.front import Labels
 from modelyard_inference.api.grpc.calls import Call, Pairs
-from modelyard_inference.api.grpc.fields import check_fields
 from modelyard_inference.api.grpc.status import FAULTS, StatusCode, status_of
 
-__all__ = ["Counts", "answering", "enter", "labels_of", "our_fault", "read", "trailers_of"]
+__all__ = ["Counts", "answering", "enter", "labels_of", "our_fault", "read", "read_only", "trailers_of"]
 
 _log = get_logger(__name__)
 M = TypeVar("M", bound=Message)
@@ -126,13 +125,18 @@ def _end(span: tracing.Span | None, code: StatusCode) -> None:
     span.end()
 
 
-def read(kind: type[M], content: bytes) -> M:
-    """Return a message. Raise Invalid where the bytes are none, TooLarge for more fields than any has."""
-    check_fields(content)
+def read(message: M, content: bytes) -> M:
+    """Fill a message and return it. Raise Invalid where the bytes are none."""
     try:
-        return kind.FromString(content)
+        message.ParseFromString(content)
     except DecodeError as exc:
-        raise Invalid(f"the message is not a {kind.DESCRIPTOR.name}") from exc
+        raise Invalid(f"the message is not a {message.DESCRIPTOR.name}") from exc
+    return message
+
+
+async def read_only(kind: type[M], call: Call) -> M:
+    """Return the only message of a call. Raises what ``read`` and ``Call.unpacked`` do."""
+    return read(kind(), await call.unpacked(call.messages.popleft()))
 
 
 def labels_of(call: Call) -> Labels:

@@ -9,8 +9,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from modelyard_common.errors import NotFound
 from modelyard_common.health import Health
 
-from modelyard_inference.api.grpc.calls import Call, Method
-from modelyard_inference.api.grpc.edge import read
+from modelyard_inference.api.grpc.calls import PROBE_BYTES, Call, Method
+from modelyard_inference.api.grpc.edge import read_only
 from modelyard_inference.api.grpc.servicer import SERVICE
 
 __all__ = ["HEALTH", "HealthServicer"]
@@ -35,8 +35,8 @@ class HealthServicer:
     def methods(self) -> Mapping[str, Method]:
         """Return the table of methods for the server."""
         return {
-            f"/{HEALTH}/Check": Method(self._check, is_open=True),
-            f"/{HEALTH}/Watch": Method(self._watch, is_open=True),
+            f"/{HEALTH}/Check": Method(self._check, is_open=True, most_bytes=PROBE_BYTES),
+            f"/{HEALTH}/Watch": Method(self._watch, is_open=True, most_bytes=PROBE_BYTES),
         }
 
     def _status(self, service: str) -> HealthCheckResponse:
@@ -46,13 +46,13 @@ class HealthServicer:
         return found(status=found.SERVING if self._health.report().ready else found.NOT_SERVING)
 
     async def _check(self, call: Call) -> None:
-        service = read(HealthCheckRequest, call.messages[0]).service
+        service = (await read_only(HealthCheckRequest, call)).service
         if service not in _KNOWN:
             raise NotFound("there is no such service here")
         call.answer(self._status(service).SerializeToString())
 
     async def _watch(self, call: Call) -> None:
-        service = read(HealthCheckRequest, call.messages[0]).service
+        service = (await read_only(HealthCheckRequest, call)).service
         told = None
         while not self._closing.is_set():
             if (status := self._status(service)) != told:

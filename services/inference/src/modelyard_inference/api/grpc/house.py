@@ -39,13 +39,14 @@ class House:
     Attributes:
         methods: by path.
         patience_s: how long the one message of a call may take to arrive.
-        most_bytes: of one message.
+        most_bytes: of one message, whichever its method.
         held: counts what calls have sent and are not answered, of all together.
         most_calls: at a time, of all connections together.
         most_connections: at a time. Beyond, one without a call makes room.
         connections: the oldest first.
         calls: that are being answered, also for callers that have gone.
         is_closing: no more messages are taken.
+        turn: held while a message is unpacked on the event loop.
     """
 
     methods: Mapping[bytes, Method]
@@ -58,6 +59,7 @@ class House:
     connections: dict[Guest, None] = field(default_factory=dict)
     calls: int = 0
     is_closing: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def came(self, connection: Guest) -> None:

@@ -62,6 +62,11 @@ class Outgoing:
         """Whether the server takes no more messages."""
         return self._house.is_closing
 
+    @property
+    def turn(self) -> asyncio.Lock:
+        """Held while a message is unpacked on the event loop: one of all calls, however many come at once."""
+        return self._house.turn
+
     def write(self, call: Call, content: bytes) -> None:
         """Send a part of an answer."""
         if not call.is_open:
@@ -233,7 +238,6 @@ class Outgoing:
 
 async def _answered(call: Call) -> None:
     try:
-        call.unpack()
         await call.method.answer(call)
         call.end()
     except Exception as exc:

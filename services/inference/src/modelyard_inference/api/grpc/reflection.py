@@ -66,7 +66,7 @@ class ReflectionServicer:
 
     async def _info(self, call: Call) -> None:
         while (content := await call.receive()) is not None:
-            request = read(ServerReflectionRequest, content)
+            request = read(ServerReflectionRequest(), await call.unpacked(content))
             response = ServerReflectionResponse(valid_host=request.host, original_request=request)
             try:
                 self._answer(request, response)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,10 +19,20 @@ from modelyard_inference.api.codecs import v2_grpc
 from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.codecs.v2 import V2Call
 from modelyard_inference.api.described import SERVER, TotalsOf, config_of, index_of, metadata_of, statistics_of
-from modelyard_inference.api.front import Front, Labels
+from modelyard_inference.api.front import Front
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
-from modelyard_inference.api.grpc.calls import Call, Method, Pairs
-from modelyard_inference.api.grpc.edge import Counts, answering, enter, labels_of, our_fault, read, trailers_of
+from modelyard_inference.api.grpc.calls import PROBE_BYTES, Call, Method, Pairs
+from modelyard_inference.api.grpc.edge import (
+    Counts,
+    answering,
+    enter,
+    labels_of,
+    our_fault,
+    read,
+    read_only,
+    trailers_of,
+)
+from modelyard_inference.api.grpc.fields import check_fields
 from modelyard_inference.api.grpc.status import StatusCode, status_of
 from modelyard_inference.api.loading import check_load_parameters, may_load
 from modelyard_inference.domain.ports import Loading
@@ -65,11 +76,15 @@ class InferenceServicer:
             "RepositoryModelUnload": (self._unload, pb.RepositoryModelUnloadRequest),
         }
         table = {
-            name: Method(answering(name, Counts(name), partial(_one, asked, kind)), is_open=name in _OPEN)
+            name: Method(answering(name, Counts(name), partial(_one, asked, kind)))
             for name, (asked, kind) in calls.items()
         }
-        table["ModelInfer"] = Method(answering("ModelInfer", self._infers, self._infer), self._infer_soon)
-        table["ModelStreamInfer"] = Method(self._stream, streams=True)
+        for name in _OPEN:
+            table[name] = replace(table[name], is_open=True, most_bytes=PROBE_BYTES)
+        most_bytes = self._front.bounds.max_body_bytes
+        infer = answering("ModelInfer", self._infers, self._infer)
+        table["ModelInfer"] = Method(infer, self._infer_soon, most_bytes=most_bytes)
+        table["ModelStreamInfer"] = Method(self._stream, streams=True, most_bytes=most_bytes)
         return {f"/{SERVICE}/{name}": method for name, method in table.items()}
 
     async def _live(self, request: pb.ServerLiveRequest, call: Call) -> Message:
@@ -117,9 +132,7 @@ class InferenceServicer:
         return ParseDict({"model_stats": found}, pb.ModelStatisticsResponse())
 
     async def _infer(self, call: Call) -> None:
-        message, labels = call.messages[0], labels_of(call)
-        request = await self._front.read(partial(read, pb.ModelInferRequest, message), len(message), labels)
-        answer, content = await self._answer(request, len(message), labels)
+        answer, content = await self._answer(pb.ModelInferRequest(), call.messages.popleft(), call)
         call.answer(content, _trailers(answer))
 
     def _infer_soon(self, call: Call) -> bool:
@@ -178,35 +191,40 @@ class InferenceServicer:
         front.places.give_back()
         return False
 
-    async def _answer(self, request: pb.ModelInferRequest, size: int, labels: Labels) -> tuple[Answer, bytes]:
-        with self._front.places:
+    async def _answer(self, request: pb.ModelInferRequest, came: bytes, call: Call) -> tuple[Answer, bytes]:
+        """Return an answer and what is sent of it.
+
+        Args:
+            request: is filled with the message that came.
+        """
+        front, labels = self._front, labels_of(call)
+        with front.places:
+            message = await call.unpacked(came, lambda unpack: front.apart(unpack, labels))
             began = time.perf_counter()
-            decode = partial(v2_grpc.decode, request, self._front.bounds.max_rows)
-            asked = await self._front.read(decode, size, labels)
+            decode = partial(_decoded, request, message, front.bounds.max_rows)
+            asked = await front.read(decode, len(message), labels)
             parsed = time.perf_counter()
-            answer = await self._front.ask(
+            answer = await front.ask(
                 request.model_name, request.model_version or None, asked.rows, asked.parameters, labels
             )
             answered = time.perf_counter()
             content = v2_grpc.encode(answer, asked)
-            self._front.took(answer.model, parsed - began, time.perf_counter() - answered)
+            front.took(answer.model, parsed - began, time.perf_counter() - answered)
             return answer, content
 
     async def _stream(self, call: Call) -> None:
         """Answer each request of a stream in its turn; an error is the answer to one of them, and not the end."""
         enter(call)
-        while (content := await call.receive()) is not None:
-            response, code = pb.ModelStreamInferResponse(), StatusCode.OK
+        while (came := await call.receive()) is not None:
+            request, response, code = pb.ModelInferRequest(), pb.ModelStreamInferResponse(), StatusCode.OK
             started = time.perf_counter()
             try:
-                labels = labels_of(call)
-                request = await self._front.read(partial(read, pb.ModelInferRequest, content), len(content), labels)
-                response.infer_response.id = request.id
-                _, answered = await self._answer(request, len(content), labels)
+                _, answered = await self._answer(request, came, call)
                 response.infer_response.ParseFromString(answered)
             except Exception as exc:
                 error = our_fault(exc)
                 code, response.error_message = status_of(error), error.message
+                response.infer_response.id = request.id
             response.infer_response.parameters[_FINAL].bool_param = True
             self._streams.add(code, time.perf_counter() - started)
             await call.send(response.SerializeToString())
@@ -246,8 +264,14 @@ def _refuse_repository(name: str) -> None:
 
 
 async def _one(asked: _Asked, kind: type[Message], call: Call) -> None:
-    response = await asked(read(kind, call.messages[0]), call)
+    response = await asked(await read_only(kind, call), call)
     call.answer(response.SerializeToString(), trailers_of())
+
+
+def _decoded(request: pb.ModelInferRequest, message: bytes, most_rows: int) -> V2Call:
+    """Fill a request with a message; return what it asks. Raise Invalid or TooLarge."""
+    check_fields(message)
+    return v2_grpc.decode(read(request, message), most_rows)
 
 
 def _trailers(answer: Answer) -> Pairs:
