@@ -482,6 +482,24 @@ def test_probes_are_answered_while_a_bomb_is_unpacked(
     assert future.code() == Code.RESOURCE_EXHAUSTED  # as many zeros are as many fields
 
 
+def test_long_raw_numbers_wait_for_no_other_body(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = 9000
+    tensor = pb.ModelInferRequest.InferInputTensor(name="load", datatype="FP64", shape=[rows, 1])
+    raw_numbers = [np.full(rows, 0.7).tobytes()]
+    request = pb.ModelInferRequest(model_name="power", inputs=[tensor], raw_input_contents=raw_numbers)
+
+    with (
+        a_server(platform, (make_one_feature_bundle(tmp_path / "one"),)),
+        grpc.insecure_channel(platform.grpc_target) as channel,
+        a_bomb(Caller(channel), monkeypatch) as future,
+    ):
+        answer = Caller(channel)("ModelInfer", request)
+
+        assert (answer.outputs[0].shape, future.done()) == ([rows], False)
+
+
 def test_long_messages_are_read_and_decoded_at_once(
     shared: tuple[Platform, Caller], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import gzip
 import json
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -33,7 +34,7 @@ from modelyard_inference.api.codecs.bounds import LARGE_BYTES, MOST_COLUMNS, che
 from modelyard_inference.api.front import Bounds, Front, Labels
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.edge import read
-from modelyard_inference.api.grpc.fields import check_fields
+from modelyard_inference.api.grpc.fields import check_fields, made_bytes
 from modelyard_inference.api.hot import HotPath
 from modelyard_inference.domain.answers import Answers
 from modelyard_inference.domain.requests import Answer, Late, Query
@@ -237,13 +238,13 @@ EMPTY = {
 @pytest.mark.parametrize("kind", EMPTY)
 def test_messages_of_too_many_fields_are_refused_unparsed(kind: str) -> None:
     with pytest.raises(TooLarge, match="fields"):
-        check_fields(EMPTY[kind] + b"\x07")
+        check_fields(EMPTY[kind] + b"\x07", MOST)
 
 
 def test_a_long_message_that_is_none_is_told_so() -> None:
     for broken in (b"\x2a", b"\x07", b"\xff" * 11):
         message = of_grpc(70_000).SerializeToString() + broken
-        check_fields(message)
+        check_fields(message, MOST)
         with pytest.raises(Invalid, match="is not a ModelInferRequest"):
             read(pb.ModelInferRequest(), message)
 
@@ -255,7 +256,7 @@ def test_a_long_message_of_many_features_is_read() -> None:
     ]
     message = pb.ModelInferRequest(inputs=tensors, raw_input_contents=[b"\0" * 8] * MOST_COLUMNS).SerializeToString()
 
-    check_fields(message)
+    check_fields(message, MOST)
     assert v2_grpc.decode(read(pb.ModelInferRequest(), message), MOST).rows.count == 1
 
 
@@ -267,6 +268,54 @@ class Unserved:
     async def __call__(self, query: Query) -> Any:
         """Raise NotFound."""
         raise NotFound("there is no such model")
+
+
+def of_texts(texts: list[bytes], rows: int = 1) -> bytes:
+    contents = pb.InferTensorContents(bytes_contents=texts)
+    tensor = pb.ModelInferRequest.InferInputTensor(name="day", datatype="BYTES", shape=[rows], contents=contents)
+    return pb.ModelInferRequest(inputs=[tensor]).SerializeToString()
+
+
+def test_messages_of_too_many_texts_are_refused_unparsed() -> None:
+    most, half = [b""] * (1_000_000 + MOST), of_texts([b""] * 500_051)
+
+    check_fields(of_texts(most), MOST)
+    check_fields(of_texts([b"B" * 2_000_000]), MOST)  # as it stands before each text
+    long_tags = v2_grpc._field(5, v2_grpc._field(5, b"\xc2\x00\x00" * 1_000_101))
+    for many in (of_texts([*most, b""]), half + half, long_tags):
+        with pytest.raises(TooLarge, match=r"more than 1000100 values in contents"):
+            check_fields(many, MOST)
+
+
+def test_texts_are_counted_before_they_are_taken_out() -> None:
+    request = pb.ModelInferRequest.FromString(of_texts([b""] * 500_000))
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(Invalid, match=r"inputs\[0\].contents: has 500000 values for a shape of 1"):
+            v2_grpc.decode(request, MOST)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 100_000
+
+
+def of_raw(*datatypes: str, **more: Any) -> bytes:
+    """Return a request of raw tensors of 100 kB each."""
+    tensor, raw = pb.ModelInferRequest.InferInputTensor, [bytes(100_000)] * len(datatypes)
+    inputs = [tensor(name=f"{place}", datatype=one, shape=[5, 5000]) for place, one in enumerate(datatypes)]
+    return pb.ModelInferRequest(inputs=inputs, raw_input_contents=raw, **more).SerializeToString()
+
+
+def test_the_numbers_of_one_raw_tensor_become_no_objects() -> None:
+    assert made_bytes(of_raw("FP32")) < 100
+    assert made_bytes(of_raw("FP32")[:-1]) < 100  # whoever parses it says what is wrong
+    outputs = [pb.ModelInferRequest.InferRequestedOutputTensor(name=f"{place}") for place in range(100)]
+    for other in (of_raw("BYTES"), of_raw("BOOL"), of_raw("FP32", "FP32"), of_raw("FP32", outputs=outputs)):
+        assert made_bytes(other) == len(other)
+    typed = of_grpc(100_000).SerializeToString()
+    assert made_bytes(typed) == len(typed)
 
 
 def a_front(lane: ThreadLane) -> Front:

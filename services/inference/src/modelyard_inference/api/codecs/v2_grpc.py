@@ -74,7 +74,7 @@ def decode(request: ModelInferRequest, most_rows: int = ANY_ROWS) -> V2Call:
                 raise Invalid.at(f"{path}.contents", "and raw_input_contents are given; send one of them")
             values = unpack_numbers(datatype, size, raw[position], f"raw_input_contents[{position}]")
         else:
-            values = _typed(datatype, tensor.contents, path)
+            values = _typed(datatype, size, tensor.contents, path)
             check_values(datatype, size, values, f"{path}.contents")
         if tensor.parameters:
             values = as_said(datatype, values, plain(tensor.parameters), path)
@@ -150,18 +150,21 @@ def plain(parameters: Mapping[str, InferParameter]) -> dict[str, Any]:
     return {name: getattr(parameters[name], field) for name, field in chosen_fields.items() if field is not None}
 
 
-def _typed(datatype: str, contents: InferTensorContents, path: str) -> list[Any]:
+def _typed(datatype: str, size: int, contents: InferTensorContents, path: str) -> list[Any]:
     field = _FIELDS.get(datatype)
     if field is None:
         raise Invalid.at(path, f"{datatype} travels in raw_input_contents only")
     if others := [found.name for found, _ in contents.ListFields() if found.name != field]:
         raise Invalid.at(f"{path}.contents", f"{datatype} belongs in {field}, not in {others[0]}")
+    given = getattr(contents, field)
+    if len(given) != size:  # before objects are made of them
+        raise Invalid.at(f"{path}.contents", f"has {len(given)} values for a shape of {size}")
     if datatype == "BYTES":
         try:
-            return [text.decode() for text in contents.bytes_contents]
+            return [text.decode() for text in given]
         except UnicodeDecodeError as exc:
             raise Invalid.at(f"{path}.contents", "holds a text that is not UTF-8") from exc
-    values = list(getattr(contents, field))
+    values = list(given)
     if datatype in ("FP32", "FP64"):
         return [None if math.isnan(value) else value for value in values]
     return values

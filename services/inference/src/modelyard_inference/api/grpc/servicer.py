@@ -32,7 +32,7 @@ from modelyard_inference.api.grpc.edge import (
     read_only,
     trailers_of,
 )
-from modelyard_inference.api.grpc.fields import check_fields
+from modelyard_inference.api.grpc.fields import check_fields, made_bytes
 from modelyard_inference.api.grpc.status import StatusCode, status_of
 from modelyard_inference.api.loading import check_load_parameters, may_load
 from modelyard_inference.domain.ports import Loading
@@ -138,8 +138,8 @@ class InferenceServicer:
     def _infer_soon(self, call: Call) -> bool:
         """Answer a plain call in this turn of the event loop; False leaves it to ``_infer``."""
         message = call.messages[0]
-        if tracing.is_recording() or len(message) > LARGE_BYTES:  # what is longer is read in a thread
-            return False
+        if tracing.is_recording() or (len(message) > LARGE_BYTES and made_bytes(message) > LARGE_BYTES):
+            return False  # what becomes more is read in a thread
         try:
             request = pb.ModelInferRequest.FromString(message)
         except DecodeError:
@@ -179,7 +179,7 @@ class InferenceServicer:
             failed(exc)
             return True
         try:
-            asked = v2_grpc.decode(request)
+            asked = v2_grpc.decode(request, front.bounds.max_rows)
             parsed = time.perf_counter()
             labels = labels_of(call)
             if front.ask_soon(serving, asked.rows, asked.parameters, labels, labels.principal, told):
@@ -202,7 +202,7 @@ class InferenceServicer:
             message = await call.unpacked(came, lambda unpack: front.apart(unpack, labels))
             began = time.perf_counter()
             decode = partial(_decoded, request, message, front.bounds.max_rows)
-            asked = await front.read(decode, len(message), labels)
+            asked = await front.read(decode, made_bytes(message), labels)
             parsed = time.perf_counter()
             answer = await front.ask(
                 request.model_name, request.model_version or None, asked.rows, asked.parameters, labels
@@ -270,7 +270,7 @@ async def _one(asked: _Asked, kind: type[Message], call: Call) -> None:
 
 def _decoded(request: pb.ModelInferRequest, message: bytes, most_rows: int) -> V2Call:
     """Fill a request with a message; return what it asks. Raise Invalid or TooLarge."""
-    check_fields(message)
+    check_fields(message, most_rows)
     return v2_grpc.decode(read(request, message), most_rows)
 
 
