@@ -56,7 +56,7 @@ class _Reading:
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
         self._taken = 0
-        """Bytes, as far as the head goes."""
+        """Bytes of all that came: of a body also what frames it, and trailers."""
         self._in_body = False
         self.on_message_begin()
         self.answer: LineAnswer | None = None
@@ -76,11 +76,10 @@ class _Reading:
             if self.answer is None:
                 raise NoAnswer("this is not HTTP") from exc
             self.is_last = True
-        if not self._in_body:
-            self._taken += len(data)
-            if self._taken > _MOST_HEAD_BYTES:
-                raise NoAnswer("the head is too large")
-        if self._size > _MOST_ANSWER_BYTES:
+        self._taken += len(data)
+        if not self._in_body and self._taken > _MOST_HEAD_BYTES:
+            raise NoAnswer("the head is too large")
+        if self._size > _MOST_ANSWER_BYTES or self._taken > 2 * _MOST_ANSWER_BYTES:
             raise NoAnswer("the answer is too large")
 
     def close(self) -> None:
@@ -107,11 +106,9 @@ class _Reading:
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header. What comes behind the body is none (RFC 9110, section 6.5.1), and counts as part of it."""
-        if self._in_body:
-            self._size += len(name) + len(value)
-            return
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        """Take a header. What comes behind the body is none (RFC 9110, section 6.5.1)."""
+        if not self._in_body:
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """Expect the body. Raise NoAnswer, which the parser wraps, for a status that there is not."""
