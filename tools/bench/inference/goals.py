@@ -63,9 +63,15 @@ def judge(record: Record) -> list[tuple[Goal, Outcome]]:
 
 
 def lacking(goal: Goal, record: Record) -> list[Record]:
-    """Return what a record holds of each side of a goal that has no figures there: it has to hold a reason."""
+    """Return what a record holds of each server of a goal's sides that have no figures: it has to hold a reason.
+
+    Of a side that nobody is on it holds nothing.
+    """
     return [
-        record.about(_named(record, side.servers), side.places) for side in goal.sides if not _figures(side, record)
+        record.about(servers, side.places)
+        for side in goal.sides
+        if not _figures(side, record)
+        for servers in [(server,) for server in _named(record, side.servers)] or [()]
     ]
 
 

@@ -25,9 +25,9 @@ def as_markdown(record: Record) -> str:
 
 
 def reasons(goal: Goal, record: Record) -> Sequence[str]:
-    """Return why a goal was not measured, in the words of the document; nothing if one side of it has no reason."""
-    found = [_problems(side) for side in lacking(goal, record)]
-    return list(dict.fromkeys(reason for side in found for reason in side)) if all(found) else []
+    """Return why a goal was not measured, in the document's words; nothing if a server that it needs has none."""
+    found = [_problems(server) for server in lacking(goal, record)]
+    return list(dict.fromkeys(reason for server in found for reason in server)) if all(found) else []
 
 
 def _parts(record: Record, draw: Tables, title: Callable[[str], str]) -> list[str]:
