@@ -14,17 +14,18 @@ import onnx
 import pytest
 from bundle_makers import MIXED, NUMBERS, bundle, columns, mixed_pipeline, signature
 from modelyard_bundle.loading import load
-from modelyard_bundle.probe import replay
+from modelyard_bundle.probe import replay, write_probe
 from modelyard_bundle.runtimes.base import ONNX_FILE, Predicted
 from modelyard_bundle.runtimes.onnx import OnnxRuntime
 from modelyard_bundle.runtimes.onnx_rows import LINEAR, BoundRow, Linear, LinearRow, linear_row
 from modelyard_bundle.signature import Columns, Table
-from modelyard_bundle.twin import _convert
+from modelyard_bundle.twin import _convert, make_twin
 from modelyard_common.errors import Invalid
 from onnxruntime import InferenceSession
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -244,7 +245,56 @@ def test_a_twin_whose_rows_by_themselves_are_answered_otherwise_is_not_made(
     packed = bundle(tmp_path / "b", SCALED, signature("classification", NUMBERS), sample, (sample["a"] > 0).astype(int))
 
     assert packed.manifest.runtimes == ("sklearn",)
-    assert packed.manifest.parity.startswith("each row by itself: ")
+    assert packed.manifest.parity.startswith("rows by themselves: ")
+
+
+@pytest.mark.parametrize(("odds", "either"), [(0.0, True), (1e-4, True), (-1e-4, True), (1e-3, False), (-1e-3, False)])
+def test_where_chances_are_even_either_label_is_right(odds: float, either: bool, tmp_path: Path) -> None:
+    sample, shape = columns(NUMBERS), signature("classification", NUMBERS)
+    fitted = LogisticRegression().fit(np.stack([sample["a"], sample["b"]], axis=1), sample["a"] > 0.3)
+    fitted.classes_ = np.array([0, 1])
+    weights = fitted.coef_[0]
+    a, b = (odds - fitted.intercept_[0]) * weights / weights.dot(weights)
+    rows = [{"a": float(a), "b": float(b)}, {"a": 3.0, "b": 0.0}, {"a": -3.0, "b": 0.0}]
+    asked = {name: np.array([row[name] for row in rows], dtype=np.float32) for name in ("a", "b")}
+    chances = fitted.predict_proba(np.stack([asked["a"], asked["b"]], axis=1)).astype(np.float32)
+
+    for label in (0, 1):
+        recorded = Predicted(np.array([label, 1, 0]), chances)
+        right = either or label == (odds > 0)
+        write_probe(tmp_path, rows, recorded)
+        assert make_twin(tmp_path, fitted, shape, asked, recorded).held == right
+        (tmp_path / ONNX_FILE).write_bytes(_convert(fitted, shape))
+        if right:
+            replay(OnnxRuntime(tmp_path, shape), shape, tmp_path)
+        else:
+            with pytest.raises(Invalid, match="1 of 3 probe rows"):
+                replay(OnnxRuntime(tmp_path, shape), shape, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "classes", "most"),
+    [(SCALED, (0, 1), 64), (KNeighborsClassifier(algorithm="brute"), (0, 1), 4), (SCALED, ("down", "up"), 0)],
+    ids=["linear", "neighbours", "no way of its own"],
+)
+def test_rows_are_asked_by_themselves_where_that_is_another_way_and_quick(
+    estimator: Any, classes: tuple[Any, ...], most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    said = OnnxRuntime.predict
+
+    def counted(self: OnnxRuntime, columns: Columns) -> Predicted:
+        asked.append(len(columns["a"]))
+        return said(self, columns)
+
+    monkeypatch.setattr(OnnxRuntime, "predict", counted)
+    runtime = runtime_of(tmp_path, "classification", NUMBERS, estimator, classes)
+    assert asked == [300] + [1] * most
+
+    asked.clear()
+    shape = signature("classification", NUMBERS, classes=classes, positive_class=classes[-1])
+    replay(runtime, shape, tmp_path / "b")
+    assert asked == [64] + [1] * most
 
 
 def test_labels_with_an_axis_too_many_are_labels(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from modelyard_contracts.bundle_v1 import Signature
 
-from modelyard_bundle.probe import answers_alone, has_shape_of
+from modelyard_bundle.probe import answers_alone, has_labels_of, has_shape_of
 from modelyard_bundle.runtimes.base import NUMBERS_INPUT, ONNX_FILE, TWIN_TOLERANCE, Predicted, scale, text_input
 from modelyard_bundle.runtimes.onnx import OnnxRuntime
 from modelyard_bundle.runtimes.onnx_rows import LINEAR, Linear
@@ -46,13 +46,15 @@ def make_twin(folder: Path, estimator: Any, signature: Signature, columns: Colum
     try:
         (folder / ONNX_FILE).write_bytes(_convert(estimator, signature))
         runtime = OnnxRuntime(folder, signature)
-        together, alone = runtime.predict(columns), answers_alone(runtime, signature, columns)
+        together = runtime.predict(columns)
+        parity = _compare(signature, answers, together)
+        if parity.held:
+            alone = _compare(signature, answers, answers_alone(runtime, signature, columns, together))
+            if not alone.held:
+                parity = Parity(False, f"rows by themselves: {alone.sentence}")
     except Exception as exc:  # converters raise whatever they like; without a twin the estimator serves
         (folder / ONNX_FILE).unlink(missing_ok=True)
         return Parity(False, f"no twin: the conversion failed ({type(exc).__name__})")
-    parity = _compare(signature, answers, together)
-    if parity.held and not (by_itself := _compare(signature, answers, alone)).held:
-        parity = Parity(False, f"each row by itself: {by_itself.sentence}")
     if not parity.held:
         (folder / ONNX_FILE).unlink()
     return parity
@@ -145,7 +147,7 @@ def _compare(signature: Signature, answers: Predicted, twin: Predicted) -> Parit
         worst = float(np.max(np.abs(a - b) / np.maximum(np.abs(a), scale(a))))
         held = worst <= TWIN_TOLERANCE
         return Parity(held, f"largest relative difference {worst:.1e} in {rows} rows")
-    flips = int((answers.labels.astype(str) != twin.labels.astype(str)).sum())
+    flips = int((~has_labels_of(answers, twin)).sum())
     assert answers.probabilities is not None and twin.probabilities is not None  # noqa: S101
     worst = float(np.max(np.abs(answers.probabilities - twin.probabilities)))
     return Parity(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ __all__ = [
     "ONNX_FILE",
     "SKOPS_FILE",
     "TWIN_TOLERANCE",
+    "HasRowWay",
     "Predicted",
     "Runtime",
     "positive_scores",
@@ -30,7 +31,7 @@ NUMBERS_INPUT = "numbers"
 """Of a twin: all numeric features in one matrix [n, k]; each category is an input of its own, see ``text_input``."""
 TWIN_TOLERANCE = 1e-4
 """How far an answer may be from the estimator's, of chances and relative of values: ONNX in 32 bits is within 1e-6 of
-scikit-learn; a wrong model is off by far more."""
+scikit-learn. A wrong model is off by far more, save one of values that are large beside what they differ by."""
 
 
 class Predicted(NamedTuple):
@@ -59,6 +60,15 @@ class Runtime(Protocol):
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""
+
+
+@runtime_checkable
+class HasRowWay(Protocol):
+    """A runtime that may answer one row in another way than several."""
+
+    @property
+    def rows_alone(self) -> int:
+        """How many rows to ask by themselves where its answers are checked; 0 if it has no other way for them."""
 
 
 def text_input(position: int) -> str:

@@ -27,6 +27,12 @@ import onnxruntime
 __all__ = ["OnnxPart", "OnnxRuntime"]
 
 
+_CHECKED_ROWS = 64
+"""A row of a linear model takes microseconds."""
+_CHECKED_RUNS = 4
+"""The graph is the same there as for many rows, and may take as long for one: nearest neighbours do."""
+
+
 class _Feed:
     """Lays columns out as a twin takes them.
 
@@ -82,6 +88,13 @@ class OnnxRuntime:
         bound = None if self._linear is not None else BoundRow.of(self._session, self._outputs)
         self._free = [] if bound is None else [bound]
         """For one row; nothing while a thread runs one in it."""
+
+    @property
+    def rows_alone(self) -> int:
+        """How many rows to ask by themselves where its answers are checked; 0 if it has no other way for them."""
+        if self._linear is not None:
+            return _CHECKED_ROWS
+        return _CHECKED_RUNS if self._free else 0
 
     def predict(self, columns: Columns) -> Predicted:
         """Return answers for columns that the signature has checked."""
