@@ -152,12 +152,17 @@ def test_csv_is_typed_by_the_signature(served: tuple[Platform, httpx.Client]) ->
     assert row["features"] == {"load": 0.7, "price": None, "day": "03"}
 
 
-def test_invocations_without_a_model_needs_exactly_one(
-    served: tuple[Platform, httpx.Client], bundles: tuple[Packed, Packed]
-) -> None:
+@pytest.fixture
+def with_another(served: tuple[Platform, httpx.Client], bundles: tuple[Packed, Packed]) -> httpx.Client:
+    """Give a client of a server of two models, ``power`` and ``other``."""
     platform, http = served
     platform.registry.route("other", str(bundles[1].digest))
     eventually(lambda: http.get("/v2/models/other/ready").status_code == 200)
+    return http
+
+
+def test_invocations_without_a_model_needs_exactly_one(with_another: httpx.Client) -> None:
+    http = with_another
 
     response = http.post("/invocations", json={"dataframe_records": [GOOD_ROW]})
 
@@ -166,12 +171,8 @@ def test_invocations_without_a_model_needs_exactly_one(
     assert "other, power" in response.json()["message"]
 
 
-def test_a_model_that_was_unloaded_leaves_its_invocations_to_no_other(
-    served: tuple[Platform, httpx.Client], bundles: tuple[Packed, Packed]
-) -> None:
-    platform, http = served
-    platform.registry.route("other", str(bundles[1].digest))
-    eventually(lambda: http.get("/v2/models/other/ready").status_code == 200)
+def test_a_model_that_was_unloaded_leaves_its_invocations_to_no_other(with_another: httpx.Client) -> None:
+    http = with_another
     http.post("/v2/repository/models/other/unload").raise_for_status()
 
     response = http.post("/invocations", json={"dataframe_records": [GOOD_ROW]})

@@ -15,7 +15,7 @@ from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.errors import UnsupportedMedia
 from modelyard_inference.api.front import Front, Labels
 
-__all__ = ["WORTH_PACKING_BYTES", "opened", "packed", "unpacked"]
+__all__ = ["WORTH_PACKING_BYTES", "opened", "packed", "unpacked", "unpacked_soon"]
 
 WORTH_PACKING_BYTES = 16 * 1024
 """Below this, packing takes longer than a network of our days takes for the bytes; most clients ask for it always."""
@@ -83,6 +83,18 @@ def _streams(body: bytes, window: int, most_bytes: int) -> tuple[list[bytes], in
     return parts, place
 
 
+def unpacked_soon(body: bytes, encoding: str, most_bytes: int) -> bytes | None:
+    """Return what ``unpacked`` does; None where that takes long, so that it is not for the event loop."""
+    if encoding and len(body) > LARGE_BYTES:  # however little is in it: blocks that hold nothing take their time too
+        return None
+    try:
+        return unpacked(body, encoding, min(LARGE_BYTES, most_bytes))
+    except TooLarge:
+        if most_bytes <= LARGE_BYTES:
+            raise
+        return None
+
+
 @asynccontextmanager
 async def opened(body: bytes, encoding: str, front: Front, labels: Labels) -> AsyncIterator[bytes]:
     """Give a body without its content-encoding, counted among all that are held until nothing is done with it.
@@ -93,14 +105,9 @@ async def opened(body: bytes, encoding: str, front: Front, labels: Labels) -> As
         ModelyardError: what ``unpacked`` raises.
     """
     most_bytes = front.bounds.max_body_bytes
-    whole = partial(unpacked, body, encoding, most_bytes)
-    if encoding and len(body) > LARGE_BYTES:  # however little is in it: blocks that hold nothing take their time too
-        content = await front.apart(whole, labels)
-    else:
-        try:
-            content = unpacked(body, encoding, min(LARGE_BYTES, most_bytes))
-        except TooLarge:
-            content = await front.apart(whole, labels)
+    content = unpacked_soon(body, encoding, most_bytes)
+    if content is None:
+        content = await front.apart(partial(unpacked, body, encoding, most_bytes), labels)
     with front.held.holding(0 if content is body else len(content)):
         yield content
 

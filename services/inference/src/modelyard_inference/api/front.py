@@ -5,6 +5,7 @@ Bounds are kept here, so that they hold for all protocols together: requests in 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from modelyard_inference.usecases.predict import Predict
 from modelyard_inference.usecases.serving import ServedModels, Serving
 from modelyard_inference.usecases.together import Together
 
-__all__ = ["Bounds", "Front", "Labels", "Places"]
+__all__ = ["Bounds", "Front", "Labels", "Places", "timed"]
 
 T = TypeVar("T")
 
@@ -290,6 +291,12 @@ class Front:
                 is_less = timeout_us < (allowed_s + labels.read_s) * 1e6
                 allowed_s = timeout_us / 1e6 - labels.read_s if is_less else allowed_s
         return allowed_s
+
+
+def timed(decode: Callable[[], T]) -> tuple[T, float]:
+    """Return what a decoder makes, and how many seconds it took: whatever waits for its turn has not begun."""
+    began = time.perf_counter()
+    return decode(), time.perf_counter() - began
 
 
 def _logged(parameters: Mapping[str, Any], labels: Labels, who: Principal) -> bool:

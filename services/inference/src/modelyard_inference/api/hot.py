@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 from modelyard_common.errors import Invalid, ModelyardError
@@ -31,15 +31,13 @@ from modelyard_inference.api.errors import (
     v1_error,
     v2_error,
 )
-from modelyard_inference.api.front import Front, Labels
+from modelyard_inference.api.front import Front, Labels, timed
 from modelyard_inference.api.paths import Target, explain_target, infer_target, invocations_target, predict_target
 from modelyard_inference.domain.ports import Tables
 from modelyard_inference.domain.requests import Answer, Answered
 from modelyard_inference.usecases.batching import Leave
 
 __all__ = ["HotPath"]
-
-T = TypeVar("T")
 
 _log = get_logger(__name__)
 _JSON = b"application/json"
@@ -237,7 +235,7 @@ class HotPath:
         decode, size = partial(self._call, target.model, target.version, heads, body), len(body)
         if size > LARGE_BYTES and heads.json_length is not None:
             size = v2.listed_bytes(body, _number_of_bytes(heads.json_length))
-        call, parse_s = await self._front.read(partial(_timed, decode), size, heads)
+        call, parse_s = await self._front.read(partial(timed, decode), size, heads)
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
         content, json_length = v2.encode(found, call)
@@ -262,7 +260,7 @@ class HotPath:
         """Return a request, and how many seconds it took to read."""
         if kind not in scoring.TABLES:
             decode = scoring.decode_csv if kind == scoring.CSV else scoring.decode_json
-            work = partial(_timed, partial(decode, body, self._front.bounds.max_rows))
+            work = partial(timed, partial(decode, body, self._front.bounds.max_rows))
             return await self._front.read(work, len(body), heads)
         began = time.perf_counter()
         with self._front.deadline(heads) as left_s:
@@ -271,7 +269,7 @@ class HotPath:
 
     async def _predict(self, target: Target, heads: _Heads, body: bytes) -> _Reply:
         decode = partial(scoring.decode_v1, body, self._front.bounds.max_rows)
-        call, parse_s = await self._front.read(partial(_timed, decode), len(body), heads)
+        call, parse_s = await self._front.read(partial(timed, decode), len(body), heads)
         found = await self._front.ask(target.model, target.version, call.rows, call.parameters, heads)
         answered = time.perf_counter()
         reply = _Reply(scoring.encode(found, call), found)
@@ -318,12 +316,6 @@ async def _unless_gone(asked: Coroutine[Any, Any, _Reply], request: RawRequest) 
         raise
     finally:
         going.cancel()
-
-
-def _timed(decode: Callable[[], T]) -> tuple[T, float]:
-    """Return what a decoder makes, and how many seconds it took: whatever waits for its turn has not begun."""
-    began = time.perf_counter()
-    return decode(), time.perf_counter() - began
 
 
 def _number_of_bytes(json_length: str) -> int:

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from modelyard_common.auth.principals import ANONYMOUS, Principal
 from modelyard_common.bodies import Share
-from modelyard_common.errors import Invalid, ModelyardError, TooLarge
+from modelyard_common.errors import Invalid, ModelyardError
 
-from modelyard_inference.api.bodies import unpacked
+from modelyard_inference.api.bodies import unpacked, unpacked_soon
 from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.grpc.framing import IDENTITY, Packed, framed, framed_bytes, whole_messages
 from modelyard_inference.api.grpc.status import StatusCode
@@ -202,16 +202,9 @@ class Call:
 
     async def _unpacked_soon(self, message: bytes, encoding: str) -> bytes | None:
         """Return what is in a message; None where that takes long."""
-        if len(message) > LARGE_BYTES:
-            return None
         async with self._carrier.turn:
             await asyncio.sleep(0)  # others have their turn before the next is unpacked
-            try:
-                return unpacked(message, encoding, min(LARGE_BYTES, self._most_bytes))
-            except TooLarge:
-                if self._most_bytes <= LARGE_BYTES:
-                    raise
-                return None
+            return unpacked_soon(message, encoding, self._most_bytes)
 
     @property
     def left_s(self) -> float | None:

@@ -37,10 +37,9 @@ _Field = tuple[int, bool, int, int]
 def check_fields(content: bytes, most_rows: int) -> None:
     """Raise TooLarge for a request of more fields or texts than any has; each becomes an object, however empty.
 
-    What is no request is left to whoever parses it.
+    It is for those of which more than ``LARGE_BYTES`` are ``made_bytes``. What is no request is left to whoever parses
+    it.
     """
-    if made_bytes(content) <= LARGE_BYTES:
-        return
     most_texts = _MOST_TEXTS + most_rows
     may_be_many = sum(map(content.count, _TEXT_TAGS)) > most_texts
     texts = 0

@@ -19,7 +19,7 @@ from modelyard_inference.api.codecs import v2_grpc
 from modelyard_inference.api.codecs.bounds import LARGE_BYTES
 from modelyard_inference.api.codecs.v2 import V2Call
 from modelyard_inference.api.described import SERVER, TotalsOf, config_of, index_of, metadata_of, statistics_of
-from modelyard_inference.api.front import Front
+from modelyard_inference.api.front import Front, timed
 from modelyard_inference.api.grpc import open_inference_pb2 as pb
 from modelyard_inference.api.grpc.calls import PROBE_BYTES, Call, Method, Pairs
 from modelyard_inference.api.grpc.edge import (
@@ -200,16 +200,15 @@ class InferenceServicer:
         front, labels = self._front, labels_of(call)
         with front.places:
             message = await call.unpacked(came, lambda unpack: front.apart(unpack, labels))
-            began = time.perf_counter()
-            decode = partial(_decoded, request, message, front.bounds.max_rows)
-            asked = await front.read(decode, made_bytes(message), labels)
-            parsed = time.perf_counter()
+            size = made_bytes(message)
+            decode = partial(_decoded, request, message, size, front.bounds.max_rows)
+            asked, parse_s = await front.read(partial(timed, decode), size, labels)
             answer = await front.ask(
                 request.model_name, request.model_version or None, asked.rows, asked.parameters, labels
             )
             answered = time.perf_counter()
             content = v2_grpc.encode(answer, asked)
-            front.took(answer.model, parsed - began, time.perf_counter() - answered)
+            front.took(answer.model, parse_s, time.perf_counter() - answered)
             return answer, content
 
     async def _stream(self, call: Call) -> None:
@@ -268,9 +267,14 @@ async def _one(asked: _Asked, kind: type[Message], call: Call) -> None:
     call.answer(response.SerializeToString(), trailers_of())
 
 
-def _decoded(request: pb.ModelInferRequest, message: bytes, most_rows: int) -> V2Call:
-    """Fill a request with a message; return what it asks. Raise Invalid or TooLarge."""
-    check_fields(message, most_rows)
+def _decoded(request: pb.ModelInferRequest, message: bytes, size: int, most_rows: int) -> V2Call:
+    """Fill a request with a message; return what it asks. Raise Invalid or TooLarge.
+
+    Args:
+        size: its ``made_bytes``.
+    """
+    if size > LARGE_BYTES:
+        check_fields(message, most_rows)
     return v2_grpc.decode(read(request, message), most_rows)
 
 
