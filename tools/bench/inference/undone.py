@@ -6,6 +6,7 @@ What is undone here has no setting, since nobody should want it so.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from modelyard_inference.usecases import record
 
 from bench.inference.names import UNDONE
 
-__all__: list[str] = []
+__all__ = ["CHOICES", "replace"]
 
 
 class _Standard:
@@ -47,9 +48,9 @@ class _Standard:
 
 def _json() -> None:
     _objects()
-    _replace(v2, "_DECODER", _Standard(v2._Request))
-    _replace(v2, "_NUMBERS", _Standard(v2._NumbersRequest))
-    _replace(v2, "_ENCODE", lambda answer: json.dumps(msgspec.to_builtins(answer, enc_hook=plain)).encode())
+    replace(v2, "_DECODER", _Standard(v2._Request))
+    replace(v2, "_NUMBERS", _Standard(v2._NumbersRequest))
+    replace(v2, "_ENCODE", lambda answer: json.dumps(msgspec.to_builtins(answer, enc_hook=plain)).encode())
 
 
 def _server(**options: Any) -> None:
@@ -91,63 +92,69 @@ def _route() -> None:
 
 
 def _heads() -> None:
-    _replace(Learned, "learn", lambda self, raw, head, length: None)
+    replace(Learned, "learn", lambda self, raw, head, length: None)
 
 
 def _apart() -> None:
-    _replace(Edge, "answer_together", lambda self, heads, bodies, arrived, send: False)
+    replace(Edge, "answer_together", lambda self, heads, bodies, arrived, send: False)
 
 
 def _look() -> None:
-    _replace(crowd, "_MOST_LOOKS", 0)
+    replace(crowd, "_MOST_LOOKS", 0)
 
 
 def _table() -> None:
-    _replace(record, "AnswerTable", ())
-    _replace(v2, "AnswerTable", ())
+    replace(record, "AnswerTable", ())
+    replace(v2, "AnswerTable", ())
 
 
 def _session() -> None:
-    _replace(onnx, "linear_row", lambda session, task: None)
-    _replace(onnx_rows.BoundRow, "of", lambda session: None)
+    replace(onnx, "linear_row", lambda session, task: None)
+    replace(onnx_rows.BoundRow, "of", lambda session, names: None)
 
 
 def _bound() -> None:
-    _replace(onnx, "linear_row", lambda session, task: None)
+    replace(onnx, "linear_row", lambda session, task: None)
 
 
 def _task() -> None:
-    _replace(Edge, "head_of", lambda self, scope: None)
+    replace(Edge, "head_of", lambda self, scope: None)
 
 
 def _objects() -> None:
-    _replace(v2, "_one_matrix", lambda body: None)
+    replace(v2, "_one_matrix", lambda body: None)
 
 
 def _unlogged() -> None:
-    _replace(PayloadSpool, "append", lambda self, blocks: None)
+    replace(PayloadSpool, "append", lambda self, blocks: None)
 
 
 def _files() -> None:
-    _replace(Segments, "emptied", lambda self, number: None)
+    replace(Segments, "emptied", lambda self, number: None)
 
 
 def _pieces() -> None:
-    _replace(EventSender, "_sent_as_written", lambda self: False)
+    replace(EventSender, "_sent_as_written", lambda self: False)
 
 
 def _rows() -> None:
     _pieces()
-    _replace(EventSender, "_send", lambda self, batch: self._send_rows(payload for payload, _ in batch.payloads))
+    replace(EventSender, "_send", lambda self, batch: self._send_rows(payload for payload, _ in batch.payloads))
 
 
-def _replace(owner: Any, name: str, new: Any) -> None:
-    """Put something else in a place that there is."""
-    assert hasattr(owner, name), f"{owner} has no {name}"  # noqa: S101  # or nothing would be undone
+def replace(owner: Any, name: str, new: Any) -> None:
+    """Put something else in a place that there is; a function for one that is called alike. Raises TypeError."""
+    if not hasattr(owner, name):
+        raise TypeError(f"{owner} has no {name}")
+    shipped = getattr(owner, name)
+    if inspect.isfunction(new) and (inspect.isfunction(shipped) or inspect.ismethod(shipped)):
+        said, wanted = (list(inspect.signature(one).parameters) for one in (new, shipped))
+        if said != wanted:
+            raise TypeError(f"{owner}.{name} takes {wanted}, and what takes its place {said}")
     setattr(owner, name, new)
 
 
-_CHOICES: Mapping[str, Callable[[], None]] = {
+CHOICES: Mapping[str, Callable[[], None]] = {
     "json": _json,
     "asyncio": functools.partial(_server, loop="asyncio"),
     "heads": _heads,
@@ -166,5 +173,5 @@ _CHOICES: Mapping[str, Callable[[], None]] = {
 }
 
 if __name__ == "__main__":
-    _CHOICES[os.environ[UNDONE]]()
+    CHOICES[os.environ[UNDONE]]()
     entry.main()
