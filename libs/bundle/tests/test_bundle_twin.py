@@ -10,10 +10,10 @@ import onnx
 import pytest
 from bundle_makers import bundle, signature
 from modelyard_bundle.loading import load
-from modelyard_bundle.runtimes.base import ONNX_FILE
+from modelyard_bundle.runtimes.base import ONNX_FILE, scale
 from modelyard_contracts.bundle_v1 import Column
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -81,3 +81,38 @@ def test_a_division_before_a_linear_model_is_in_its_coefficients(
         assert twin_says.probabilities is not None
         np.testing.assert_allclose(twin_says.probabilities, says.probabilities, atol=1e-4)
         assert (twin_says.labels == says.labels).mean() == 1.0
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [RandomForestRegressor(20, random_state=0), GradientBoostingRegressor(n_estimators=20, random_state=0)],
+    ids=["forest", "boosting"],
+)
+@pytest.mark.parametrize(("base", "has_twin"), [(300.0, True), (1e6, False)], ids=["near zero", "far from zero"])
+def test_values_of_which_32_bits_lose_what_they_differ_by_have_no_twin(
+    estimator: Any, base: float, has_twin: bool, tmp_path: Path
+) -> None:
+    known = sample(300, 1)
+
+    packed = bundle(tmp_path / "b", estimator, signature("regression", FOUR), known, base + target(known, "regression"))
+
+    assert ("onnx" in packed.manifest.runtimes) is has_twin, packed.manifest.parity
+    assert "of what values differ by" in packed.manifest.parity
+
+
+def test_a_model_of_one_value_has_a_twin_although_its_sums_are_rounded(tmp_path: Path) -> None:
+    known = sample(300, 1)
+    forest = RandomForestRegressor(7, max_depth=2, random_state=0)
+
+    packed = bundle(tmp_path / "b", forest, signature("regression", FOUR), known, np.full(300, 5.1))
+
+    assert "onnx" in packed.manifest.runtimes, packed.manifest.parity
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1.0, 3.0], 1.0), ([2.0, 2.0], 1.0), ([0.1 + 0.2, 0.3], 1.0), ([0.0, 2e-9], 1e-9), ([1e6, 1e6 + 2], 1.0)],
+    ids=["apart", "the same", "the same but for rounding", "small", "large"],
+)
+def test_the_scale_of_values_is_what_they_differ_by(values: list[float], expected: float) -> None:
+    assert scale(np.array(values)) == pytest.approx(expected)

@@ -31,7 +31,10 @@ NUMBERS_INPUT = "numbers"
 """Of a twin: all numeric features in one matrix [n, k]; each category is an input of its own, see ``text_input``."""
 TWIN_TOLERANCE = 1e-4
 """How far an answer may be from the estimator's, of chances and relative of values: ONNX in 32 bits is within 1e-6 of
-scikit-learn. A wrong model is off by far more, save one of values that are large beside what they differ by."""
+scikit-learn. A wrong model is off by far more, save one of values that are large beside what they differ by; a twin of
+such a model is held to that as well, see ``twin``."""
+_ROUNDING = 1e-12
+"""How much sums of the same numbers in 64 bits differ at most, relative."""
 
 
 class Predicted(NamedTuple):
@@ -77,8 +80,12 @@ def text_input(position: int) -> str:
 
 
 def scale(values: npt.NDArray[np.float64]) -> float:
-    """Return how far apart values usually are: differences mean something against this, not against 1."""
-    return float(np.std(values)) or 1.0
+    """Return how far apart values usually are: differences mean something against this, not against 1.
+
+    It is 1 where the values are the same up to rounding.
+    """
+    spread = float(np.std(values))
+    return spread if spread > _ROUNDING * float(np.abs(values).max()) else 1.0
 
 
 def watched_column(signature: Signature) -> int:
