@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ T = TypeVar("T")
 class Link:
     """Passes connections on to a server.
 
+    It accepts by itself: a server of asyncio's that is closed just as it accepts loses that connection.
+
     Attributes:
         url: what to call instead of the server.
     """
@@ -24,8 +27,8 @@ class Link:
     def __init__(self, loop: asyncio.AbstractEventLoop, url: str) -> None:
         self._loop = loop
         self._upstream = urlsplit(url)
-        self._listener: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._listener: socket.socket | None = None
+        self._serving: dict[asyncio.Task[None], socket.socket] = {}
         self._flows = asyncio.Event()
         self._flows.set()
         self._port = 0
@@ -33,7 +36,7 @@ class Link:
 
     def cut(self) -> None:
         """End all connections, and refuse new ones."""
-        self._run(self._cut())
+        self._run(self.close())
 
     def stall(self) -> None:
         """Go on taking connections, and pass nothing on: a peer behind a broken network."""
@@ -41,49 +44,58 @@ class Link:
 
     def mend(self) -> None:
         """Be a link again. What was connected before stays cut; what was stalled flows on."""
-        self._loop.call_soon_threadsafe(self._flows.set)
         self._run(self.open())
 
     async def open(self) -> None:
-        """Listen, at the address of before if there was one."""
+        """Listen, at the address of before if there was one, and pass on."""
+        self._flows.set()
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-            self._port = self._listener.sockets[0].getsockname()[1]
+            self._listener = socket.create_server(("127.0.0.1", self._port))
+            self._listener.setblocking(False)
+            self._loop.add_reader(self._listener, self._take)
+            self._port = self._listener.getsockname()[1]
             self.url = f"http://127.0.0.1:{self._port}"
 
     async def close(self) -> None:
-        """End for good."""
-        self._flows.set()
-        await self._cut()
+        """End all connections, and listen no more."""
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for serving in self._serving:
+            serving.cancel()
+        while self._serving:
+            await asyncio.wait(self._serving)
+        await asyncio.sleep(0)  # so that what was aborted is closed
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    async def _cut(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-        for writer in list(self._writers):
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            await self._flows.wait()
-            up_reader, up_writer = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
-        except OSError:
-            writer.transport.abort()
+    def _take(self) -> None:
+        if self._listener is None:
             return
-        finally:
-            self._writers.discard(writer)
-        pair = {writer, up_writer}
-        self._writers |= pair
-        try:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            caller, _ = self._listener.accept()
+            caller.setblocking(False)
+            serving = self._loop.create_task(self._serve(caller))
+            self._serving[serving] = caller
+            serving.add_done_callback(self._end)
+
+    def _end(self, serving: asyncio.Task[None]) -> None:
+        """Close what has no transport: it was cut before it had its first turn."""
+        self._serving.pop(serving).close()
+
+    async def _serve(self, caller: socket.socket) -> None:
+        with ExitStack() as stack:
+            reader, writer = await asyncio.open_connection(sock=caller)
+            stack.callback(writer.transport.abort)
+            await self._flows.wait()
+            try:
+                up_reader, up_writer = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
+            except OSError:
+                return
+            stack.callback(up_writer.transport.abort)
             await asyncio.gather(self._pump(reader, up_writer), self._pump(up_reader, writer))
-        finally:
-            self._writers -= pair
-            for one in pair:
-                one.transport.abort()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -107,15 +119,6 @@ def link_to(url: str) -> Iterator[Link]:
         yield link
     finally:
         asyncio.run_coroutine_threadsafe(link.close(), loop).result(10)
-        asyncio.run_coroutine_threadsafe(_settled(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-async def _settled() -> None:
-    """Let what was cut come to its end."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
