@@ -434,7 +434,7 @@ def _more_than_trees(folder: Path) -> Packed:
 
     rows = np.column_stack([SAMPLE[name] for name in "abcde"])
     sample = {name: SAMPLE[name] for name in "abcde"}
-    packed = _bundle(folder, _forest().fit(rows, 1e6 + 20 * WORTH), sample, classes=0)
+    packed = _bundle(folder, _forest().fit(rows, 1e6 + 200 * WORTH), sample, classes=0)
     path = packed.folder / ONNX_FILE
     model = onnx.load(path)
     [node] = [node for node in model.graph.node if node.op_type.startswith("TreeEnsemble")]
