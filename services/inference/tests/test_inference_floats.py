@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from modelyard_common.errors import Invalid
+from modelyard_common.errors import Invalid, TooLarge
 from modelyard_inference.api.codecs import floats, v2
+from modelyard_inference.api.codecs.bounds import ANY_ROWS
 from modelyard_inference.api.codecs.floats import one_tensor_of
 from numpy.typing import NDArray
 
@@ -30,7 +31,7 @@ def body(**changes: Any) -> bytes:
 
 def floats_of(text: bytes) -> NDArray[np.float64] | None:
     """Return what a request's only input has as values, if they are read as floats."""
-    found = one_tensor_of(b'{"inputs": [{"shape": [1], "data": %b}]}' % text)
+    found = one_tensor_of(b'{"inputs": [{"shape": [1], "data": %b}]}' % text, ANY_ROWS)
     return None if found is None else found.values
 
 
@@ -99,10 +100,18 @@ def test_of_many_names_only_the_known_ones_are_looked_up() -> None:
     """To look one up takes as long as there are names before it."""
     more = json.dumps({f"more-{place}": place for place in range(60_000)}).encode()[1:-1]
 
-    found = one_tensor_of(body()[:-3] + b", " + more + b"}], " + more + b"}")
+    found = one_tensor_of(body()[:-3] + b", " + more + b"}], " + more + b"}", ANY_ROWS)
 
     assert found is not None
     assert (found.envelope, found.tensor.keys()) == ({}, {"name", "shape", "datatype"})
+
+
+def test_who_says_that_there_are_too_many_rows_is_refused_before_the_values_are_looked_at() -> None:
+    with pytest.raises(TooLarge, match=f"there are {ROWS} rows; at most {ROWS - 1} are taken"):
+        one_tensor_of(body(data=["no number"]), ROWS - 1)
+
+    assert one_tensor_of(body(), ROWS) is not None
+    assert one_tensor_of(body(shape=[]), ROWS - 1) is not None, "what is wrong is told by who reads it whole"
 
 
 def test_threads_do_not_disturb_each_other() -> None:

@@ -361,6 +361,32 @@ def test_a_body_that_is_not_read_in_time_is_late_and_no_other_is_read_beside_it(
     lane.close()
 
 
+def test_what_was_made_of_a_refused_body_is_let_go_before_anybody_tells_so() -> None:
+    lane, kept = ThreadLane("bodies", threads=1), []
+
+    class Made:
+        pass
+
+    def refuse() -> None:
+        made = Made()
+        kept.append(weakref.ref(made))
+        try:
+            raise ValueError("too long")
+        except ValueError as exc:
+            raise TooLarge("there are too many") from exc
+
+    async def play() -> None:
+        for _ in range(2):
+            with pytest.raises(TooLarge) as refused:
+                await a_front(lane).read(refuse, LARGE_BYTES + 1, Labels())
+            assert kept[-1]() is None, "although the error is here"
+            assert isinstance(refused.value.__cause__, ValueError)
+
+    asyncio.run(play())
+    lane.close()
+    assert len(kept) == 2
+
+
 class NotedLane:
     """Does what it is given at once, and counts it."""
 

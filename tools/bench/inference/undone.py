@@ -122,7 +122,7 @@ def _task() -> None:
 
 
 def _objects() -> None:
-    replace(v2, "_one_matrix", lambda body: None)
+    replace(v2, "_one_matrix", lambda body, most_rows: None)
 
 
 def _unlogged() -> None:

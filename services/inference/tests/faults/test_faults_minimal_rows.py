@@ -138,15 +138,15 @@ def test_several_at_once_are_read_one_after_the_other(server: InferenceProcess) 
     packed = gzip.compress(body)
     statuses: list[int] = []
 
-    def ask() -> None:
-        asked = {"content": packed, "headers": {"content-encoding": "gzip"}}
-        statuses.append(httpx.post(server.url + path, trust_env=False, timeout=60, **asked).status_code)
+    def ask(http: httpx.Client) -> None:
+        statuses.append(http.post(path, content=packed, headers={"content-encoding": "gzip"}).status_code)
 
-    callers = [threading.Thread(target=ask) for _ in range(8)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as http:
+        callers = [threading.Thread(target=ask, args=(http,)) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
 
     assert len(statuses) == 8 and 413 in statuses
     assert set(statuses) <= {413, 429, 504}  # they are read in turn, within the deadline

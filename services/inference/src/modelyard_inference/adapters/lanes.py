@@ -11,6 +11,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -152,6 +153,7 @@ class ThreadLane:
                 outcome, error = job.work(), None
             except BaseException as exc:  # it belongs to whoever waits
                 outcome, error = None, exc
+                _let_go(exc)
             with self._lock:
                 if error is None:
                     job.future.set_result(outcome)
@@ -161,3 +163,12 @@ class ThreadLane:
                     self._lost -= 1
                     return
             del job, outcome, error
+
+
+def _let_go(error: BaseException) -> None:
+    """Have the frames of an error hold nothing any more: a body that is refused, and what was made of it, would stay
+    until whoever waits has told so, while the next one is read."""
+    told: BaseException | None = error
+    while told is not None:
+        traceback.clear_frames(told.__traceback__)
+        told = told.__cause__ or told.__context__

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from modelyard_inference.api.codecs.bounds import check_rows
+
 try:
     from simdjson import Array, Object, Parser
 except ImportError:  # there is none for this Python yet; then they are read as objects
@@ -50,10 +52,13 @@ class _Local(threading.local):
 _LOCAL = _Local()
 
 
-def one_tensor_of(body: bytes) -> OneTensor | None:
+def one_tensor_of(body: bytes, most_rows: int) -> OneTensor | None:
     """Return a request of one input with its values as an array.
 
     None for anything else: another value among them, rows in rows, more inputs, a name that is given twice, no JSON.
+
+    Raises:
+        TooLarge: it says that it has more rows, so that nobody need look at its values.
     """
     parser = _LOCAL.parser
     if parser is None or not body.startswith(b"{"):  # it would pass over a byte order mark
@@ -61,16 +66,18 @@ def one_tensor_of(body: bytes) -> OneTensor | None:
     if len(body) > _KEPT_BYTES:
         parser = Parser()
     try:
-        return _read(parser.parse(body), body)
+        return _read(parser.parse(body), body, most_rows)
     except (ValueError, TypeError, AttributeError, LookupError, RuntimeError):
         # The last for an integer of more than 64 bits.
         return None
 
 
-def _read(document: Any, body: bytes) -> OneTensor | None:
+def _read(document: Any, body: bytes, most_rows: int) -> OneTensor | None:
     envelope = _members(document, _ENVELOPE)
     (only,) = document["inputs"]
     tensor = _members(only, _TENSOR)
+    if (shape := tensor["shape"]) and isinstance(shape[0], int):
+        check_rows(shape[0], most_rows)
     # Of the inputs, the shape, the data and what is asked for: rows in rows would be laid end to end, however long.
     if not _opens(body, 3 + isinstance(envelope.get("outputs"), list)):
         return None

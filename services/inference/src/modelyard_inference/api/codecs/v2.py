@@ -215,7 +215,7 @@ def decode(body: bytes, json_length: int | None = None, most_rows: int = ANY_ROW
             return _filled(layout, binary)
     if len(body) > LARGE_BYTES:
         check_json(body, most_rows)
-    if binary is None and len(body) >= _MANY_BYTES and (call := _one_matrix(body)) is not None:
+    if binary is None and len(body) >= _MANY_BYTES and (call := _one_matrix(body, most_rows)) is not None:
         return call
     request = _request(body)
     if binary or len(body) > LARGE_BYTES:
@@ -388,9 +388,9 @@ def decode_raw(body: bytes, signature: Signature, most_rows: int = ANY_ROWS) -> 
     return V2Call(rows_of([Tensor(feature.name, datatype, (size,), values)]), None, {}, (), True)
 
 
-def _one_matrix(body: bytes) -> V2Call | None:
+def _one_matrix(body: bytes, most_rows: int) -> V2Call | None:
     """Return a request whose only input is a matrix of floats, none of them missing; None where it is another."""
-    found = one_tensor_of(body)
+    found = one_tensor_of(body, most_rows)
     if found is None:
         return None
     try:
