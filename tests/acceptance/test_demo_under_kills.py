@@ -12,7 +12,7 @@ from tests.acceptance.kill_stage import Invariants, Kill, Outcome, lived_through
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ROWS = 16_000
-"""Each service is killed twice at least, before the break and after it."""
+"""Eleven kills, on both sides of the break; each service is killed twice at least."""
 EVERY_ROWS = 1_300
 SERVICES = ("drift", "inference", "training", "registry", "mlflow")
 
